@@ -1,0 +1,1 @@
+//! Queues and delivery over a committed log, as a pure machine.

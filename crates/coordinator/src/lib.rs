@@ -1,0 +1,1 @@
+//! Coordinator: membership, election and topology.

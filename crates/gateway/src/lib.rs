@@ -1,0 +1,1 @@
+//! Gateway: client protocols, routing and failover.

@@ -1,0 +1,1 @@
+//! Segmented log, promise and checkpoint stores of one storage node.

@@ -1,0 +1,1 @@
+//! The neutral message, destination names, and the one stored encoding.

@@ -1,0 +1,1 @@
+//! What every process has around its work: configuration, telemetry, health, shutdown.

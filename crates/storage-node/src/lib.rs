@@ -1,0 +1,1 @@
+//! Storage node: replicates shards by quorum and runs their queues.
