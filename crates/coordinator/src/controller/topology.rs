@@ -1,0 +1,57 @@
+//! The picture of the cluster that nodes and gateways get.
+
+use quorate_replication::{Epoch, Member, NodeId, ShardId};
+
+/// The whole picture. Gateways and nodes keep the newest one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Rises with every change, also from one active coordinator to the next.
+    pub version: u64,
+    /// All nodes ever registered, by number.
+    pub nodes: Vec<NodeStatus>,
+    /// All shards, by number. Empty until the cluster is bootstrapped.
+    pub shards: Vec<ShardStatus>,
+    /// Shard of each slot. Empty until the cluster is bootstrapped.
+    pub slots: Vec<ShardId>,
+    /// The gateways that attend, by name.
+    pub gateways: Vec<GatewayStatus>,
+}
+
+/// A storage node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its number.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where peers and gateways reach it.
+    pub address: String,
+    /// Whether it is counted as living.
+    pub is_alive: bool,
+    /// Process number of its newest life.
+    pub pid: u32,
+}
+
+/// A shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardStatus {
+    /// Its number.
+    pub shard: ShardId,
+    /// Epoch of its record.
+    pub epoch: Epoch,
+    /// The member that leads it.
+    pub leader: Option<Member>,
+    /// Its voters.
+    pub voters: Vec<Member>,
+    /// Why it has no leader, or what is wrong with its voters; empty: nothing is.
+    pub reason: String,
+}
+
+/// A gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayStatus {
+    /// Its name.
+    pub name: String,
+    /// Where clients reach it.
+    pub address: String,
+}
