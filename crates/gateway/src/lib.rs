@@ -1,1 +1,3 @@
 //! Gateway: client protocols, routing and failover.
+
+pub mod session;

@@ -1,0 +1,20 @@
+//! The gateway's thinking: clients' calls on one side, the leaders of the shards on the other, and between them
+//! batches, retries, credit and what consumers hold.
+//!
+//! [`Core`] is a pure machine. It promises: what a producer sends under one name reaches a shard in its order, is
+//! sent again as the same bytes until it is answered, and is confirmed once; a consumer never gets a message twice
+//! from leaders that follow one another while it holds that message; nothing grows without a bound. It knows no
+//! sockets, no gRPC and no clock: everything comes in as an [`Input`], everything goes out as an [`Effect`].
+
+pub mod core;
+pub mod effect;
+pub mod ids;
+pub mod input;
+
+pub use self::core::{Config, Core};
+pub use effect::{Command, Effect, Failure, Note};
+pub use ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId, Time};
+pub use input::{
+    Credit, Input, NodeEvent, OpenConsumer, Outcome, Outcomes, Publication, StoredDelivery,
+    Topology, TopologyNode, TopologyShard,
+};

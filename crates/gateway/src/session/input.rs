@@ -1,0 +1,299 @@
+//! What the session machine is told: facts about clients, nodes and time.
+//!
+//! Values are validated before they come in here: names parse, sizes are within the limits, positions belong to a
+//! shard. What a client or a node says may still be stale or wrong in substance; the machine copes with that.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_message::{ConsumerId, Destination, MessagePosition, ProducerId, Settlement};
+
+use super::ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId};
+
+/// A fact. After one or more of them the shell says [`Input::Drained`]; only then are batches formed, so that they
+/// carry everything that waits.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A coordinator's picture of the cluster, whole. An older one does no harm: per shard the newest epoch wins.
+    Topology(Topology),
+    /// Both streams to a node are open. Asked for with `Effect::Link`.
+    Linked {
+        /// The node.
+        node: NodeId,
+        /// This pair of streams.
+        link: LinkId,
+    },
+    /// One of the streams ended; what was under way on it may or may not have arrived.
+    LinkLost {
+        /// The node.
+        node: NodeId,
+        /// The pair of streams; another one than the newest is ignored.
+        link: LinkId,
+    },
+    /// A node said something about a shard.
+    FromNode {
+        /// The node.
+        node: NodeId,
+        /// The pair of streams it came on.
+        link: LinkId,
+        /// The shard.
+        shard: ShardId,
+        /// What it said.
+        event: NodeEvent,
+    },
+    /// A client sends messages: a frame of a publish call, or a unary call's one message.
+    Publish {
+        /// The call. Its messages are confirmed by their ordinal within it, counted from zero over all frames.
+        call: CallId,
+        /// The producer; none: the gateway names and numbers the messages itself.
+        producer: Option<ProducerId>,
+        /// The messages, in order.
+        messages: Vec<Publication>,
+    },
+    /// A client opens a consumer.
+    Consume {
+        /// The call; the consumer lives as long as it.
+        call: CallId,
+        /// What the client asked for.
+        open: OpenConsumer,
+    },
+    /// A client can take more.
+    Credited {
+        /// The consumer's call.
+        call: CallId,
+        /// Added to what is left.
+        credit: Credit,
+    },
+    /// A client settles messages that it holds.
+    Settle {
+        /// The consumer's call.
+        call: CallId,
+        /// How.
+        settlement: Settlement,
+        /// Which, in the order in which the outcomes are wanted.
+        positions: Vec<(ShardId, MessagePosition)>,
+        /// When not zero, the outcomes are reported with it.
+        token: u64,
+    },
+    /// An operator empties a queue. Answered by `Effect::Purged` or `Effect::Failed`.
+    Purge {
+        /// The call.
+        call: CallId,
+        /// The queue.
+        queue: Destination,
+    },
+    /// The client sends nothing more on this call. `Effect::Ended` follows when everything is answered.
+    Finished {
+        /// The call.
+        call: CallId,
+    },
+    /// The call is gone, with or without leave: nothing can be answered on it any more.
+    Dropped {
+        /// The call.
+        call: CallId,
+    },
+    /// The client's connection took deliveries that had waited for it in the shell.
+    Taken {
+        /// The consumer's call.
+        call: CallId,
+        /// Their stored size, as counted by [`StoredDelivery::message`].
+        bytes: u64,
+    },
+    /// Nothing more waits to come in at this moment: what was gathered may go out.
+    Drained,
+    /// A deadline may have passed.
+    Elapsed,
+}
+
+/// A message on its way in.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Where it goes.
+    pub destination: Destination,
+    /// The producer's number of it for this destination; ignored when the gateway numbers.
+    pub number: u64,
+    /// Kept in the leader's memory only.
+    pub non_persistent: bool,
+    /// 0 to 9.
+    pub priority: u8,
+    /// Wall-clock milliseconds after which it is of no use; 0 is never.
+    pub expires_at_ms: u64,
+    /// The message in its stored encoding.
+    pub message: Bytes,
+}
+
+/// What a client asks for when it opens a consumer.
+#[derive(Clone, Debug)]
+pub struct OpenConsumer {
+    /// The consumer, chosen by the client or, when it left that open, by the shell at random.
+    pub consumer: ConsumerId,
+    /// The queue.
+    pub queue: Destination,
+    /// What it still holds from before, in the order in which it came.
+    pub held: Vec<(ShardId, MessagePosition)>,
+    /// The first credit.
+    pub credit: Credit,
+    /// Wall clock in microseconds since 1970: the first generation of the attachment, so that a later gateway's is
+    /// above that of an earlier one.
+    pub wall_micros: u64,
+}
+
+/// How much may be sent to a consumer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credit {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of bodies.
+    pub bytes: u64,
+}
+
+/// What a storage node says about one shard.
+#[derive(Clone, Debug)]
+pub enum NodeEvent {
+    /// A batch was carried out.
+    Outcomes {
+        /// The batch.
+        number: BatchNumber,
+        /// One for each of its commands.
+        outcomes: Outcomes,
+        /// For a purge: how many messages it removed.
+        removed: u64,
+    },
+    /// A consumer is attached.
+    Attached {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Which of its attachments.
+        generation: Generation,
+        /// Of the positions held, those that are another's or nobody's.
+        lost: Vec<MessagePosition>,
+    },
+    /// A consumer cannot be attached.
+    AttachRefused {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Which of its attachments.
+        generation: Generation,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// The node does not lead the shard, or not yet.
+    NotLeading {
+        /// The batch that was refused, or 0.
+        number: BatchNumber,
+        /// The highest epoch that the node knows of.
+        epoch: Epoch,
+    },
+    /// A batch was not taken; later perhaps.
+    Overloaded {
+        /// The batch.
+        number: BatchNumber,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// A batch can never be taken.
+    Malformed {
+        /// The batch.
+        number: BatchNumber,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// Messages for consumers.
+    Deliveries {
+        /// The leader's epoch.
+        epoch: Epoch,
+        /// The messages, in order for each consumer.
+        deliveries: Vec<StoredDelivery>,
+    },
+}
+
+/// A message on its way out.
+#[derive(Clone, Debug)]
+pub struct StoredDelivery {
+    /// For whom.
+    pub consumer: ConsumerId,
+    /// For which of its attachments.
+    pub generation: Generation,
+    /// Its place in the shard.
+    pub position: MessagePosition,
+    /// How often it was given to a consumer that failed with it.
+    pub delivery_count: u32,
+    /// It may have been given to a consumer before.
+    pub redelivered: bool,
+    /// The message in its stored encoding.
+    pub message: Bytes,
+}
+
+/// What became of one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Stored and committed; a non-persistent message: accepted by the leader.
+    Stored,
+    /// Stored before under the same producer and number.
+    Duplicate,
+    /// The settlement or purge took effect.
+    Applied,
+    /// The message is not there.
+    UnknownMessage,
+    /// The producer's number is below its window.
+    NumberTooOld,
+    /// A limit of the shard is reached.
+    LimitReached,
+}
+
+/// What became of the commands of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcomes {
+    /// The same for all.
+    All(Outcome),
+    /// One each, in order.
+    Each(Vec<Outcome>),
+}
+
+impl Outcomes {
+    /// The outcome of the command at `ordinal`; none if the answer is shorter than the batch.
+    #[must_use]
+    pub fn get(&self, ordinal: usize) -> Option<Outcome> {
+        match self {
+            Self::All(outcome) => Some(*outcome),
+            Self::Each(each) => each.get(ordinal).copied(),
+        }
+    }
+}
+
+/// The cluster as a coordinator sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Rises with each change at one coordinator.
+    pub version: u64,
+    /// The storage nodes.
+    pub nodes: Vec<TopologyNode>,
+    /// The shards.
+    pub shards: Vec<TopologyShard>,
+    /// The shard of each slot. Of another length than the number of slots: not known.
+    pub slots: Vec<ShardId>,
+}
+
+/// A storage node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopologyNode {
+    /// Its number.
+    pub id: NodeId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// "host:port" of its services.
+    pub address: Arc<str>,
+}
+
+/// A shard and who leads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopologyShard {
+    /// The shard.
+    pub id: ShardId,
+    /// The epoch that this says something about.
+    pub epoch: Epoch,
+    /// Who leads in that epoch, if somebody does.
+    pub leader: Option<NodeId>,
+    /// Why nobody does.
+    pub leaderless_reason: Arc<str>,
+}
