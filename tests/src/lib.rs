@@ -1,1 +1,7 @@
-//! Harness.
+//! The harness of the end-to-end tests: starts the real programs on free ports of the loopback interface, kills and
+//! restarts them, and waits for conditions. It knows the programs only from outside: command lines, environment,
+//! the public API and what they log.
+
+pub mod cluster;
+pub mod eventually;
+pub mod process;
