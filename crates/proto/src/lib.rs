@@ -8,8 +8,9 @@
 /// The public API, package `quorate.v1`.
 #[expect(
     missing_docs,
-    unreachable_pub,
     unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
     reason = "generated; documented in proto/"
 )]
 pub mod v1 {
@@ -21,8 +22,9 @@ pub mod internal {
     /// Package `quorate.internal.v1`.
     #[expect(
         missing_docs,
-        unreachable_pub,
         unused_qualifications,
+        clippy::allow_attributes_without_reason,
+        clippy::too_many_lines,
         reason = "generated; documented in proto/"
     )]
     pub mod v1 {
