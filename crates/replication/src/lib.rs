@@ -6,14 +6,26 @@
 //! a comment `// replication.md, Fence` cites the rule that the code beside it carries out.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod invariant;
+pub mod quorum;
+
+mod config;
 mod effect;
+mod election;
 mod entry;
 mod ids;
 mod input;
+mod limits;
 mod message;
 mod record;
+mod replica;
 
+pub use config::{Config, ElectionConfig};
 pub use effect::{Act, Effect, Effects, Event, Write};
+pub use election::{
+    Election, ElectionEffect, ElectionEffects, ElectionEvent, ElectionInput, RequestId, Stuck,
+    Swapped,
+};
 pub use entry::{Entry, EntryKind};
 pub use ids::{
     Claim, ClaimId, DiskId, Duration, Epoch, Incarnation, Index, Member, NodeId, Nonce, Position,
@@ -21,4 +33,5 @@ pub use ids::{
 };
 pub use input::{Input, Recovered};
 pub use message::{FenceAnswer, Message, Order, Report};
-pub use record::{RecordVersion, ShardRecord};
+pub use record::{RecordError, RecordVersion, ShardRecord};
+pub use replica::{PeerStatus, Replica, RoleName};

@@ -22,6 +22,9 @@ pub enum Message {
         commit: Index,
         /// Repeated in the answer.
         round: Round,
+        /// Whether the leader holds its lease and its disk completes its writes in time. Only such an append
+        /// counts as hearing the leader when the coordinator asks (`Replica::hears`).
+        steady: bool,
     },
     /// The follower holds the log durably up to `matched`.
     Appended {
@@ -122,7 +125,8 @@ pub enum Order {
     Lead {
         /// The claim that was granted.
         claim: Claim,
-        /// Incarnation that answered the fence.
+        /// Incarnation that answered the fence; 0, which no node has, from a coordinator that did not see that
+        /// answer: then only a replica that leads by this claim already says so, and any other one refuses.
         incarnation: Incarnation,
         /// The record as granted.
         record: ShardRecord,
