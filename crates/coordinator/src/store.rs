@@ -14,6 +14,13 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+#[cfg(test)]
+mod conformance;
+pub mod embedded;
+
+/// Prefix of the keys of published members.
+pub const MEMBERS: &str = "members/";
+
 /// A value and its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Versioned {
