@@ -9,7 +9,7 @@ use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{Subscriber, warn};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::FilterFn, fmt::MakeWriter, layer::SubscriberExt,
     util::SubscriberInitExt,
@@ -109,7 +109,13 @@ type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 fn assemble<W>(
     options: &Options,
     writer: W,
-) -> Result<(impl SubscriberInitExt + use<W>, Option<SdkTracerProvider>), TelemetryError>
+) -> Result<
+    (
+        impl Subscriber + Send + Sync + use<W>,
+        Option<SdkTracerProvider>,
+    ),
+    TelemetryError,
+>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, collections::btree_map, str::FromStr};
 use serde::{
     Deserializer,
     de::{
-        self, DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Unexpected, Visitor,
+        DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Unexpected, Visitor,
         value::{Error, SeqDeserializer, StringDeserializer},
     },
     forward_to_deserialize_any,
