@@ -37,7 +37,7 @@ test-unit: ## Unit, scenario and property tests, model at small bounds, 200 simu
 
 test-e2e: ## Real processes: structure, failover, durability, clients, bad input
 	$(CARGO) build --bins --workspace
-	$(CARGO) test -p quorate-tests -- --test-threads 1
+	$(CARGO) test -p quorate-tests -- --test-threads 1 $(shell sh tests/scripts/skips.sh)
 
 sim: ## Simulates SEEDS seeds (or the one SEED)
 	$(CARGO) run --release -p quorate-sim --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))

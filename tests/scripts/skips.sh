@@ -1,0 +1,7 @@
+#!/bin/sh
+# Prints the arguments that leave out the tests that this machine cannot run, and says each in one line on stderr.
+cd "$(dirname "$0")/../.." || exit 1
+target/test-python/bin/python -c 'import grpc, grpc_tools' >/dev/null 2>&1 || {
+    echo "SKIPPED clients::a_python_client_publishes_and_consumes: no Python with grpcio, see target/test-setup.log" >&2
+    echo "--skip a_python_client_publishes_and_consumes"
+}
