@@ -1,1 +1,10 @@
 //! A whole cluster in one thread from one seed, and the checkers.
+//!
+//! The machines are the real ones; this crate owns only what they run on (time, network, disks, a coordination store), the
+//! load, the faults and the judgement. One seed gives one run, to the last byte.
+
+pub mod checker;
+pub mod clock;
+pub mod rng;
+pub mod schedule;
+pub mod trace;

@@ -1,0 +1,224 @@
+//! The checker is proved by breaking a good history in every way that it claims to see.
+
+use super::history::{Delivery, Drained, History, Outcome, Publish, Record, Settle};
+use super::{Rules, Violation, judge};
+
+const PRODUCERS: u64 = 3;
+const NUMBERS: u64 = 40;
+const RULES: Rules = Rules {
+    stray_delivery_us: 100,
+};
+
+fn publish(producer: u64, number: u64, outcome: Outcome) -> Record {
+    Record::Publish(Publish {
+        queue: "orders".into(),
+        producer: format!("p{producer}"),
+        number,
+        digest: producer * 1_000 + number,
+        invoked_us: number * 10,
+        done_us: number * 10 + 5,
+        outcome,
+        out_of_order: false,
+    })
+}
+
+fn delivery(producer: u64, number: u64) -> Delivery {
+    Delivery {
+        queue: "orders".into(),
+        consumer: format!("c{}", number % 2),
+        producer: format!("p{producer}"),
+        number,
+        digest: producer * 1_000 + number,
+        at_us: number * 10 + 7,
+        position: Some(number * 1_024 + producer),
+        redelivered: false,
+    }
+}
+
+fn settle(producer: u64, number: u64) -> Record {
+    Record::Settle(Settle {
+        queue: "orders".into(),
+        consumer: format!("c{}", number % 2),
+        producer: format!("p{producer}"),
+        number,
+        invoked_us: number * 10 + 7,
+        done_us: number * 10 + 9,
+        accepted: true,
+        outcome: Outcome::Confirmed,
+    })
+}
+
+/// A run in which all is well: everything is confirmed, delivered once and settled, one redelivery is marked.
+fn good() -> History {
+    let mut records = Vec::new();
+    for number in 1..=NUMBERS {
+        for producer in 0..PRODUCERS {
+            records.push(publish(producer, number, Outcome::Confirmed));
+            records.push(Record::Delivery(delivery(producer, number)));
+            if number == 5 {
+                let again = Delivery {
+                    redelivered: true,
+                    consumer: "c9".into(),
+                    ..delivery(producer, number)
+                };
+                records.push(Record::Delivery(again));
+            }
+            records.push(settle(producer, number));
+        }
+    }
+    records.push(publish(0, NUMBERS + 1, Outcome::Unknown));
+    records.push(Record::Drained(Drained {
+        queue: "orders".into(),
+    }));
+    History { records }
+}
+
+fn deliveries(history: &mut History) -> Vec<&mut Delivery> {
+    let records = history.records.iter_mut();
+    records
+        .filter_map(|record| match record {
+            Record::Delivery(delivery) => Some(delivery),
+            Record::Publish(_) | Record::Settle(_) | Record::Drained(_) => None,
+        })
+        .collect()
+}
+
+fn check(mutate: impl Fn(&mut History), is_expected: impl Fn(&Violation) -> bool) {
+    let mut history = good();
+    assert!(judge(&history, RULES).is_clean(), "the unbroken history");
+    mutate(&mut history);
+    let verdict = judge(&history, RULES);
+    assert!(verdict.violations.iter().any(is_expected), "{verdict}");
+}
+
+#[test]
+fn a_dropped_confirmed_message_is_caught() {
+    check(
+        |history| {
+            history.records.retain(|record| {
+                !matches!(record, Record::Delivery(d) if d.number == 17 && d.producer == "p1")
+            });
+        },
+        |violation| matches!(violation, Violation::Lost(key) if key.number == 17),
+    );
+}
+
+#[test]
+fn an_unmarked_duplicate_is_caught() {
+    check(
+        |history| {
+            let mut again = delivery(2, 8);
+            again.consumer = "c7".into();
+            history.records.push(Record::Delivery(again));
+        },
+        |violation| matches!(violation, Violation::Unmarked(key) if key.number == 8),
+    );
+}
+
+#[test]
+fn a_second_stored_copy_is_caught_even_when_marked() {
+    check(
+        |history| {
+            let again = Delivery {
+                position: Some(1),
+                redelivered: true,
+                ..delivery(2, 8)
+            };
+            history.records.push(Record::Delivery(again));
+        },
+        |violation| matches!(violation, Violation::StoredTwice(key, _, 1) if key.number == 8),
+    );
+}
+
+#[test]
+fn two_swapped_messages_are_caught() {
+    check(
+        |history| {
+            let mut all = deliveries(history);
+            let places: Vec<usize> = (0..all.len())
+                .filter(|at| all[*at].producer == "p0" && [20, 22].contains(&all[*at].number))
+                .collect();
+            let (first, second) = (all[places[0]].clone(), all[places[1]].clone());
+            *all[places[0]] = second;
+            *all[places[1]] = first;
+        },
+        |violation| matches!(violation, Violation::OutOfOrder(key, ..) if key.number == 20),
+    );
+}
+
+#[test]
+fn a_resurrected_message_is_caught() {
+    check(
+        |history| {
+            let again = Delivery {
+                at_us: 10_000,
+                redelivered: true,
+                ..delivery(1, 9)
+            };
+            history.records.push(Record::Delivery(again));
+        },
+        |violation| matches!(violation, Violation::Resurrected(key, 10_000, _) if key.number == 9),
+    );
+}
+
+#[test]
+fn an_altered_byte_is_caught() {
+    check(
+        |history| deliveries(history)[30].digest ^= 1,
+        |violation| matches!(violation, Violation::Altered(_)),
+    );
+}
+
+#[test]
+fn an_invented_message_is_caught() {
+    check(
+        |history| history.records.push(Record::Delivery(delivery(1, 999))),
+        |violation| matches!(violation, Violation::Invented(key) if key.number == 999),
+    );
+}
+
+#[test]
+fn a_refused_message_that_comes_is_caught() {
+    check(
+        |history| {
+            history.records.push(publish(0, 500, Outcome::Refused));
+            history.records.push(Record::Delivery(delivery(0, 500)));
+        },
+        |violation| matches!(violation, Violation::Invented(key) if key.number == 500),
+    );
+}
+
+#[test]
+fn what_may_happen_is_not_held_against_the_broker() {
+    let mut history = good();
+    // An unknown one that was stored after all, a stray delivery within the bound, and a queue that was not drained.
+    history
+        .records
+        .push(Record::Delivery(delivery(0, NUMBERS + 1)));
+    let stray = Delivery {
+        at_us: 40 * 10 + 9 + 100,
+        redelivered: true,
+        ..delivery(0, 40)
+    };
+    history.records.push(Record::Delivery(stray));
+    let Record::Publish(other) = publish(0, 1, Outcome::Confirmed) else {
+        unreachable!("a publish is a publish");
+    };
+    history.records.push(Record::Publish(Publish {
+        queue: "not drained".into(),
+        ..other
+    }));
+    let verdict = judge(&history, RULES);
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!(verdict.counts.recovered, 1);
+}
+
+#[test]
+fn a_history_survives_its_file() {
+    let history = good();
+    let mut file = Vec::new();
+    history.write(&mut file).unwrap();
+    assert_eq!(History::read(file.as_slice()).unwrap(), history);
+    let error = History::read(&b"\n{\"record\":\"nonsense\"}\n"[..]).unwrap_err();
+    assert!(error.to_string().contains("line 2"), "{error}");
+}
