@@ -1,1 +1,30 @@
 //! The neutral message, destination names, and the one stored encoding.
+//!
+//! A message is encoded once, where it enters, and stored, replicated and delivered as the same bytes; a [`Batch`]
+//! carries the commands of one log entry behind a head of fixed-size records, so that applying it parses no message.
+//! Every decoder here takes any bytes whatsoever: it never panics and allocates in proportion to its input.
+//! The layouts are in `docs/message-format.md`.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod batch;
+mod builder;
+mod command;
+mod destination;
+mod identity;
+mod layout;
+pub mod limits;
+mod message;
+mod position;
+mod property;
+mod reader;
+
+pub use batch::{Batch, BatchError};
+pub use builder::{BatchBuilder, BatchFull, Publication};
+pub use command::{Command, Outcome, PreviousCheckpoint, Settlement};
+pub use destination::{
+    Destination, DestinationError, DestinationKind, DestinationName, SLOTS, Slot, slot,
+};
+pub use identity::{ConsumerId, IdentityError, ProducerId};
+pub use message::{Message, MessageError};
+pub use position::MessagePosition;
+pub use property::Value;

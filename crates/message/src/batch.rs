@@ -1,0 +1,360 @@
+//! A batch of commands: the payload of one log entry, checked once so that applying it cannot fail.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::layout::{
+    CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE, QUEUE,
+    Record, SETTLE, VERSION,
+};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
+use crate::reader::Reader;
+use crate::{
+    Command, Destination, DestinationName, MessagePosition, PreviousCheckpoint, ProducerId,
+    Settlement,
+};
+
+/// A checked view over the bytes of a batch. Cloning shares the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    bytes: Bytes,
+    destinations: Vec<Destination>,
+    commands: u16,
+    producers_at: usize,
+    bodies_at: usize,
+    is_transient: bool,
+}
+
+/// Why bytes are no batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BatchError {
+    /// More bytes than a batch may have.
+    #[error("batch has {bytes} bytes; at most {BATCH_BYTES_MAX} are allowed")]
+    TooLarge {
+        /// How many.
+        bytes: usize,
+    },
+    /// A version that this build does not know.
+    #[error("batch has version {version}; this build reads version {VERSION}")]
+    Version {
+        /// Which.
+        version: u8,
+    },
+    /// No command, or more than a batch may have.
+    #[error("batch has {commands} commands; 1 to {BATCH_COMMANDS_MAX} are allowed")]
+    Count {
+        /// How many.
+        commands: usize,
+    },
+    /// The head does not fit what follows it.
+    #[error("batch is malformed: its {part} does not fit")]
+    Malformed {
+        /// Which part.
+        part: &'static str,
+    },
+    /// A destination that no name check lets through, or a kind that this version does not carry.
+    #[error("batch names an unusable destination (number {index} of its table)")]
+    Destination {
+        /// Which.
+        index: usize,
+    },
+    /// A command that cannot be.
+    #[error("command {ordinal} of the batch has an invalid {field}")]
+    Command {
+        /// Which command.
+        ordinal: usize,
+        /// Which of its fields.
+        field: &'static str,
+    },
+}
+
+impl Batch {
+    /// Checks bytes and makes the view. Every offset, count, name and field is checked here, once.
+    ///
+    /// # Errors
+    /// When the bytes are no batch. Messages are not looked into.
+    pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
+        if bytes.len() > BATCH_BYTES_MAX {
+            return Err(BatchError::TooLarge { bytes: bytes.len() });
+        }
+        let head = Head::read(&bytes)?;
+        let producers_at = HEAD_BYTES + head.commands * COMMAND_BYTES;
+        let destinations_at = producers_at + head.producers * PRODUCER_BYTES;
+        let bodies_at = destinations_at
+            .checked_add(head.destination_bytes)
+            .filter(|end| *end <= bytes.len())
+            .ok_or(BatchError::Malformed { part: "head" })?;
+        let destinations =
+            read_destinations(&bytes[destinations_at..bodies_at], head.destinations)?;
+        let batch = Self {
+            destinations,
+            commands: u16::try_from(head.commands).expect("at most 1,024"),
+            producers_at,
+            bodies_at,
+            is_transient: head.is_transient,
+            bytes,
+        };
+        batch.check_commands(head.producers)?;
+        Ok(batch)
+    }
+
+    /// How many commands there are, at least one.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
+    pub fn len(&self) -> usize {
+        usize::from(self.commands)
+    }
+
+    /// Whether all commands are for the leader's memory; if not, none is.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.is_transient
+    }
+
+    /// The destinations that commands name by index.
+    #[must_use]
+    pub fn destinations(&self) -> &[Destination] {
+        &self.destinations
+    }
+
+    /// The destination of this index.
+    ///
+    /// # Panics
+    /// When a command of another batch is asked for; those of this batch were checked.
+    #[must_use]
+    pub fn destination(&self, index: u16) -> &Destination {
+        &self.destinations[usize::from(index)]
+    }
+
+    /// The commands in their order, each with its ordinal.
+    pub fn commands(&self) -> impl Iterator<Item = (u16, Command)> + '_ {
+        self.records().zip(0..).map(|(record, ordinal)| {
+            let command = self.command_of(record);
+            (ordinal, command.expect("checked when the batch was parsed"))
+        })
+    }
+
+    /// The command of this ordinal.
+    #[must_use]
+    pub fn command(&self, ordinal: u16) -> Option<Command> {
+        self.command_of(self.record(ordinal)?).ok()
+    }
+
+    /// The message that the command of this ordinal publishes, a slice of the batch.
+    #[must_use]
+    pub fn message(&self, ordinal: u16) -> Option<Bytes> {
+        let record = self.record(ordinal)?;
+        if record.kind != PUBLISH {
+            return None;
+        }
+        let start = self.bodies_at + usize::try_from(record.offset).ok()?;
+        Some(
+            self.bytes
+                .slice(start..start + usize::try_from(record.length).ok()?),
+        )
+    }
+
+    /// The bytes of the batch, as they are stored.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let (records, _) = self.bytes[HEAD_BYTES..self.producers_at].as_chunks();
+        records.iter().map(Record::from_bytes)
+    }
+
+    fn record(&self, ordinal: u16) -> Option<Record> {
+        let (records, _) = self.bytes[HEAD_BYTES..self.producers_at].as_chunks();
+        records.get(usize::from(ordinal)).map(Record::from_bytes)
+    }
+
+    fn producer(&self, index: u16) -> ProducerId {
+        let start = self.producers_at + usize::from(index) * PRODUCER_BYTES;
+        let bytes = self.bytes[start..].first_chunk();
+        ProducerId(*bytes.expect("indices are checked against the table"))
+    }
+
+    /// What a record says, or the field of it that cannot be. Indices into the tables are checked by the caller.
+    fn command_of(&self, record: Record) -> Result<Command, &'static str> {
+        let destination = record.destination;
+        Ok(match record.kind {
+            PUBLISH => Command::Publish {
+                destination,
+                producer: self.producer(record.producer),
+                number: record.first,
+                priority: record.detail,
+                expires_at_ms: record.second,
+                size_bytes: record.length,
+            },
+            SETTLE => Command::Settle {
+                destination,
+                position: MessagePosition::from_value(record.first),
+                settlement: settlement(record.detail).ok_or("settlement")?,
+            },
+            PURGE => Command::Purge { destination },
+            CHECKPOINT => Command::Checkpoint {
+                previous: (record.detail == 1).then_some(PreviousCheckpoint {
+                    entry: record.first,
+                    digest: record.second,
+                }),
+            },
+            _ => return Err("kind"),
+        })
+    }
+
+    fn check_commands(&self, producers: usize) -> Result<(), BatchError> {
+        let mut bodies_end = 0_usize;
+        for (record, ordinal) in self.records().zip(0..) {
+            let fail = |field| BatchError::Command { ordinal, field };
+            self.check_indices(&record, producers).map_err(fail)?;
+            check_fields(&record, self.is_transient).map_err(fail)?;
+            if record.kind == PUBLISH {
+                // Messages lie side by side: none is stored twice over, so that what a batch costs is its size.
+                let offset = usize::try_from(record.offset).map_err(|_| fail("offset"))?;
+                let length = usize::try_from(record.length).map_err(|_| fail("length"))?;
+                if offset != bodies_end {
+                    return Err(fail("offset"));
+                }
+                if length > MESSAGE_BYTES_MAX {
+                    return Err(fail("length"));
+                }
+                bodies_end += length;
+            }
+        }
+        // The bytes of the reserved field of each record and of the head are zero.
+        let (records, _) = self.bytes[HEAD_BYTES..self.producers_at].as_chunks::<COMMAND_BYTES>();
+        if records
+            .iter()
+            .any(|record| record[6] != 0 || record[7] != 0)
+        {
+            return Err(BatchError::Malformed { part: "index" });
+        }
+        if self.bodies_at + bodies_end != self.bytes.len() {
+            return Err(BatchError::Malformed { part: "length" });
+        }
+        Ok(())
+    }
+
+    fn check_indices(&self, record: &Record, producers: usize) -> Result<(), &'static str> {
+        let names_destination = record.kind != CHECKPOINT;
+        if names_destination && usize::from(record.destination) >= self.destinations.len() {
+            return Err("destination");
+        }
+        if record.kind == PUBLISH && usize::from(record.producer) >= producers {
+            return Err("producer");
+        }
+        Ok(())
+    }
+}
+
+struct Head {
+    is_transient: bool,
+    commands: usize,
+    destinations: usize,
+    producers: usize,
+    destination_bytes: usize,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Result<Self, BatchError> {
+        const SHORT: BatchError = BatchError::Malformed { part: "head" };
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8().ok_or(SHORT)?;
+        if version != VERSION {
+            return Err(BatchError::Version { version });
+        }
+        let flags = reader.u8().ok_or(SHORT)?;
+        let commands = usize::from(reader.u16().ok_or(SHORT)?);
+        let destinations = usize::from(reader.u16().ok_or(SHORT)?);
+        let producers = usize::from(reader.u16().ok_or(SHORT)?);
+        let destination_bytes = reader.u32().ok_or(SHORT)?;
+        let zero = reader.u32().ok_or(SHORT)?;
+        if commands == 0 || commands > BATCH_COMMANDS_MAX {
+            return Err(BatchError::Count { commands });
+        }
+        if flags & !FLAG_TRANSIENT != 0 || zero != 0 {
+            return Err(SHORT);
+        }
+        if destinations > commands || producers > commands {
+            return Err(BatchError::Malformed { part: "tables" });
+        }
+        Ok(Self {
+            is_transient: flags & FLAG_TRANSIENT != 0,
+            commands,
+            destinations,
+            producers,
+            destination_bytes: usize::try_from(destination_bytes).map_err(|_| SHORT)?,
+        })
+    }
+}
+
+fn read_destinations(bytes: &[u8], count: usize) -> Result<Vec<Destination>, BatchError> {
+    let mut reader = Reader::new(bytes);
+    let mut destinations = Vec::with_capacity(count);
+    for index in 0..count {
+        let fail = BatchError::Destination { index };
+        // Topics come with a version of their own: this one's commands mean a queue.
+        if reader.u8() != Some(QUEUE) {
+            return Err(fail);
+        }
+        let name = reader.short_text().ok_or(fail)?;
+        let name = DestinationName::new(name).map_err(|_| fail)?;
+        destinations.push(Destination::queue(name));
+    }
+    if reader.position() != bytes.len() {
+        return Err(BatchError::Malformed {
+            part: "destination table",
+        });
+    }
+    Ok(destinations)
+}
+
+/// Checks what a record says by itself, and that what its kind does not use is zero.
+fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str> {
+    let mut rest = *record;
+    match record.kind {
+        PUBLISH => {
+            if record.first == 0 {
+                return Err("number");
+            }
+            if record.detail > PRIORITY_MAX {
+                return Err("priority");
+            }
+            return Ok(());
+        }
+        SETTLE => {
+            settlement(record.detail).ok_or("settlement")?;
+            if MessagePosition::from_value(record.first).is_transient() != is_transient {
+                return Err("position");
+            }
+            (rest.detail, rest.destination, rest.first) = (0, 0, 0);
+        }
+        PURGE if is_transient => return Err("kind"),
+        PURGE => rest.destination = 0,
+        CHECKPOINT if is_transient => return Err("kind"),
+        CHECKPOINT => match record.detail {
+            0 => {}
+            1 => (rest.detail, rest.first, rest.second) = (0, 0, 0),
+            _ => return Err("detail"),
+        },
+        _ => return Err("kind"),
+    }
+    rest.kind = 0;
+    if rest == Record::default() {
+        Ok(())
+    } else {
+        Err("unused field")
+    }
+}
+
+fn settlement(detail: u8) -> Option<Settlement> {
+    match detail {
+        1 => Some(Settlement::Accept),
+        2 => Some(Settlement::Release),
+        3 => Some(Settlement::Return),
+        4 => Some(Settlement::Reject),
+        _ => None,
+    }
+}

@@ -1,0 +1,360 @@
+//! Gathers commands into one batch. A builder is persistent or transient for good.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::layout::{
+    CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE, QUEUE,
+    Record, SETTLE, VERSION,
+};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_BYTES_TARGET, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX,
+};
+use crate::{
+    DestinationName, Message, MessageError, MessagePosition, PreviousCheckpoint, ProducerId,
+    Settlement,
+};
+
+/// Everything about a publish but the message itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication<'a> {
+    /// The queue.
+    pub queue: &'a DestinationName,
+    /// Who sends.
+    pub producer: ProducerId,
+    /// The producer's number of this message for this queue, from 1.
+    pub number: u64,
+    /// 0 to 9.
+    pub priority: u8,
+    /// Milliseconds since 1970; 0 for never.
+    pub expires_at_ms: u64,
+}
+
+/// The command did not go into the batch; nothing of it was kept.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BatchFull {
+    /// The batch is full: finish it and put the command into the next.
+    #[error("batch is full; put the command into the next")]
+    Full,
+    /// The message can go into no batch.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The command can go into no batch of this builder.
+    #[error("command cannot be batched: invalid {field}")]
+    Command {
+        /// Which of its fields.
+        field: &'static str,
+    },
+}
+
+/// Builds one batch after another; [`BatchBuilder::finish`] leaves it empty.
+#[derive(Clone, Debug)]
+pub struct BatchBuilder {
+    is_transient: bool,
+    records: BytesMut,
+    producers: Vec<ProducerId>,
+    producer_index: BTreeMap<ProducerId, u16>,
+    destinations: BytesMut,
+    destination_index: BTreeMap<DestinationName, u16>,
+    bodies: BytesMut,
+    /// The names last used, since neighbours mostly share them.
+    last_producer: Option<(ProducerId, u16)>,
+    last_destination: Option<(DestinationName, u16)>,
+}
+
+impl BatchBuilder {
+    /// A builder of batches for the log.
+    #[must_use]
+    pub fn persistent() -> Self {
+        Self::new(false)
+    }
+
+    /// A builder of batches for the leader's memory: non-persistent messages and settlements of such.
+    #[must_use]
+    pub fn transient() -> Self {
+        Self::new(true)
+    }
+
+    fn new(is_transient: bool) -> Self {
+        Self {
+            is_transient,
+            records: BytesMut::new(),
+            producers: Vec::new(),
+            producer_index: BTreeMap::new(),
+            destinations: BytesMut::new(),
+            destination_index: BTreeMap::new(),
+            bodies: BytesMut::new(),
+            last_producer: None,
+            last_destination: None,
+        }
+    }
+
+    /// Adds a publish, encoding the message straight into the batch, and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or the message breaks a bound.
+    pub fn publish_message(
+        &mut self,
+        publication: &Publication<'_>,
+        message: &Message,
+    ) -> Result<u16, BatchFull> {
+        let bytes = message.check()?;
+        self.check_room(Some(publication.queue), Some(publication.producer), bytes)?;
+        check_publication(publication)?;
+        let offset = self.bodies.len();
+        message.encode(&mut self.bodies)?;
+        Ok(self.push_publish(publication, offset))
+    }
+
+    /// Adds a publish of a message in its stored encoding and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or the message too large.
+    pub fn publish(
+        &mut self,
+        publication: &Publication<'_>,
+        message: &[u8],
+    ) -> Result<u16, BatchFull> {
+        if message.len() > MESSAGE_BYTES_MAX {
+            let bytes = message.len();
+            return Err(MessageError::TooLarge { bytes }.into());
+        }
+        let (queue, producer) = (publication.queue, publication.producer);
+        self.check_room(Some(queue), Some(producer), message.len())?;
+        check_publication(publication)?;
+        let offset = self.bodies.len();
+        self.bodies.put_slice(message);
+        Ok(self.push_publish(publication, offset))
+    }
+
+    /// Adds a settlement and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full, or the position is of the other mode than the builder.
+    pub fn settle(
+        &mut self,
+        queue: &DestinationName,
+        position: MessagePosition,
+        settlement: Settlement,
+    ) -> Result<u16, BatchFull> {
+        if position.is_transient() != self.is_transient {
+            return Err(BatchFull::Command { field: "position" });
+        }
+        self.check_room(Some(queue), None, 0)?;
+        let destination = self.destination(queue);
+        let detail = match settlement {
+            Settlement::Accept => 1,
+            Settlement::Release => 2,
+            Settlement::Return => 3,
+            Settlement::Reject => 4,
+        };
+        Ok(self.push(Record {
+            kind: SETTLE,
+            detail,
+            destination,
+            first: position.value(),
+            ..Record::default()
+        }))
+    }
+
+    /// Adds a purge and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient.
+    pub fn purge(&mut self, queue: &DestinationName) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        self.check_room(Some(queue), None, 0)?;
+        let destination = self.destination(queue);
+        Ok(self.push(Record {
+            kind: PURGE,
+            destination,
+            ..Record::default()
+        }))
+    }
+
+    /// Adds a checkpoint and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient.
+    pub fn checkpoint(&mut self, previous: Option<PreviousCheckpoint>) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        self.check_room(None, None, 0)?;
+        Ok(self.push(Record {
+            kind: CHECKPOINT,
+            detail: u8::from(previous.is_some()),
+            first: previous.map_or(0, |previous| previous.entry),
+            second: previous.map_or(0, |previous| previous.digest),
+            ..Record::default()
+        }))
+    }
+
+    /// How many commands there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len() / COMMAND_BYTES
+    }
+
+    /// Whether there is no command yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Whether the batches are for the leader's memory.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.is_transient
+    }
+
+    /// The size that the batch has now.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        HEAD_BYTES
+            + self.records.len()
+            + self.producers.len() * PRODUCER_BYTES
+            + self.destinations.len()
+            + self.bodies.len()
+    }
+
+    /// The batch; the builder is empty afterwards.
+    ///
+    /// # Panics
+    /// When no command was added: an empty batch does not exist.
+    pub fn finish(&mut self) -> Bytes {
+        assert!(!self.is_empty(), "a batch holds at least one command");
+        let mut batch = BytesMut::with_capacity(self.size_bytes());
+        batch.put_u8(VERSION);
+        batch.put_u8(if self.is_transient { FLAG_TRANSIENT } else { 0 });
+        batch.put_u16_le(bounded_u16(self.len()));
+        batch.put_u16_le(bounded_u16(self.destination_index.len()));
+        batch.put_u16_le(bounded_u16(self.producers.len()));
+        batch.put_u32_le(bounded_u32(self.destinations.len()));
+        batch.put_u32_le(0);
+        batch.put_slice(&self.records);
+        for producer in &self.producers {
+            batch.put_slice(&producer.0);
+        }
+        batch.put_slice(&self.destinations);
+        batch.put_slice(&self.bodies);
+        self.clear();
+        batch.freeze()
+    }
+
+    fn clear(&mut self) {
+        self.records.clear();
+        self.producers.clear();
+        self.producer_index.clear();
+        self.destinations.clear();
+        self.destination_index.clear();
+        self.bodies.clear();
+        self.last_producer = None;
+        self.last_destination = None;
+    }
+
+    fn check_persistent(&self) -> Result<(), BatchFull> {
+        if self.is_transient {
+            return Err(BatchFull::Command { field: "kind" });
+        }
+        Ok(())
+    }
+
+    /// Refuses what would make the batch too long; a command that is alone may take it to the greatest size.
+    fn check_room(
+        &self,
+        queue: Option<&DestinationName>,
+        producer: Option<ProducerId>,
+        body_bytes: usize,
+    ) -> Result<(), BatchFull> {
+        let names = queue.map_or(0, |queue| 2 + queue.as_str().len())
+            + producer.map_or(0, |_| PRODUCER_BYTES);
+        let bytes = self.size_bytes() + COMMAND_BYTES + names + body_bytes;
+        let allowed = if self.is_empty() {
+            BATCH_BYTES_MAX
+        } else {
+            BATCH_BYTES_TARGET
+        };
+        if self.len() >= BATCH_COMMANDS_MAX || bytes > allowed {
+            return Err(BatchFull::Full);
+        }
+        Ok(())
+    }
+
+    fn push_publish(&mut self, publication: &Publication<'_>, offset: usize) -> u16 {
+        let length = self.bodies.len() - offset;
+        let record = Record {
+            kind: PUBLISH,
+            detail: publication.priority,
+            destination: self.destination(publication.queue),
+            producer: self.producer(publication.producer),
+            first: publication.number,
+            second: publication.expires_at_ms,
+            offset: bounded_u32(offset),
+            length: bounded_u32(length),
+        };
+        self.push(record)
+    }
+
+    fn push(&mut self, record: Record) -> u16 {
+        let ordinal = bounded_u16(self.len());
+        self.records.put_slice(&record.to_bytes());
+        ordinal
+    }
+
+    fn destination(&mut self, name: &DestinationName) -> u16 {
+        if let Some((last, index)) = &self.last_destination
+            && last == name
+        {
+            return *index;
+        }
+        let index = match self.destination_index.get(name) {
+            Some(index) => *index,
+            None => {
+                let index = bounded_u16(self.destination_index.len());
+                let text = name.as_str();
+                self.destinations.put_u8(QUEUE);
+                self.destinations
+                    .put_u8(u8::try_from(text.len()).expect("names have at most 255 bytes"));
+                self.destinations.put_slice(text.as_bytes());
+                self.destination_index.insert(name.clone(), index);
+                index
+            }
+        };
+        self.last_destination = Some((name.clone(), index));
+        index
+    }
+
+    fn producer(&mut self, producer: ProducerId) -> u16 {
+        if let Some((last, index)) = self.last_producer
+            && last == producer
+        {
+            return index;
+        }
+        let next = bounded_u16(self.producers.len());
+        let index = *self.producer_index.entry(producer).or_insert(next);
+        if index == next {
+            self.producers.push(producer);
+        }
+        self.last_producer = Some((producer, index));
+        index
+    }
+}
+
+fn check_publication(publication: &Publication<'_>) -> Result<(), BatchFull> {
+    if publication.number == 0 {
+        return Err(BatchFull::Command { field: "number" });
+    }
+    if publication.priority > PRIORITY_MAX {
+        return Err(BatchFull::Command { field: "priority" });
+    }
+    Ok(())
+}
+
+fn bounded_u16(count: usize) -> u16 {
+    u16::try_from(count).expect("a batch holds at most 1,024 commands")
+}
+
+fn bounded_u32(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a batch holds at most 2 MiB")
+}

@@ -1,0 +1,92 @@
+//! What a batch asks for, and what became of it.
+
+use crate::{MessagePosition, ProducerId};
+
+/// One command of a batch. `destination` is an index into [`crate::Batch::destinations`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Stores a message; its bytes are [`crate::Batch::message`].
+    Publish {
+        /// Index of the destination.
+        destination: u16,
+        /// Who sends.
+        producer: ProducerId,
+        /// The producer's number of this message for this destination, from 1.
+        number: u64,
+        /// 0 to 9; carried, without effect on the order.
+        priority: u8,
+        /// Milliseconds since 1970, 0 for never; carried, without effect.
+        expires_at_ms: u64,
+        /// Length of the message in the stored encoding.
+        size_bytes: u32,
+    },
+    /// Ends a delivery.
+    Settle {
+        /// Index of the destination.
+        destination: u16,
+        /// The message.
+        position: MessagePosition,
+        /// How it ends.
+        settlement: Settlement,
+    },
+    /// Removes every message of a destination, those in flight included.
+    Purge {
+        /// Index of the destination.
+        destination: u16,
+    },
+    /// Orders a checkpoint at this entry.
+    Checkpoint {
+        /// The proposer's digest at the checkpoint before, to be compared.
+        previous: Option<PreviousCheckpoint>,
+    },
+}
+
+/// The digest of the broker's state at an earlier checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreviousCheckpoint {
+    /// The entry that ordered it.
+    pub entry: u64,
+    /// The digest.
+    pub digest: u64,
+}
+
+/// How a delivery ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Settlement {
+    /// Processed: the message is removed.
+    Accept,
+    /// Not processed: back to its place; its delivery count stays.
+    Release,
+    /// Failed: back to its place; its delivery count goes up.
+    Return,
+    /// Not acceptable: removed for good.
+    Reject,
+}
+
+/// What became of one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// Stored (non-persistent: accepted by the leader).
+    Stored,
+    /// The same producer and number was stored before; nothing was stored again. As good as stored.
+    Duplicate,
+    /// The settlement or administrative command took effect.
+    Applied,
+    /// The message was not there to be settled.
+    UnknownMessage,
+    /// The producer's number is below its window, so whether it was stored is not known. An error.
+    NumberTooOld,
+    /// A limit of the shard is reached; nothing was stored.
+    LimitReached,
+}
+
+impl Outcome {
+    /// Whether the message of a publish is stored, by this command or one before.
+    #[must_use]
+    pub fn is_stored(self) -> bool {
+        match self {
+            Self::Stored | Self::Duplicate => true,
+            Self::Applied | Self::UnknownMessage | Self::NumberTooOld | Self::LimitReached => false,
+        }
+    }
+}

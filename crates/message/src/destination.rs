@@ -1,0 +1,220 @@
+//! Destinations: a kind and a checked name, and the slot that a name hashes to.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::limits::NAME_BYTES_MAX;
+
+/// Slots that names hash to; the slot map names the shard of each.
+pub const SLOTS: u16 = 1024;
+
+/// One of the [`SLOTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u16);
+
+/// What a destination does with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DestinationKind {
+    /// Each message goes to one consumer.
+    Queue,
+    /// Each message goes to every subscriber.
+    Topic,
+}
+
+/// The name of a destination, checked: 1 to 255 bytes, no control character, no comma, no space at either end, no
+/// element that is a wildcard. Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DestinationName(Arc<str>);
+
+/// A destination: `queue://orders`, `topic://prices`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Destination {
+    /// Queue or topic.
+    pub kind: DestinationKind,
+    /// Its name.
+    pub name: DestinationName,
+}
+
+/// Why a text names no destination.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DestinationError {
+    /// Nothing was named.
+    #[error("destination name is empty; give it 1 to 255 bytes")]
+    Empty,
+    /// The name is too long.
+    #[error("destination name has {bytes} bytes; at most 255 are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A character that no name may hold.
+    #[error("destination name holds {character:?}; control characters and commas are not allowed")]
+    Character {
+        /// The first such character.
+        character: char,
+    },
+    /// A space at the beginning or end.
+    #[error("destination name begins or ends with a space; remove it")]
+    OuterSpace,
+    /// An element that would be a wildcard.
+    #[error("destination name holds the wildcard element `{element}`; name one destination")]
+    Wildcard {
+        /// `*` or `>`.
+        element: char,
+    },
+    /// A kind that does not exist.
+    #[error("destination kind `{kind}` is unknown; use `queue://` or `topic://`")]
+    Kind {
+        /// What stood before `://`.
+        kind: String,
+    },
+}
+
+impl DestinationName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// When it breaks one of the rules of the type.
+    pub fn new(name: &str) -> Result<Self, DestinationError> {
+        check(name).map(|()| Self(Arc::from(name)))
+    }
+
+    /// The text of the name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Destination {
+    /// The queue of this name.
+    #[must_use]
+    pub fn queue(name: DestinationName) -> Self {
+        Self {
+            kind: DestinationKind::Queue,
+            name,
+        }
+    }
+
+    /// The topic of this name.
+    #[must_use]
+    pub fn topic(name: DestinationName) -> Self {
+        Self {
+            kind: DestinationKind::Topic,
+            name,
+        }
+    }
+}
+
+/// The slot of a name: the hash of `{tag}` where the name holds one that is not empty, else of all of it. Names with
+/// one tag share a slot, hence a log. The hash is FNV-1a of 64 bits, folded; it never changes.
+#[must_use]
+pub fn slot(name: &DestinationName) -> Slot {
+    let hash = tag(name.as_str())
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    let folded = hash ^ hash >> 32 ^ hash >> 16;
+    Slot(u16::try_from(folded % u64::from(SLOTS)).expect("the remainder is below 1,024"))
+}
+
+fn tag(name: &str) -> &str {
+    name.split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .map(|(tag, _)| tag)
+        .filter(|tag| !tag.is_empty())
+        .unwrap_or(name)
+}
+
+fn check(name: &str) -> Result<(), DestinationError> {
+    if name.is_empty() {
+        return Err(DestinationError::Empty);
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(DestinationError::TooLong { bytes: name.len() });
+    }
+    if let Some(character) = name.chars().find(|c| c.is_control() || *c == ',') {
+        return Err(DestinationError::Character { character });
+    }
+    if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
+        return Err(DestinationError::OuterSpace);
+    }
+    match name
+        .split('.')
+        .find(|element| matches!(*element, "*" | ">"))
+    {
+        Some("*") => Err(DestinationError::Wildcard { element: '*' }),
+        Some(_) => Err(DestinationError::Wildcard { element: '>' }),
+        None => Ok(()),
+    }
+}
+
+impl FromStr for Destination {
+    type Err = DestinationError;
+
+    fn from_str(text: &str) -> Result<Self, DestinationError> {
+        let (kind, name) = text.split_once("://").unwrap_or(("queue", text));
+        let name = match kind {
+            "queue" | "topic" => DestinationName::new(name)?,
+            _ => {
+                return Err(DestinationError::Kind {
+                    kind: kind.chars().take(32).collect(),
+                });
+            }
+        };
+        Ok(if kind == "queue" {
+            Self::queue(name)
+        } else {
+            Self::topic(name)
+        })
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            DestinationKind::Queue => write!(f, "queue://{}", self.name),
+            DestinationKind::Topic => write!(f, "topic://{}", self.name),
+        }
+    }
+}
+
+impl fmt::Display for DestinationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for DestinationName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for DestinationName {
+    type Err = DestinationError;
+
+    fn from_str(text: &str) -> Result<Self, DestinationError> {
+        Self::new(text)
+    }
+}
+
+impl AsRef<str> for DestinationName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for DestinationName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! The layout of a batch, shared by the one that writes it and the one that reads it.
+//!
+//! ```text
+//! head         16 bytes  version u8, flags u8, commands u16, destinations u16, producers u16,
+//!                        bytes of the destination table u32, zero u32
+//! commands     32 bytes each, see `COMMAND_*`
+//! producers    16 bytes each
+//! destinations kind u8, length u8, name
+//! bodies       the messages in the order of their commands, without gaps
+//! ```
+//! All numbers are little-endian. A batch has exactly one encoding of its commands: what is unused is zero.
+
+/// The only version that exists.
+pub(crate) const VERSION: u8 = 1;
+
+/// Set when no command touches the log: the batch is for the leader's memory.
+pub(crate) const FLAG_TRANSIENT: u8 = 1;
+
+/// Length of the head.
+pub(crate) const HEAD_BYTES: usize = 16;
+
+/// Length of one record of the index.
+pub(crate) const COMMAND_BYTES: usize = 32;
+
+/// Length of one record of the producer table.
+pub(crate) const PRODUCER_BYTES: usize = 16;
+
+/// Kinds of command.
+pub(crate) const PUBLISH: u8 = 1;
+pub(crate) const SETTLE: u8 = 2;
+pub(crate) const PURGE: u8 = 3;
+pub(crate) const CHECKPOINT: u8 = 4;
+
+/// Kinds of destination.
+pub(crate) const QUEUE: u8 = 1;
+
+/// One record of the index, in the order of its fields:
+///
+/// | offset | field | publish | settle | purge | checkpoint |
+/// |---|---|---|---|---|---|
+/// | 0 | kind u8 | 1 | 2 | 3 | 4 |
+/// | 1 | detail u8 | priority | settlement | 0 | 1 when there is a previous one |
+/// | 2 | destination u16 | index | index | index | 0 |
+/// | 4 | producer u16 | index | 0 | 0 | 0 |
+/// | 6 | zero u16 | | | | |
+/// | 8 | first u64 | number | position | 0 | previous entry |
+/// | 16 | second u64 | expiry | 0 | 0 | previous digest |
+/// | 24 | offset u32 | of the message in the bodies | 0 | 0 | 0 |
+/// | 28 | length u32 | of the message | 0 | 0 | 0 |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) kind: u8,
+    pub(crate) detail: u8,
+    pub(crate) destination: u16,
+    pub(crate) producer: u16,
+    pub(crate) first: u64,
+    pub(crate) second: u64,
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
+}
+
+impl Record {
+    /// The bytes of the record.
+    pub(crate) fn to_bytes(self) -> [u8; COMMAND_BYTES] {
+        let mut bytes = [0; COMMAND_BYTES];
+        bytes[0] = self.kind;
+        bytes[1] = self.detail;
+        bytes[2..4].copy_from_slice(&self.destination.to_le_bytes());
+        bytes[4..6].copy_from_slice(&self.producer.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.first.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.second.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.length.to_le_bytes());
+        bytes
+    }
+
+    /// The record that these bytes are.
+    pub(crate) fn from_bytes(bytes: &[u8; COMMAND_BYTES]) -> Self {
+        let [k, d, d0, d1, p0, p1, _, _, rest @ ..] = *bytes;
+        let (first, rest) = rest.split_first_chunk().expect("24 bytes are left");
+        let (second, rest) = rest.split_first_chunk().expect("16 bytes are left");
+        let (offset, rest) = rest.split_first_chunk().expect("8 bytes are left");
+        let length = rest.first_chunk().expect("4 bytes are left");
+        Self {
+            kind: k,
+            detail: d,
+            destination: u16::from_le_bytes([d0, d1]),
+            producer: u16::from_le_bytes([p0, p1]),
+            first: u64::from_le_bytes(*first),
+            second: u64::from_le_bytes(*second),
+            offset: u32::from_le_bytes(*offset),
+            length: u32::from_le_bytes(*length),
+        }
+    }
+}
