@@ -1,11 +1,6 @@
 //! A whole cluster of real processes on free ports of the loopback interface, with its data in a temporary folder.
 
-use std::{
-    collections::BTreeMap,
-    net::TcpListener,
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::TcpListener, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use quorate_proto::v1::{
@@ -31,7 +26,10 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Self { nodes: 3, gateways: 3 }
+        Self {
+            nodes: 3,
+            gateways: 3,
+        }
     }
 }
 
@@ -57,13 +55,19 @@ pub struct Cluster {
 
 /// Ports that are free now. They are held until all are known, so that none comes twice.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+    let held: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()?;
+    held.iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect()
 }
 
 fn environment(pairs: &[(&str, String)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(key, value)| (format!("QUORATE_{key}"), value.clone())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| (format!("QUORATE_{key}"), value.clone()))
+        .collect()
 }
 
 fn local(port: u16) -> String {
@@ -108,7 +112,11 @@ impl Cluster {
             if program != "quorate-gateway" {
                 pairs.push(("DATA", data));
             }
-            pairs.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
+            pairs.extend(
+                settings
+                    .iter()
+                    .map(|(key, value)| (*key, (*value).to_owned())),
+            );
             pairs.extend(extra.iter().cloned());
             Service::new(program, name, folder.path(), environment(&pairs))
         };
@@ -116,12 +124,22 @@ impl Cluster {
         let coordinators = [("COORDINATORS", local(coordinator_port))];
         let coordinator = build("quorate-coordinator", "co01", 0, &expected)?;
         let node = |i: usize| {
-            build("quorate-storage-node", &format!("mq{:02}", i + 1), 1 + i, &coordinators)
+            build(
+                "quorate-storage-node",
+                &format!("mq{:02}", i + 1),
+                1 + i,
+                &coordinators,
+            )
         };
         let nodes = (0..size.nodes).map(node).collect::<Result<_>>()?;
         let first_gateway = 1 + size.nodes;
         let gateway = |i: usize| {
-            build("quorate-gateway", &format!("gw{:02}", i + 1), first_gateway + i, &coordinators)
+            build(
+                "quorate-gateway",
+                &format!("gw{:02}", i + 1),
+                first_gateway + i,
+                &coordinators,
+            )
         };
         let gateways = (0..size.gateways).map(gateway).collect::<Result<_>>()?;
         Ok(Self {
@@ -147,8 +165,15 @@ impl Cluster {
             }
             eventually("every shard to be led", START_LIMIT, async || {
                 let picture = self.picture(gateway).await?;
-                let led = picture.shards.iter().filter(|shard| shard.leader != 0).count();
-                ensure!(led > 0 && led == picture.shards.len(), "{led} shards are led");
+                let led = picture
+                    .shards
+                    .iter()
+                    .filter(|shard| shard.leader != 0)
+                    .count();
+                ensure!(
+                    led > 0 && led == picture.shards.len(),
+                    "{led} shards are led"
+                );
                 Ok(Some(()))
             })
             .await?;
@@ -159,7 +184,10 @@ impl Cluster {
     /// The address that clients are given: all gateways.
     #[must_use]
     pub fn url(&self) -> String {
-        let addresses = self.gateway_ports.iter().map(|port| format!("tcp://{}", local(*port)));
+        let addresses = self
+            .gateway_ports
+            .iter()
+            .map(|port| format!("tcp://{}", local(*port)));
         format!("failover:({})", addresses.collect::<Vec<_>>().join(","))
     }
 
@@ -190,12 +218,19 @@ impl Cluster {
         let gateway = 0;
         eventually("a leader", START_LIMIT, async || {
             let mut admin = AdminServiceClient::new(self.channel(gateway).await?);
-            let request = LocateDestinationRequest { destination: queue.into() };
+            let request = LocateDestinationRequest {
+                destination: queue.into(),
+            };
             let place = admin.locate_destination(request).await?.into_inner();
             let nodes = self.picture(gateway).await?.nodes;
             let leader = nodes.iter().find(|node| node.id == place.leader);
-            let Some(leader) = leader else { return Ok(None) };
-            let found = self.nodes.iter().position(|service| service.name() == leader.name);
+            let Some(leader) = leader else {
+                return Ok(None);
+            };
+            let found = self
+                .nodes
+                .iter()
+                .position(|service| service.name() == leader.name);
             Ok(found.map(|node| (place.shard, node)))
         })
         .await
@@ -208,7 +243,9 @@ impl Cluster {
     }
 
     fn services(&self) -> impl Iterator<Item = &Service> {
-        std::iter::once(&self.coordinator).chain(&self.nodes).chain(&self.gateways)
+        std::iter::once(&self.coordinator)
+            .chain(&self.nodes)
+            .chain(&self.gateways)
     }
 
     /// The last lines of every log, for a failure's message.
@@ -239,7 +276,9 @@ impl Cluster {
         let mut found = Vec::new();
         for service in self.services() {
             let log = service.log();
-            let lines = log.lines().filter(|line| marks.iter().any(|mark| line.contains(mark)));
+            let lines = log
+                .lines()
+                .filter(|line| marks.iter().any(|mark| line.contains(mark)));
             found.extend(lines.map(|line| format!("{}: {line}", service.name())));
         }
         found

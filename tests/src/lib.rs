@@ -4,4 +4,5 @@
 
 pub mod cluster;
 pub mod eventually;
+pub mod load;
 pub mod process;

@@ -27,9 +27,16 @@ pub struct Service {
 /// When the program was not built.
 pub fn program(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("find the test binary")?;
-    let folder = test.parent().and_then(Path::parent).context("the test binary has no folder")?;
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .context("the test binary has no folder")?;
     let path = folder.join(name);
-    ensure!(path.exists(), "{} is not there: run `cargo build --bins` first", path.display());
+    ensure!(
+        path.exists(),
+        "{} is not there: run `cargo build --bins` first",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -45,7 +52,13 @@ impl Service {
         environment: BTreeMap<String, String>,
     ) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        Ok(Self { program: program(program_name)?, name: name.into(), environment, log, child: None })
+        Ok(Self {
+            program: program(program_name)?,
+            name: name.into(),
+            environment,
+            log,
+            child: None,
+        })
     }
 
     /// Starts the process; its log goes on where the last one stopped.
@@ -54,13 +67,20 @@ impl Service {
     /// When it runs already, or cannot be started.
     pub fn start(&mut self) -> Result<()> {
         ensure!(!self.is_running(), "{} runs already", self.name);
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
         let mut command = Command::new(&self.program);
         command.args(["--name", &self.name]).envs(&self.environment);
         // The services end when this pipe closes, so that a test that dies leaves nothing running.
-        command.env("QUORATE_EXIT_WITH_PARENT", "true").stdin(Stdio::piped());
+        command
+            .env("QUORATE_EXIT_WITH_PARENT", "true")
+            .stdin(Stdio::piped());
         command.stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("start {}", self.program.display()))?;
         self.child = Some(child);
         Ok(())
     }
@@ -73,7 +93,9 @@ impl Service {
 
     /// Whether the process runs.
     pub fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.child
+            .as_mut()
+            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// The process id, while it runs.
@@ -87,7 +109,10 @@ impl Service {
     /// # Errors
     /// When there is nothing to kill.
     pub fn kill(&mut self) -> Result<()> {
-        let mut child = self.child.take().with_context(|| format!("{} does not run", self.name))?;
+        let mut child = self
+            .child
+            .take()
+            .with_context(|| format!("{} does not run", self.name))?;
         child.kill()?;
         child.wait()?;
         Ok(())
@@ -98,7 +123,9 @@ impl Service {
     /// # Errors
     /// When there is no such process.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = self
+            .pid()
+            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         Ok(kill_process(pid.context("it does not run")?, signal)?)
     }
 
@@ -108,7 +135,10 @@ impl Service {
     /// When there is nothing to stop.
     pub fn stop(&mut self) -> Result<bool> {
         self.signal(Signal::TERM)?;
-        let mut child = self.child.take().with_context(|| format!("{} does not run", self.name))?;
+        let mut child = self
+            .child
+            .take()
+            .with_context(|| format!("{} does not run", self.name))?;
         Ok(child.wait()?.success())
     }
 
@@ -122,8 +152,15 @@ impl Service {
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse::<u64>()
+            .ok()
+            .map(|kib| kib * 1024)
     }
 }
 
@@ -144,5 +181,7 @@ impl Drop for Service {
 /// When it cannot be written.
 pub fn write_file(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
-    File::create(path)?.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
+    File::create(path)?
+        .write_all(text.as_bytes())
+        .with_context(|| format!("write {}", path.display()))
 }

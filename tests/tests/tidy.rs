@@ -16,7 +16,10 @@ fn demand_none(rule: &str, findings: &[String]) {
 
 #[test]
 fn crates_import_only_what_the_table_allows() {
-    demand_none("an arrow that ARCHITECTURE.md does not draw", &arrows::forbidden());
+    demand_none(
+        "an arrow that ARCHITECTURE.md does not draw",
+        &arrows::forbidden(),
+    );
 }
 
 #[test]
@@ -66,9 +69,24 @@ fn every_document_that_is_linked_exists() {
 
 #[test]
 fn the_rules_find_what_they_are_for() {
-    assert_eq!(sources::impurities("fn f() { std::time::Instant::now(); }\n"), ["Instant"]);
-    assert_eq!(sources::impurities("// an Instant in a comment\n"), Vec::<&str>::new());
-    assert_eq!(sources::impurities("#[cfg(test)]\nmod tests { use std::fs; }\n"), Vec::<&str>::new());
-    assert_eq!(sources::code_lines("//! a\nfn f() {}\n#[cfg(test)]\nmod tests {\n}\n"), 2);
-    assert_eq!(text::links("see [a](docs/a.md) and [b](https://x)"), ["docs/a.md"]);
+    assert_eq!(
+        sources::impurities("fn f() { std::time::Instant::now(); }\n"),
+        ["Instant"]
+    );
+    assert_eq!(
+        sources::impurities("// an Instant in a comment\n"),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        sources::impurities("#[cfg(test)]\nmod tests { use std::fs; }\n"),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        sources::code_lines("//! a\nfn f() {}\n#[cfg(test)]\nmod tests {\n}\n"),
+        2
+    );
+    assert_eq!(
+        text::links("see [a](docs/a.md) and [b](https://x)"),
+        ["docs/a.md"]
+    );
 }

@@ -1,6 +1,9 @@
 //! End to end: real processes, real clients, real kills. One binary, because linking is the cost.
 
 mod clients;
+mod dev;
+mod failover;
 mod hostile;
 mod services;
 mod tool;
+mod traces;

@@ -36,16 +36,30 @@ async fn get(port: u16, path: &str) -> Result<(String, String)> {
     stream.read_to_end(&mut answer).await?;
     let answer = text(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
+    Ok((
+        head.lines().next().unwrap_or_default().to_owned(),
+        body.to_owned(),
+    ))
 }
 
 #[test]
 fn the_example_configuration_of_each_service_is_taken() -> Result<()> {
     for service in PROGRAMS {
-        let file = format!("{}/../deploy/config/{service}.toml", env!("CARGO_MANIFEST_DIR"));
+        let file = format!(
+            "{}/../deploy/config/{service}.toml",
+            env!("CARGO_MANIFEST_DIR")
+        );
         let output = run(service, &["--config", &file, "--check"], &[])?;
-        ensure!(output.status.success(), "{service}: {}", text(&output.stderr));
-        ensure!(text(&output.stdout).contains("production"), "{service}: {}", text(&output.stdout));
+        ensure!(
+            output.status.success(),
+            "{service}: {}",
+            text(&output.stderr)
+        );
+        ensure!(
+            text(&output.stdout).contains("production"),
+            "{service}: {}",
+            text(&output.stdout)
+        );
     }
     Ok(())
 }
@@ -55,13 +69,28 @@ fn the_environment_is_above_the_file_and_the_name_above_both() -> Result<()> {
     let folder = TempDir::new()?;
     let file = folder.path().join("gateway.toml");
     write_file(&file, "name = \"file\"\nlisten = \"127.0.0.1:1\"\n")?;
-    let arguments = ["--config", &file.display().to_string(), "--name", "flag", "--check"];
-    let environment = [("QUORATE_LISTEN", "127.0.0.1:2"), ("QUORATE_NAME", "environment")];
+    let arguments = [
+        "--config",
+        &file.display().to_string(),
+        "--name",
+        "flag",
+        "--check",
+    ];
+    let environment = [
+        ("QUORATE_LISTEN", "127.0.0.1:2"),
+        ("QUORATE_NAME", "environment"),
+    ];
     let output = run("gateway", &arguments, &environment)?;
     let printed = text(&output.stdout);
     ensure!(output.status.success(), "{}", text(&output.stderr));
-    ensure!(printed.contains("127.0.0.1:2") && !printed.contains("127.0.0.1:1\""), "{printed}");
-    ensure!(printed.contains("flag") && !printed.contains("environment"), "{printed}");
+    ensure!(
+        printed.contains("127.0.0.1:2") && !printed.contains("127.0.0.1:1\""),
+        "{printed}"
+    );
+    ensure!(
+        printed.contains("flag") && !printed.contains("environment"),
+        "{printed}"
+    );
     Ok(())
 }
 
@@ -71,37 +100,67 @@ fn an_unknown_or_wrong_key_is_an_error_that_names_it() -> Result<()> {
     for service in PROGRAMS {
         let file = folder.path().join("wrong.toml");
         write_file(&file, "lisen = \"127.0.0.1:1\"\n")?;
-        let output = run(service, &["--config", &file.display().to_string(), "--check"], &[])?;
+        let output = run(
+            service,
+            &["--config", &file.display().to_string(), "--check"],
+            &[],
+        )?;
         ensure!(!output.status.success(), "{service} takes an unknown key");
         let said = text(&output.stderr);
-        ensure!(said.contains("lisen") && said.contains("wrong.toml"), "{service}: {said}");
+        ensure!(
+            said.contains("lisen") && said.contains("wrong.toml"),
+            "{service}: {said}"
+        );
         let output = run(service, &["--check"], &[("QUORATE_LISTEN", "nowhere")])?;
         ensure!(!output.status.success(), "{service} listens nowhere");
-        ensure!(text(&output.stderr).to_lowercase().contains("listen"), "{service}: {}", text(&output.stderr));
+        ensure!(
+            text(&output.stderr).to_lowercase().contains("listen"),
+            "{service}: {}",
+            text(&output.stderr)
+        );
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn every_service_tells_its_health_and_metrics_and_stops_cleanly() -> Result<()> {
-    let mut cluster = Cluster::start(Size { nodes: 3, gateways: 1 }).await?;
+    let mut cluster = Cluster::start(Size {
+        nodes: 3,
+        gateways: 1,
+    })
+    .await?;
     for port in &cluster.health_ports {
         for path in ["/healthz", "/readyz"] {
             let (status, body) = get(*port, path).await?;
             ensure!(status.contains(" 200 "), "{port}{path}: {status} {body}");
         }
         let (status, body) = get(*port, "/metrics").await?;
-        ensure!(status.contains(" 200 ") && body.contains("quorate_"), "{port}: {status} {body}");
+        ensure!(
+            status.contains(" 200 ") && body.contains("quorate_"),
+            "{port}: {status} {body}"
+        );
     }
     let mut health = HealthClient::new(cluster.channel(0).await?);
-    let answer = health.check(HealthCheckRequest::default()).await?.into_inner();
+    let answer = health
+        .check(HealthCheckRequest::default())
+        .await?
+        .into_inner();
     ensure!(answer.status == 1, "gRPC health says {answer:?}");
     ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
-    ensure!(cluster.warnings().is_empty(), "a quiet cluster warns: {:#?}", cluster.warnings());
+    ensure!(
+        cluster.warnings().is_empty(),
+        "a quiet cluster warns: {:#?}",
+        cluster.warnings()
+    );
 
     cluster.gateways[0].signal(Signal::CONT)?;
     for service in cluster.gateways.iter_mut().chain(&mut cluster.nodes) {
-        ensure!(service.stop()?, "{} did not stop with success:\n{}", service.name(), service.log());
+        ensure!(
+            service.stop()?,
+            "{} did not stop with success:\n{}",
+            service.name(),
+            service.log()
+        );
     }
     ensure!(cluster.coordinator.stop()?, "{}", cluster.coordinator.log());
     Ok(())

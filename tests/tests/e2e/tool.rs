@@ -19,7 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn quorate(url: &str, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program("quorate")?);
-    command.args(["--url", url]).args(arguments).stdin(Stdio::null());
+    command
+        .args(["--url", url])
+        .args(arguments)
+        .stdin(Stdio::null());
     Ok(command)
 }
 
@@ -29,9 +32,17 @@ async fn output(url: &str, arguments: &[&str]) -> Result<Output> {
 }
 
 async fn json(url: &str, arguments: &[&str]) -> Result<Value> {
-    let arguments: Vec<&str> = arguments.iter().copied().chain(["--output", "json"]).collect();
+    let arguments: Vec<&str> = arguments
+        .iter()
+        .copied()
+        .chain(["--output", "json"])
+        .collect();
     let output = output(url, &arguments).await?;
-    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).context("it is no JSON")
 }
 
@@ -39,7 +50,11 @@ async fn json(url: &str, arguments: &[&str]) -> Result<Value> {
 fn access_log(lines: u32) -> String {
     let line = |i: u32| {
         let (status, size) = (200 + i % 5 * 100, i.wrapping_mul(2_654_435_761) % 90_000);
-        format!("192.0.2.{} - - [{i}] \"GET /items/{} HTTP/1.1\" {status} {size}\n", i % 250, i / 3)
+        format!(
+            "192.0.2.{} - - [{i}] \"GET /items/{} HTTP/1.1\" {status} {size}\n",
+            i % 250,
+            i / 3
+        )
     };
     (0..lines).map(line).collect()
 }
@@ -73,11 +88,14 @@ async fn restart_nodes(cluster: &mut Cluster) -> Result<()> {
 }
 
 fn lines_in(path: &Path) -> usize {
-    std::fs::read(path).map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count()).unwrap_or(0)
+    std::fs::read(path)
+        .map(|bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
+        .unwrap_or(0)
 }
 
 #[tokio::test]
-async fn a_file_arrives_identical_and_in_order_while_leaders_and_a_gateway_are_killed() -> Result<()> {
+async fn a_file_arrives_identical_and_in_order_while_leaders_and_a_gateway_are_killed() -> Result<()>
+{
     const LINES: u32 = 60_000;
     let mut cluster = Cluster::start(Size::default()).await?;
     let url = cluster.url();
@@ -99,10 +117,21 @@ async fn a_file_arrives_identical_and_in_order_while_leaders_and_a_gateway_are_k
     finish(sender).await.context("send")?;
     cluster.gateways[0].start()?;
     cluster.ready().await?;
-    ensure!(queued(&url, "orders").await? == u64::from(LINES), "{} queued", queued(&url, "orders").await?);
+    ensure!(
+        queued(&url, "orders").await? == u64::from(LINES),
+        "{} queued",
+        queued(&url, "orders").await?
+    );
 
     let (target_name, count) = (target.display().to_string(), LINES.to_string());
-    let arguments = ["receive", "orders", "--to-file", &target_name, "--count", &count];
+    let arguments = [
+        "receive",
+        "orders",
+        "--to-file",
+        &target_name,
+        "--count",
+        &count,
+    ];
     let receiver = quorate(&url, &arguments)?.spawn()?;
     for part in 1..=2_usize {
         let wanted = usize::try_from(LINES)? * part / 4;
@@ -118,7 +147,12 @@ async fn a_file_arrives_identical_and_in_order_while_leaders_and_a_gateway_are_k
     }
     finish(receiver).await.context("receive")?;
     let (sent, received) = (std::fs::read(&source)?, std::fs::read(&target)?);
-    ensure!(sent.len() == received.len(), "sent {} bytes, received {}", sent.len(), received.len());
+    ensure!(
+        sent.len() == received.len(),
+        "sent {} bytes, received {}",
+        sent.len(),
+        received.len()
+    );
     ensure!(sent == received, "the same length, but not the same");
     ensure!(queued(&url, "orders").await? == 0, "something is left");
     ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
@@ -127,37 +161,80 @@ async fn a_file_arrives_identical_and_in_order_while_leaders_and_a_gateway_are_k
 
 #[tokio::test]
 async fn looking_at_queues_and_the_cluster() -> Result<()> {
-    let cluster = Cluster::start(Size { nodes: 3, gateways: 1 }).await?;
+    let cluster = Cluster::start(Size {
+        nodes: 3,
+        gateways: 1,
+    })
+    .await?;
     let url = cluster.url();
     for body in ["one", "two", "three"] {
         let sent = output(&url, &["send", "letters", "--message", body]).await?;
-        ensure!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+        ensure!(
+            sent.status.success(),
+            "{}",
+            String::from_utf8_lossy(&sent.stderr)
+        );
     }
     let browsed = output(&url, &["browse", "letters"]).await?;
     let shown = String::from_utf8_lossy(&browsed.stdout).into_owned();
-    ensure!(["one", "two", "three"].iter().all(|body| shown.contains(body)), "{shown}");
-    ensure!(queued(&url, "letters").await? == 3, "browsing removed something");
+    ensure!(
+        ["one", "two", "three"]
+            .iter()
+            .all(|body| shown.contains(body)),
+        "{shown}"
+    );
+    ensure!(
+        queued(&url, "letters").await? == 3,
+        "browsing removed something"
+    );
 
     let picture = json(&url, &["cluster"]).await?;
     let shards = picture["shards"].as_array().context("no `shards`")?;
     ensure!(shards.len() == 8, "{picture}");
     for shard in shards {
-        ensure!(shard["leader"].is_string() && shard["epoch"].as_u64() > Some(0), "{shard}");
-        ensure!(shard["voters"].as_array().is_some_and(|voters| voters.len() == 3), "{shard}");
+        ensure!(
+            shard["leader"].is_string() && shard["epoch"].as_u64() > Some(0),
+            "{shard}"
+        );
+        ensure!(
+            shard["voters"]
+                .as_array()
+                .is_some_and(|voters| voters.len() == 3),
+            "{shard}"
+        );
     }
-    let leaders: std::collections::BTreeSet<&str> =
-        shards.iter().filter_map(|shard| shard["leader"].as_str()).collect();
-    ensure!(leaders.len() == 3, "only {leaders:?} lead: every node works");
+    let leaders: std::collections::BTreeSet<&str> = shards
+        .iter()
+        .filter_map(|shard| shard["leader"].as_str())
+        .collect();
+    ensure!(
+        leaders.len() == 3,
+        "only {leaders:?} lead: every node works"
+    );
     for node in picture["nodes"].as_array().context("no `nodes`")? {
-        ensure!(node["alive"] == true && node["pid"].as_u64() > Some(0), "{node}");
-        ensure!(node["address"].as_str().is_some_and(|address| address.contains(':')), "{node}");
+        ensure!(
+            node["alive"] == true && node["pid"].as_u64() > Some(0),
+            "{node}"
+        );
+        ensure!(
+            node["address"]
+                .as_str()
+                .is_some_and(|address| address.contains(':')),
+            "{node}"
+        );
     }
     let place = json(&url, &["cluster", "where", "letters"]).await?;
-    ensure!(place["leader"].is_string() && place["shard"].is_u64(), "{place}");
+    ensure!(
+        place["leader"].is_string() && place["shard"].is_u64(),
+        "{place}"
+    );
 
     let purged = json(&url, &["purge", "letters", "--yes"]).await?;
     ensure!(purged["removed"] == 3, "{purged}");
-    ensure!(queued(&url, "letters").await? == 0, "the purge left something");
+    ensure!(
+        queued(&url, "letters").await? == 0,
+        "the purge left something"
+    );
     ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
     ensure!(cluster.warnings().is_empty(), "{:#?}", cluster.warnings());
     Ok(())
@@ -167,15 +244,34 @@ async fn looking_at_queues_and_the_cluster() -> Result<()> {
 async fn a_wrong_address_is_an_error_that_says_what_to_do() -> Result<()> {
     let output = output("tcp://127.0.0.1:1?timeout=500", &["queues"]).await?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(!output.status.success() && said.contains("quorate dev"), "{said}");
+    ensure!(
+        !output.status.success() && said.contains("quorate dev"),
+        "{said}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn bench_prints_its_figures() -> Result<()> {
-    let cluster = Cluster::start(Size { nodes: 3, gateways: 1 }).await?;
+    let cluster = Cluster::start(Size {
+        nodes: 3,
+        gateways: 1,
+    })
+    .await?;
     let url = cluster.url();
-    let figures = json(&url, &["bench", "--seconds", "1", "--producers", "2", "--window", "64"]).await?;
+    let figures = json(
+        &url,
+        &[
+            "bench",
+            "--seconds",
+            "1",
+            "--producers",
+            "2",
+            "--window",
+            "64",
+        ],
+    )
+    .await?;
     ensure!(figures.to_string().contains("p99"), "{figures}");
     ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
     Ok(())

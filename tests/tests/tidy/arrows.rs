@@ -11,14 +11,33 @@ const TABLE: &[(&str, bool, &[&str])] = &[
     ("log", false, &["replication"]),
     ("service", false, &[]),
     ("client", false, &["proto"]),
-    ("storage-node", false, &["replication", "broker", "message", "log", "proto", "service"]),
+    (
+        "storage-node",
+        false,
+        &[
+            "replication",
+            "broker",
+            "message",
+            "log",
+            "proto",
+            "service",
+        ],
+    ),
     ("coordinator", false, &["replication", "proto", "service"]),
     ("gateway", false, &["message", "proto", "service"]),
     ("cli", false, &["client", "proto"]),
     (
         "sim",
         false,
-        &["message", "replication", "broker", "log", "storage-node", "coordinator", "gateway"],
+        &[
+            "message",
+            "replication",
+            "broker",
+            "log",
+            "storage-node",
+            "coordinator",
+            "gateway",
+        ],
     ),
 ];
 
@@ -35,21 +54,30 @@ fn manifests() -> BTreeMap<String, toml::Table> {
     for entry in fs::read_dir(root().join("crates")).unwrap() {
         let folder = entry.unwrap();
         let text = fs::read_to_string(folder.path().join("Cargo.toml")).unwrap();
-        manifests.insert(folder.file_name().into_string().unwrap(), text.parse().unwrap());
+        manifests.insert(
+            folder.file_name().into_string().unwrap(),
+            text.parse().unwrap(),
+        );
     }
     manifests
 }
 
 fn dependencies<'a>(manifest: &'a toml::Table, kind: &str) -> Vec<&'a str> {
     let table = manifest.get(kind).and_then(toml::Value::as_table);
-    table.map(|names| names.keys().map(String::as_str).collect()).unwrap_or_default()
+    table
+        .map(|names| names.keys().map(String::as_str).collect())
+        .unwrap_or_default()
 }
 
 /// Imports that the table does not allow, crates that it does not know, and crates that are gone.
 pub(crate) fn forbidden() -> Vec<String> {
     let mut findings = Vec::new();
     let manifests = manifests();
-    for name in TABLE.iter().map(|row| row.0).filter(|name| !manifests.contains_key(*name)) {
+    for name in TABLE
+        .iter()
+        .map(|row| row.0)
+        .filter(|name| !manifests.contains_key(*name))
+    {
         findings.push(format!("{name}: in the table, but not in crates/"));
     }
     for (name, manifest) in &manifests {
@@ -76,13 +104,23 @@ pub(crate) fn forbidden() -> Vec<String> {
 pub(crate) fn without_lints() -> Vec<String> {
     let has = |manifest: &toml::Table| {
         let lints = manifest.get("lints").and_then(toml::Value::as_table);
-        lints.and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool) == Some(true)
+        lints
+            .and_then(|lints| lints.get("workspace"))
+            .and_then(toml::Value::as_bool)
+            == Some(true)
     };
-    manifests().into_iter().filter(|(_, manifest)| !has(manifest)).map(|(name, _)| name).collect()
+    manifests()
+        .into_iter()
+        .filter(|(_, manifest)| !has(manifest))
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// Crates that ARCHITECTURE.md does not name in its code map.
 pub(crate) fn undocumented() -> Vec<String> {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    manifests().into_keys().filter(|name| !text.contains(&format!("| `{name}` |"))).collect()
+    manifests()
+        .into_keys()
+        .filter(|name| !text.contains(&format!("| `{name}` |")))
+        .collect()
 }

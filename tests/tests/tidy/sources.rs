@@ -28,8 +28,23 @@ const PURE: &[&str] = &[
 
 /// What pure code may not name: the outside world, its time, its chance, and maps whose order is chance.
 const IMPURE: &[&str] = &[
-    "async", "await", "tokio", "tonic", "tracing", "std::fs", "std::net", "std::thread", "std::env",
-    "Instant", "SystemTime", "HashMap", "HashSet", "rand", "getrandom", "println", "eprintln",
+    "async",
+    "await",
+    "tokio",
+    "tonic",
+    "tracing",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::env",
+    "Instant",
+    "SystemTime",
+    "HashMap",
+    "HashSet",
+    "rand",
+    "getrandom",
+    "println",
+    "eprintln",
 ];
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -50,8 +65,16 @@ fn sources() -> Vec<(String, String)> {
     walk(&root.join("crates"), &mut files);
     walk(&root.join("tests"), &mut files);
     files.sort();
-    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-    files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+    let name = |path: &Path| {
+        path.strip_prefix(&root)
+            .unwrap()
+            .to_string_lossy()
+            .into_owned()
+    };
+    files
+        .iter()
+        .map(|path| (name(path), fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 fn is_test_file(name: &str) -> bool {
@@ -73,11 +96,17 @@ pub(crate) fn impurities(text: &str) -> Vec<&'static str> {
     let mut found = BTreeSet::new();
     for line in before_tests(text).lines() {
         let code = line.split("//").next().unwrap_or_default();
-        let words: Vec<&str> =
-            code.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).collect();
+        let words: Vec<&str> = code
+            .split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
+            .collect();
         for word in IMPURE {
             let path = format!("{word}::");
-            if words.iter().any(|w| w == word || w.starts_with(&path) || w.ends_with(&format!("::{word}")) || w.contains(&format!("::{word}::"))) {
+            if words.iter().any(|w| {
+                w == word
+                    || w.starts_with(&path)
+                    || w.ends_with(&format!("::{word}"))
+                    || w.contains(&format!("::{word}::"))
+            }) {
                 found.insert(*word);
             }
         }
@@ -89,12 +118,16 @@ pub(crate) fn impurities(text: &str) -> Vec<&'static str> {
 pub(crate) fn impure() -> Vec<String> {
     let is_pure = |name: &str| {
         !is_test_file(name)
-            && PURE.iter().any(|pure| name == *pure || name.starts_with(&format!("{pure}/")))
+            && PURE
+                .iter()
+                .any(|pure| name == *pure || name.starts_with(&format!("{pure}/")))
     };
     let findings = sources().into_iter().filter(|(name, _)| is_pure(name));
     findings
         .flat_map(|(name, text)| {
-            impurities(&text).into_iter().map(move |word| format!("{name}: {word}"))
+            impurities(&text)
+                .into_iter()
+                .map(move |word| format!("{name}: {word}"))
         })
         .collect()
 }
@@ -102,7 +135,11 @@ pub(crate) fn impure() -> Vec<String> {
 /// Files over their limit.
 pub(crate) fn too_long() -> Vec<String> {
     let limit = |name: &str| {
-        if name.ends_with("/lib.rs") || name.ends_with("/main.rs") { ROOT_LINES_MAX } else { FILE_LINES_MAX }
+        if name.ends_with("/lib.rs") || name.ends_with("/main.rs") {
+            ROOT_LINES_MAX
+        } else {
+            FILE_LINES_MAX
+        }
     };
     sources()
         .iter()
@@ -115,13 +152,20 @@ pub(crate) fn too_long() -> Vec<String> {
 
 /// Files that do not begin with a module comment.
 pub(crate) fn without_head() -> Vec<String> {
-    let headless = sources().into_iter().filter(|(_, text)| !text.starts_with("//!"));
+    let headless = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//!"));
     headless.map(|(name, _)| name).collect()
 }
 
 /// Unfinished work and forbidden file names.
 pub(crate) fn markers() -> Vec<String> {
-    let marks = [concat!("FIX", "ME"), concat!("TO", "DO"), concat!("X", "XX"), concat!("#[all", "ow(")];
+    let marks = [
+        concat!("FIX", "ME"),
+        concat!("TO", "DO"),
+        concat!("X", "XX"),
+        concat!("#[all", "ow("),
+    ];
     let mut findings = Vec::new();
     for (name, text) in sources() {
         if name.ends_with("/mod.rs") {
@@ -145,12 +189,18 @@ pub(crate) fn unreachable() -> Vec<String> {
         .filter_map(|line| {
             let line = line.trim().trim_end_matches(';');
             let at = line.find("mod ")?;
-            (at == 0 || line.starts_with("pub")).then(|| line[at + 4..].trim_end_matches(" {").to_owned())
+            (at == 0 || line.starts_with("pub"))
+                .then(|| line[at + 4..].trim_end_matches(" {").to_owned())
         })
         .collect();
     let is_root = |name: &str| {
-        let parent = Path::new(name).parent().and_then(Path::file_name).unwrap_or_default();
-        ["src", "tests", "bin", "examples", "benches"].iter().any(|folder| parent == *folder)
+        let parent = Path::new(name)
+            .parent()
+            .and_then(Path::file_name)
+            .unwrap_or_default();
+        ["src", "tests", "bin", "examples", "benches"]
+            .iter()
+            .any(|folder| parent == *folder)
             && !name.contains("/src/") | name.ends_with("/lib.rs") | name.ends_with("/main.rs")
             || name.ends_with("/build.rs")
             || name.contains("/src/bin/")

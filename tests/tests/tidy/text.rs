@@ -6,9 +6,17 @@ use super::arrows::root;
 
 /// Files that git knows, from the root.
 fn landed() -> Vec<String> {
-    let output = Command::new("git").args(["ls-files"]).current_dir(root()).output();
-    let Ok(output) = output else { return Vec::new() };
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    let output = Command::new("git")
+        .args(["ls-files"])
+        .current_dir(root())
+        .output();
+    let Ok(output) = output else {
+        return Vec::new();
+    };
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Absolute paths of one machine. Put together here so that this file does not find itself.
@@ -16,7 +24,9 @@ pub(crate) fn machine_names() -> Vec<String> {
     let names = ["work", "root", "home", "farm"].map(|folder| format!("/{folder}/"));
     let mut findings = Vec::new();
     for file in landed().iter().filter(|file| !file.ends_with(".lock")) {
-        let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
+        let Ok(text) = fs::read_to_string(root().join(file)) else {
+            continue;
+        };
         for (number, line) in text.lines().enumerate() {
             let begins = |name: &String| {
                 line.match_indices(name.as_str()).any(|(at, _)| {
@@ -48,7 +58,11 @@ pub(crate) fn dead_links() -> Vec<String> {
     for file in landed().iter().filter(|file| file.ends_with(".md")) {
         let text = fs::read_to_string(root().join(file)).unwrap_or_default();
         let folder = root().join(Path::new(file).parent().unwrap_or(Path::new("")));
-        for target in text.lines().flat_map(links).filter(|target| !folder.join(target).exists()) {
+        for target in text
+            .lines()
+            .flat_map(links)
+            .filter(|target| !folder.join(target).exists())
+        {
             findings.push(format!("{file}: {target}"));
         }
     }
