@@ -1,0 +1,253 @@
+//! The way in: producers, consumers, and questions about the cluster.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quorate_proto::v1::{
+    BrowseRequest, BrowseResponse, GetClusterRequest, GetClusterResponse, ListQueuesRequest,
+    ListQueuesResponse, LocateDestinationRequest, LocateDestinationResponse, Position,
+    PurgeQueueRequest, admin_service_client::AdminServiceClient,
+    messaging_service_client::MessagingServiceClient,
+};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
+
+use crate::{
+    Address, Consumer, ConsumerOptions, Delivery, Error, Producer, ProducerOptions,
+    gateways::Gateways,
+    limits::{ANSWER_BYTES, UNARY},
+};
+
+/// A cluster, through whichever of its gateways answers. Clones share the connection for questions.
+#[derive(Clone, Debug)]
+pub struct Client {
+    address: Arc<Address>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    gateways: Gateways,
+    channel: Option<Channel>,
+}
+
+impl Client {
+    /// Connects to the first gateway that answers. Without a `timeout` in the address it tries for ever.
+    ///
+    /// # Errors
+    /// If no gateway answers within the timeout.
+    pub async fn connect(address: Address) -> Result<Self, Error> {
+        let address = Arc::new(address);
+        let mut gateways = Gateways::new(Arc::clone(&address));
+        let channel = within(gateways.timeout(), &mut gateways, async |gateways| {
+            gateways.connect().await
+        })
+        .await?;
+        Ok(Self {
+            address,
+            state: Arc::new(Mutex::new(State {
+                gateways,
+                channel: Some(channel),
+            })),
+        })
+    }
+
+    /// Creates a producer with an identity and a connection of its own.
+    ///
+    /// # Errors
+    /// If the system has no randomness to give.
+    pub fn producer(&self, options: &ProducerOptions) -> Result<Producer, Error> {
+        Producer::start(Gateways::new(Arc::clone(&self.address)), options)
+    }
+
+    /// Creates a consumer of a queue with an identity and a connection of its own.
+    ///
+    /// # Errors
+    /// If the system has no randomness to give.
+    pub fn consumer(
+        &self,
+        queue: impl Into<String>,
+        options: &ConsumerOptions,
+    ) -> Result<Consumer, Error> {
+        let gateways = Gateways::new(Arc::clone(&self.address));
+        Consumer::start(gateways, queue.into(), options)
+    }
+
+    /// Lists the queues whose names start with `prefix`.
+    ///
+    /// # Errors
+    /// If no gateway answers in time.
+    pub async fn queues(&self, prefix: &str) -> Result<ListQueuesResponse, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .max_decoding_message_size(ANSWER_BYTES)
+                .list_queues(question(ListQueuesRequest {
+                    prefix: prefix.to_owned(),
+                }))
+                .await
+        })
+        .await
+    }
+
+    /// Removes every message of a queue and returns how many there were. The removal is committed.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or the name is wrong.
+    pub async fn purge(&self, queue: &str) -> Result<u64, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .purge_queue(question(PurgeQueueRequest {
+                    queue: queue.to_owned(),
+                }))
+                .await
+        })
+        .await
+        .map(|response| response.removed)
+    }
+
+    /// Returns nodes, shards and leaders, as the gateway sees them.
+    ///
+    /// # Errors
+    /// If no gateway answers in time.
+    pub async fn cluster(&self) -> Result<GetClusterResponse, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .max_decoding_message_size(ANSWER_BYTES)
+                .get_cluster(question(GetClusterRequest {}))
+                .await
+        })
+        .await
+    }
+
+    /// Returns shard, leader and replicas of a destination.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or the name is wrong.
+    pub async fn locate(&self, destination: &str) -> Result<LocateDestinationResponse, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .locate_destination(question(LocateDestinationRequest {
+                    destination: destination.to_owned(),
+                }))
+                .await
+        })
+        .await
+    }
+
+    /// Shows the messages of a queue from the oldest, or after `after`; `limit` 0 shows all.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or the name is wrong.
+    pub async fn browse(
+        &self,
+        queue: &str,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Browse, Error> {
+        let responses = self
+            .ask(async |channel| {
+                MessagingServiceClient::new(channel)
+                    .max_decoding_message_size(ANSWER_BYTES)
+                    .browse(BrowseRequest {
+                        queue: queue.to_owned(),
+                        after,
+                        limit,
+                    })
+                    .await
+            })
+            .await?;
+        Ok(Browse { responses })
+    }
+
+    /// Asks one gateway, and then others while that may help.
+    async fn ask<T>(
+        &self,
+        question: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+    ) -> Result<T, Error> {
+        let (mut gateways, mut channel) = {
+            let state = self.lock();
+            (state.gateways.clone(), state.channel.clone())
+        };
+        let timeout = gateways.timeout();
+        within(timeout, &mut gateways, async |gateways| {
+            loop {
+                let connected = match channel.take() {
+                    Some(channel) => channel,
+                    None => gateways.connect().await,
+                };
+                let error = match question(connected.clone()).await {
+                    Ok(response) => {
+                        gateways.progressed();
+                        let mut state = self.lock();
+                        state.gateways = gateways.clone();
+                        state.channel = Some(connected);
+                        return Ok(response.into_inner());
+                    }
+                    Err(status) => Error::from(status),
+                };
+                if !error.is_retryable() {
+                    return Err(error);
+                }
+                gateways.failed(&error.to_string());
+            }
+        })
+        .await?
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The messages of a queue, none removed.
+#[derive(Debug)]
+pub struct Browse {
+    responses: Streaming<BrowseResponse>,
+}
+
+impl Browse {
+    /// Returns the next messages, or `None` after the last.
+    ///
+    /// # Errors
+    /// If the gateway is lost: browse again, after the last position.
+    pub async fn next(&mut self) -> Result<Option<Vec<Delivery>>, Error> {
+        let page = self.responses.message().await?;
+        Ok(page.map(|page| {
+            page.messages
+                .into_iter()
+                .filter_map(Delivery::from_proto)
+                .collect()
+        }))
+    }
+}
+
+/// Runs `work` for at most `timeout`, and then says what the gateways said last.
+async fn within<T>(
+    timeout: Option<Duration>,
+    gateways: &mut Gateways,
+    work: impl AsyncFnOnce(&mut Gateways) -> T,
+) -> Result<T, Error> {
+    let Some(timeout) = timeout else {
+        return Ok(work(gateways).await);
+    };
+    match tokio::time::timeout(timeout, work(gateways)).await {
+        Ok(result) => Ok(result),
+        Err(_) => Err(gateways.gave_up()),
+    }
+}
+
+fn question<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(UNARY);
+    request
+}
+
+/// Returns 16 random bytes: the name of a producer or consumer.
+pub(crate) fn random_id() -> Result<Bytes, Error> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|error| Error::Unavailable(format!("the system gives no randomness: {error}")))?;
+    Ok(Bytes::copy_from_slice(&id))
+}
