@@ -1,3 +1,4 @@
 //! Gateway: client protocols, routing and failover.
 
+pub mod limits;
 pub mod session;

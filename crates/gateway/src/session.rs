@@ -6,15 +6,22 @@
 //! from leaders that follow one another while it holds that message; nothing grows without a bound. It knows no
 //! sockets, no gRPC and no clock: everything comes in as an [`Input`], everything goes out as an [`Effect`].
 
-pub mod core;
-pub mod effect;
-pub mod ids;
-pub mod input;
+mod cluster;
+mod consumer;
+mod consuming;
+mod core;
+mod effect;
+mod ids;
+mod input;
+mod lane;
+mod publishing;
+mod shard;
 
 pub use self::core::{Config, Core};
 pub use effect::{Command, Effect, Failure, Note};
 pub use ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId, Time};
 pub use input::{
-    Credit, Input, NodeEvent, OpenConsumer, Outcome, Outcomes, Publication, StoredDelivery,
-    Topology, TopologyNode, TopologyShard,
+    Credit, Input, NodeEvent, OpenConsumer, Outcomes, Publication, StoredDelivery, Topology,
+    TopologyNode, TopologyShard,
 };
+pub use quorate_message::Outcome;

@@ -1,8 +1,22 @@
 //! The session machine: one for a whole gateway, owned by one task.
+//!
+//! This file holds its state and sends each fact to where it is thought about: topology and links in `cluster`,
+//! messages and purges in `publishing`, consumers in `consuming`.
 
-use quorate_message::ProducerId;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{effect::Effect, ids::Time, input::Input};
+use quorate_message::{ConsumerId, ProducerId};
+
+use super::{
+    cluster::Node,
+    consumer::Consumer,
+    effect::{Effect, Failure, Note},
+    ids::{CallId, LinkId, NodeId, ShardId, Time},
+    input::{Input, NodeEvent},
+    publishing::Publisher,
+    shard::Shard,
+};
+use crate::limits::{CONSUMER_BYTES_MAX, CONSUMER_BYTES_MIN, MEMORY_OVERSHOOT, SHARD_BYTES_MIN};
 
 /// What an operator sets.
 #[derive(Clone, Debug)]
@@ -10,34 +24,425 @@ pub struct Config {
     /// Under this name the gateway numbers messages whose clients have no name of their own. 16 random bytes,
     /// other ones at each start.
     pub producer: ProducerId,
+    /// The same for non-persistent messages, whose numbers arrive in another order.
+    pub transient_producer: ProducerId,
     /// After so many microseconds without an answer a call fails with a retryable error.
     pub deadline_micros: u64,
     /// Bytes of messages that may wait in the gateway, in all.
     pub memory_bytes: u64,
 }
 
+/// What a call is.
+#[derive(Debug)]
+pub(super) enum Call {
+    Publishing(Publisher),
+    /// Its state is in `consumers`.
+    Consuming,
+    Purging,
+    /// Ended or failed; the shell has not said that it is closed.
+    Over,
+}
+
+/// An input that came before the gateway knew where destinations live.
+#[derive(Debug)]
+pub(super) struct Unrouted {
+    since: Time,
+    call: CallId,
+    bytes: u64,
+    input: Input,
+}
+
 /// The session machine.
 #[derive(Debug)]
 pub struct Core {
-    config: Config,
+    pub(super) config: Config,
+    pub(super) version: u64,
+    pub(super) slots: Vec<ShardId>,
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) shards: BTreeMap<ShardId, Shard>,
+    pub(super) calls: BTreeMap<CallId, Call>,
+    pub(super) consumers: BTreeMap<CallId, Consumer>,
+    pub(super) consumer_calls: BTreeMap<ConsumerId, CallId>,
+    /// Consumers that may have something to say to their leader.
+    pub(super) restless: BTreeSet<CallId>,
+    /// Consumers that are not attached.
+    pub(super) detached: BTreeSet<CallId>,
+    unrouted: VecDeque<Unrouted>,
+    /// Bytes of messages that wait.
+    pub(super) bytes: u64,
+    /// The number that the gateway gave last.
+    pub(super) own_number: u64,
 }
 
 impl Core {
     /// A gateway that knows of no node and no client.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config }
+        Self {
+            config,
+            version: 0,
+            slots: Vec::new(),
+            nodes: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            consumer_calls: BTreeMap::new(),
+            restless: BTreeSet::new(),
+            detached: BTreeSet::new(),
+            unrouted: VecDeque::new(),
+            bytes: 0,
+            own_number: 0,
+        }
     }
 
     /// Takes in one fact and appends what is to be done about it.
-    pub fn step(&mut self, _now: Time, _input: Input, _effects: &mut Vec<Effect>) {
-        let _ = &self.config;
+    pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Topology(told) => {
+                self.learn(now, &told, effects);
+                self.route(now, effects);
+            }
+            Input::Linked { node, link } => self.linked(now, node, Some(link), effects),
+            Input::LinkLost { node, link } => {
+                let known = self.nodes.get(&node);
+                if known.is_some_and(|node| node.link == Some(link)) {
+                    self.linked(now, node, None, effects);
+                }
+            }
+            Input::FromNode {
+                node,
+                link,
+                shard,
+                event,
+            } => {
+                let known = self.nodes.get(&node);
+                if known.is_some_and(|node| node.link == Some(link)) {
+                    self.heard(now, (node, link), shard, event, effects);
+                }
+            }
+            Input::Publish { call, .. }
+            | Input::Consume { call, .. }
+            | Input::Credited { call, .. }
+            | Input::Settle { call, .. }
+            | Input::Purge { call, .. }
+            | Input::Finished { call } => {
+                if self.slots.is_empty() {
+                    self.wait_for_topology(now, call, input, effects);
+                } else {
+                    self.called(now, input, effects);
+                }
+            }
+            Input::Dropped { call } => self.dropped(now, call),
+            Input::Taken { call, bytes } => self.taken(call, bytes),
+            Input::Drained => self.flush(now, effects),
+            Input::Elapsed => {
+                self.elapsed(now, effects);
+                self.flush(now, effects);
+            }
+        }
     }
 
     /// When to come back with `Input::Elapsed` if nothing else happens before. In the past when something gathered
     /// waits for `Input::Drained`.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        let deadline = self.config.deadline_micros;
+        let shards = self.shards.values().flat_map(|shard| {
+            let ready = shard.has_more().then_some(Time(0));
+            let overdue = shard.oldest().map(|since| since.after(deadline));
+            [ready, shard.pause_until(), overdue]
+        });
+        let consumers = self.detached.iter().flat_map(|call| {
+            let consumer = self.consumers.get(call);
+            let overdue = consumer.map(|c| c.detached_since.after(deadline));
+            [overdue, consumer.and_then(Consumer::attach_deadline)]
+        });
+        let unrouted = self.unrouted.front().map(|u| u.since.after(deadline));
+        let restless = self.restless_ready().then_some(Time(0));
+        shards
+            .chain(consumers)
+            .chain([unrouted, restless])
+            .flatten()
+            .min()
+    }
+
+    /// Bytes of messages that wait in the gateway for an answer.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Consumers that are open.
+    #[must_use]
+    pub fn consumers(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// Shards that have a leader to which this gateway has a link.
+    #[must_use]
+    pub fn shards_reachable(&self) -> usize {
+        let shards = self.shards.values();
+        shards.filter(|shard| shard.target().is_some()).count()
+    }
+
+    /// Shards that the gateway knows of.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Carries out a client's wish; where destinations live is known.
+    fn called(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Publish {
+                call,
+                producer,
+                messages,
+            } => self.publish(now, call, producer, messages, effects),
+            Input::Consume { call, open } => self.consume(now, call, open, effects),
+            Input::Credited { call, credit } => self.credited(call, credit),
+            Input::Settle {
+                call,
+                settlement,
+                positions,
+                token,
+            } => self.settle(now, call, settlement, (&positions, token), effects),
+            Input::Purge { call, queue } => self.purge(now, call, &queue, effects),
+            Input::Finished { call } => self.finished(call, effects),
+            Input::Topology(_)
+            | Input::Linked { .. }
+            | Input::LinkLost { .. }
+            | Input::FromNode { .. }
+            | Input::Dropped { .. }
+            | Input::Taken { .. }
+            | Input::Drained
+            | Input::Elapsed => unreachable!("only a client's wishes are routed"),
+        }
+    }
+
+    fn wait_for_topology(
+        &mut self,
+        now: Time,
+        call: CallId,
+        input: Input,
+        effects: &mut Vec<Effect>,
+    ) {
+        if matches!(self.calls.get(&call), Some(Call::Over)) {
+            return;
+        }
+        let mut bytes = 0;
+        if let Input::Publish { messages, .. } = &input {
+            bytes = messages.iter().map(|m| m.message.len() as u64).sum();
+        }
+        if self.is_too_much(bytes) {
+            let bytes_max = self.config.memory_bytes;
+            return self.fail(call, Failure::OutOfMemory { bytes_max }, effects);
+        }
+        self.bytes += bytes;
+        if !self.unrouted.iter().any(|waiting| waiting.call == call) {
+            effects.push(Effect::Pause { call });
+        }
+        self.unrouted.push_back(Unrouted {
+            since: now,
+            call,
+            bytes,
+            input,
+        });
+    }
+
+    /// Carries out what waited for the topology.
+    fn route(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if self.slots.is_empty() {
+            return;
+        }
+        let mut resumed = BTreeSet::new();
+        while let Some(waiting) = self.unrouted.pop_front() {
+            self.bytes -= waiting.bytes;
+            resumed.insert(waiting.call);
+            self.called(now, waiting.input, effects);
+        }
+        for call in resumed {
+            match self.calls.get(&call) {
+                Some(Call::Publishing(publisher)) if publisher.is_paused() => {}
+                Some(Call::Over) | None => {}
+                Some(Call::Publishing(_) | Call::Consuming | Call::Purging) => {
+                    effects.push(Effect::Resume { call });
+                }
+            }
+        }
+    }
+
+    /// Whether so many bytes more are beyond anything that back pressure explains.
+    pub(super) fn is_too_much(&self, bytes: u64) -> bool {
+        let most = self.config.memory_bytes.saturating_mul(MEMORY_OVERSHOOT);
+        self.bytes.saturating_add(bytes) > most
+    }
+
+    /// Bytes that may wait for one shard.
+    pub(super) fn shard_bytes_max(&self) -> u64 {
+        let shards = self.shards.len().max(1) as u64;
+        (self.config.memory_bytes / shards).max(SHARD_BYTES_MIN)
+    }
+
+    /// Bytes that may be on their way to one consumer.
+    pub(super) fn window(&self) -> u64 {
+        let consumers = self.consumers.len().max(1) as u64;
+        (self.config.memory_bytes / consumers).clamp(CONSUMER_BYTES_MIN, CONSUMER_BYTES_MAX)
+    }
+
+    /// Sends out what was gathered.
+    fn flush(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        for shard in self.shards.values_mut() {
+            shard.send(effects);
+        }
+        self.tend_consumers(now, effects);
+    }
+
+    fn elapsed(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let deadline = self.config.deadline_micros;
+        let until = now.0.checked_sub(deadline).map(Time);
+        let ids: Vec<_> = self.shards.keys().copied().collect();
+        for id in ids {
+            let Some(shard) = self.shards.get_mut(&id) else {
+                continue;
+            };
+            if shard.unpause(now) {
+                self.restless.extend(shard.consumers.iter().copied());
+            }
+            let Some(until) = until else { continue };
+            let reason = shard.why();
+            let overdue = shard.overdue(until);
+            if overdue.is_empty() {
+                continue;
+            }
+            let calls = overdue.len();
+            effects.push(Effect::Note(Note::Overdue { shard: id, calls }));
+            for call in overdue {
+                let reason = reason.clone();
+                self.fail(call, Failure::Deadline { shard: id, reason }, effects);
+            }
+        }
+        self.elapsed_for_consumers(now, effects);
+        while let Some(waiting) = self.unrouted.front()
+            && waiting.since.after(deadline) <= now
+        {
+            let call = waiting.call;
+            self.fail(call, Failure::NoTopology, effects);
+        }
+    }
+
+    /// Ends a call without success.
+    pub(super) fn fail(&mut self, call: CallId, failure: Failure, effects: &mut Vec<Effect>) {
+        self.forget_unrouted(call);
+        let is_over = matches!(self.calls.get(&call), Some(Call::Over));
+        let is_gone = match self.consumers.contains_key(&call) {
+            true => self.remove_consumer(call, effects),
+            false => false,
+        };
+        if !is_over && !is_gone {
+            self.calls.insert(call, Call::Over);
+            effects.push(Effect::Failed { call, failure });
+        }
+    }
+
+    fn forget_unrouted(&mut self, call: CallId) {
+        let bytes = &mut self.bytes;
+        self.unrouted.retain(|waiting| {
+            let keep = waiting.call != call;
+            if !keep {
+                *bytes -= waiting.bytes;
+            }
+            keep
+        });
+    }
+
+    fn finished(&mut self, call: CallId, effects: &mut Vec<Effect>) {
+        match self.calls.get_mut(&call) {
+            Some(Call::Publishing(publisher)) => {
+                if publisher.finish() {
+                    self.end(call, effects);
+                }
+            }
+            Some(Call::Consuming) => self.finish_consumer(call),
+            Some(Call::Purging | Call::Over) => {}
+            // A call that asked for nothing.
+            None => self.end(call, effects),
+        }
+    }
+
+    /// Ends a call with success.
+    pub(super) fn end(&mut self, call: CallId, effects: &mut Vec<Effect>) {
+        self.calls.insert(call, Call::Over);
+        effects.push(Effect::Ended { call });
+    }
+
+    fn dropped(&mut self, _now: Time, call: CallId) {
+        self.forget_unrouted(call);
+        if let Some(Call::Consuming) = self.calls.remove(&call) {
+            self.abandon_consumer(call);
+        }
+        for shard in self.shards.values_mut() {
+            shard.paused.remove(&call);
+        }
+    }
+
+    /// Takes in what a node said on its present pair of streams.
+    fn heard(
+        &mut self,
+        now: Time,
+        (node, link): (NodeId, LinkId),
+        id: ShardId,
+        event: NodeEvent,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        let present = shard.is_present(node, link);
+        match event {
+            NodeEvent::Outcomes {
+                number,
+                outcomes,
+                removed,
+            } => {
+                if let Some(batch) = shard.answered(number, present) {
+                    self.answered(id, batch, (&outcomes, removed), effects);
+                }
+            }
+            NodeEvent::Malformed { number, reason } => {
+                if let Some(batch) = shard.answered(number, present) {
+                    self.malformed(id, &batch, &reason, effects);
+                }
+            }
+            NodeEvent::NotLeading { epoch, .. } if present => {
+                let reason = format!("{node} does not lead it and knows of epoch {epoch}");
+                shard.refused(now, reason.into());
+                self.detach_consumers(now, id);
+            }
+            NodeEvent::Overloaded { number, reason } if present => {
+                if shard.overloaded(now, number, reason.clone()) {
+                    effects.push(Effect::Note(Note::Overloaded { shard: id, reason }));
+                }
+            }
+            NodeEvent::Attached {
+                consumer,
+                generation,
+                lost,
+            } if present => self.attached((consumer, generation), id, &lost, effects),
+            NodeEvent::AttachRefused {
+                consumer,
+                generation,
+                reason,
+            } if present => self.attach_refused((consumer, generation), id, reason, effects),
+            NodeEvent::Deliveries { epoch, deliveries } => {
+                let stale = !present || epoch < shard.epoch;
+                self.deliver(id, stale, deliveries, effects);
+            }
+            // What an earlier leader says about leading, load or consumers is out of date.
+            NodeEvent::NotLeading { .. }
+            | NodeEvent::Overloaded { .. }
+            | NodeEvent::Attached { .. }
+            | NodeEvent::AttachRefused { .. } => {}
+        }
     }
 }

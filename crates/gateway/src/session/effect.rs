@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_message::{ConsumerId, Destination, MessagePosition};
+use quorate_message::{ConsumerId, DestinationName, MessagePosition, Outcome};
 
 use super::{
     ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId},
-    input::{Credit, Outcome, StoredDelivery},
+    input::{Credit, StoredDelivery},
 };
 
 /// A request of the machine.
@@ -96,12 +96,12 @@ pub enum Effect {
         /// Messages removed.
         removed: u64,
     },
-    /// Everything on a finished call is answered: close it with success. The call is forgotten.
+    /// Everything on a finished call is answered: close it with success, and say `Input::Dropped` when it is closed.
     Ended {
         /// The call.
         call: CallId,
     },
-    /// The call cannot go on: close it with this. The call is forgotten.
+    /// The call cannot go on: close it with this, and say `Input::Dropped` when it is closed.
     Failed {
         /// The call.
         call: CallId,
@@ -132,7 +132,7 @@ pub enum Command {
         /// Its attachment.
         generation: Generation,
         /// The queue.
-        queue: Destination,
+        queue: DestinationName,
         /// What may be sent to it at first, in messages and stored bytes.
         credit: Credit,
         /// What it holds, in the order in which it came.

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_message::{ConsumerId, Destination, MessagePosition, ProducerId, Settlement};
+use quorate_message::{
+    ConsumerId, DestinationName, MessagePosition, Outcome, ProducerId, Settlement,
+};
 
 use super::ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId};
 
@@ -80,14 +82,15 @@ pub enum Input {
         /// The call.
         call: CallId,
         /// The queue.
-        queue: Destination,
+        queue: DestinationName,
     },
     /// The client sends nothing more on this call. `Effect::Ended` follows when everything is answered.
     Finished {
         /// The call.
         call: CallId,
     },
-    /// The call is gone, with or without leave: nothing can be answered on it any more.
+    /// The call is closed, by its end or its failure or because the client is gone: nothing can be answered on it any
+    /// more. The last word of every call.
     Dropped {
         /// The call.
         call: CallId,
@@ -109,7 +112,7 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// Where it goes.
-    pub destination: Destination,
+    pub queue: DestinationName,
     /// The producer's number of it for this destination; ignored when the gateway numbers.
     pub number: u64,
     /// Kept in the leader's memory only.
@@ -128,7 +131,7 @@ pub struct OpenConsumer {
     /// The consumer, chosen by the client or, when it left that open, by the shell at random.
     pub consumer: ConsumerId,
     /// The queue.
-    pub queue: Destination,
+    pub queue: DestinationName,
     /// What it still holds from before, in the order in which it came.
     pub held: Vec<(ShardId, MessagePosition)>,
     /// The first credit.
@@ -222,23 +225,6 @@ pub struct StoredDelivery {
     pub redelivered: bool,
     /// The message in its stored encoding.
     pub message: Bytes,
-}
-
-/// What became of one command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Stored and committed; a non-persistent message: accepted by the leader.
-    Stored,
-    /// Stored before under the same producer and number.
-    Duplicate,
-    /// The settlement or purge took effect.
-    Applied,
-    /// The message is not there.
-    UnknownMessage,
-    /// The producer's number is below its window.
-    NumberTooOld,
-    /// A limit of the shard is reached.
-    LimitReached,
 }
 
 /// What became of the commands of a batch.

@@ -1,0 +1,361 @@
+//! One consumer: what it holds, what it may be sent, and what it settles.
+//!
+//! A position is held from its delivery until its settlement is committed; held positions are named at every change
+//! of leader, so that the new one does not send them again. The client's credit is kept here, and lent to the leader
+//! no further than the client's connection keeps up.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use quorate_message::{ConsumerId, DestinationName, MessagePosition, Outcome, Settlement};
+
+use super::{
+    ids::{CallId, Generation, ShardId, Time},
+    input::{Credit, StoredDelivery},
+};
+use crate::limits::{
+    ATTACH_RETRY_MICROS, CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX, CREDIT_STEP_BYTES,
+    CREDIT_STEP_MESSAGES, GENERATION_JUMP,
+};
+
+/// Where a consumer stands with the present leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attachment {
+    /// Not asked for.
+    Detached,
+    /// Asked for at that time.
+    Asked { at: Time },
+    /// Answered.
+    Attached,
+}
+
+/// How the client's call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The client takes part.
+    Open,
+    /// The client sends nothing more; it waits for the outcomes of its settlements.
+    Finished,
+    /// The call is gone; its settlements are still under way.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// Order of arrival; a position that came back after a release has another.
+    order: u64,
+    /// The settlement that is under way.
+    settling: Option<Settlement>,
+}
+
+/// A client's request to settle, until all of it is answered.
+#[derive(Debug)]
+struct Request {
+    token: u64,
+    settlement: Settlement,
+    positions: Vec<(MessagePosition, u64)>,
+    outcomes: Vec<Outcome>,
+    unanswered: usize,
+}
+
+/// A settlement that is complete.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub(super) token: u64,
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) call: CallId,
+    pub(super) id: ConsumerId,
+    pub(super) queue: DestinationName,
+    pub(super) shard: ShardId,
+    pub(super) phase: Phase,
+    pub(super) attachment: Attachment,
+    pub(super) generation: Generation,
+    /// Since when it is not attached.
+    pub(super) detached_since: Time,
+    /// How often the present attachment was asked for without an answer.
+    repeats: u32,
+    /// What the client may still be sent; bytes may be overdrawn by the last message.
+    credit_messages: u64,
+    credit_bytes: i64,
+    /// What the leader believes that it may still send.
+    lent: Credit,
+    /// Stored bytes that wait in the shell for the client's connection.
+    outbound: u64,
+    held: BTreeMap<MessagePosition, Held>,
+    orders: u64,
+    requests: BTreeMap<u64, Request>,
+    request_numbers: u64,
+    /// Settlements that are not answered.
+    pub(super) settling: usize,
+    /// Deliveries of the present attachment that came before its answer.
+    pub(super) early: Vec<StoredDelivery>,
+    pub(super) paused: bool,
+}
+
+impl Consumer {
+    pub(super) fn new(
+        call: CallId,
+        (id, queue, shard): (ConsumerId, DestinationName, ShardId),
+        generation: Generation,
+        now: Time,
+    ) -> Self {
+        Self {
+            call,
+            id,
+            queue,
+            shard,
+            phase: Phase::Open,
+            attachment: Attachment::Detached,
+            generation,
+            detached_since: now,
+            repeats: 0,
+            credit_messages: 0,
+            credit_bytes: 0,
+            lent: Credit::default(),
+            outbound: 0,
+            held: BTreeMap::new(),
+            orders: 0,
+            requests: BTreeMap::new(),
+            request_numbers: 0,
+            settling: 0,
+            early: Vec::new(),
+            paused: false,
+        }
+    }
+
+    /// Remembers a position as held, the last in order.
+    pub(super) fn hold(&mut self, position: MessagePosition) {
+        self.orders += 1;
+        let held = Held {
+            order: self.orders,
+            settling: None,
+        };
+        self.held.insert(position, held);
+    }
+
+    pub(super) fn held_len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What it holds, in the order in which it came.
+    pub(super) fn held(&self) -> Vec<MessagePosition> {
+        let mut held: Vec<_> = self.held.iter().map(|(p, h)| (h.order, *p)).collect();
+        held.sort_unstable();
+        held.into_iter().map(|(_, position)| position).collect()
+    }
+
+    /// Adds to what the client can take.
+    pub(super) fn credited(&mut self, credit: Credit) {
+        self.credit_messages = self
+            .credit_messages
+            .saturating_add(credit.messages)
+            .min(CREDIT_MESSAGES_MAX);
+        let bytes = i64::try_from(credit.bytes).unwrap_or(i64::MAX);
+        let most = i64::try_from(CREDIT_BYTES_MAX).unwrap_or(i64::MAX);
+        self.credit_bytes = self.credit_bytes.saturating_add(bytes).min(most);
+    }
+
+    /// What the leader should be able to send when `window` bytes may be on their way to the client.
+    fn lendable(&self, window: u64) -> Credit {
+        let bytes = u64::try_from(self.credit_bytes).unwrap_or(0);
+        Credit {
+            messages: self.credit_messages,
+            bytes: bytes.min(window.saturating_sub(self.outbound)),
+        }
+    }
+
+    /// Begins a new attachment: returns the credit that goes with it. What the leader had before counts no more.
+    pub(super) fn attach(&mut self, now: Time, window: u64) -> Credit {
+        let jump = match self.repeats {
+            0 => 1,
+            n => GENERATION_JUMP.saturating_mul(10_u64.saturating_pow(n - 1)),
+        };
+        self.generation.0 = self.generation.0.saturating_add(jump);
+        self.attachment = Attachment::Asked { at: now };
+        self.early.clear();
+        self.lent = self.lendable(window);
+        self.lent
+    }
+
+    /// The leader is another one, or gone: what it promised counts no more.
+    pub(super) fn detach(&mut self, now: Time) {
+        if self.attachment == Attachment::Attached {
+            self.detached_since = now;
+        }
+        self.attachment = Attachment::Detached;
+        self.repeats = 0;
+        self.early.clear();
+    }
+
+    /// When an attachment without an answer is asked for again.
+    pub(super) fn attach_deadline(&self) -> Option<Time> {
+        match self.attachment {
+            Attachment::Asked { at } => Some(at.after(ATTACH_RETRY_MICROS)),
+            Attachment::Detached | Attachment::Attached => None,
+        }
+    }
+
+    /// Gives an attachment up that had no answer in time, so that it is asked for again. True when it did.
+    pub(super) fn give_up_attaching(&mut self, now: Time) -> bool {
+        let over = self.attach_deadline().is_some_and(|at| at <= now);
+        if over {
+            self.attachment = Attachment::Detached;
+            self.repeats += 1;
+        }
+        over
+    }
+
+    /// The leader answered. Returns what is lost and not being settled anyway.
+    pub(super) fn attached(&mut self, lost: &[MessagePosition]) -> Vec<MessagePosition> {
+        self.attachment = Attachment::Attached;
+        self.repeats = 0;
+        let mut gone = Vec::new();
+        for position in lost {
+            if self
+                .held
+                .get(position)
+                .is_some_and(|h| h.settling.is_none())
+            {
+                self.held.remove(position);
+                gone.push(*position);
+            }
+        }
+        gone
+    }
+
+    /// Takes a delivery of the present attachment. False when the client holds the message already.
+    pub(super) fn deliver(&mut self, delivery: &StoredDelivery, body_bytes: u64) -> bool {
+        let size = delivery.message.len() as u64;
+        self.lent.messages = self.lent.messages.saturating_sub(1);
+        self.lent.bytes = self.lent.bytes.saturating_sub(size);
+        if let Some(held) = self.held.get(&delivery.position) {
+            match held.settling {
+                // The message went back and came again before the answer to the settlement did.
+                Some(Settlement::Release | Settlement::Return) => {}
+                Some(Settlement::Accept | Settlement::Reject) | None => return false,
+            }
+        }
+        self.hold(delivery.position);
+        self.credit_messages = self.credit_messages.saturating_sub(1);
+        let body = i64::try_from(body_bytes).unwrap_or(i64::MAX);
+        self.credit_bytes = self.credit_bytes.saturating_sub(body);
+        self.outbound += size;
+        true
+    }
+
+    /// The client's connection took so many stored bytes.
+    pub(super) fn taken(&mut self, bytes: u64) {
+        self.outbound = self.outbound.saturating_sub(bytes);
+    }
+
+    /// Credit to pass on to the leader, when it is worth a command.
+    pub(super) fn grant(&mut self, window: u64) -> Option<Credit> {
+        let target = self.lendable(window);
+        let messages = target.messages.saturating_sub(self.lent.messages);
+        let bytes = target.bytes.saturating_sub(self.lent.bytes);
+        let dry =
+            self.lent.messages <= messages && messages > 0 || self.lent.bytes <= bytes && bytes > 0;
+        if !dry && messages < CREDIT_STEP_MESSAGES && bytes < CREDIT_STEP_BYTES {
+            return None;
+        }
+        self.lent.messages += messages;
+        self.lent.bytes += bytes;
+        Some(Credit { messages, bytes })
+    }
+
+    /// Begins to settle. Returns the request's number and, of its positions, the indices of those to be sent to the
+    /// shard: the others are not held and have their outcome.
+    pub(super) fn settle(
+        &mut self,
+        settlement: Settlement,
+        positions: &[MessagePosition],
+        token: u64,
+    ) -> (u64, Vec<u32>) {
+        let mut request = Request {
+            token,
+            settlement,
+            positions: Vec::with_capacity(positions.len()),
+            outcomes: vec![Outcome::UnknownMessage; positions.len()],
+            unanswered: 0,
+        };
+        let mut wanted = Vec::with_capacity(positions.len());
+        for (at, position) in (0_u32..).zip(positions) {
+            let held = self.held.get_mut(position);
+            let held = held.filter(|held| held.settling.is_none());
+            request
+                .positions
+                .push((*position, held.as_ref().map_or(0, |h| h.order)));
+            if let Some(held) = held {
+                held.settling = Some(settlement);
+                wanted.push(at);
+            }
+        }
+        request.unanswered = wanted.len();
+        self.settling += wanted.len();
+        self.request_numbers += 1;
+        self.requests.insert(self.request_numbers, request);
+        (self.request_numbers, wanted)
+    }
+
+    /// Notes outcomes of neighbours in a request. `repeated`: the batch was sent more than once.
+    pub(super) fn settled(
+        &mut self,
+        number: u64,
+        first: u32,
+        outcomes: impl Iterator<Item = Outcome>,
+        repeated: bool,
+    ) {
+        let Some(request) = self.requests.get_mut(&number) else {
+            return;
+        };
+        let gone = matches!(request.settlement, Settlement::Accept | Settlement::Reject);
+        for (at, outcome) in (first as usize..).zip(outcomes) {
+            let Some((position, order)) = request.positions.get(at) else {
+                return;
+            };
+            // The answer to an earlier try was lost, and the message is gone, as it should be.
+            request.outcomes[at] = match outcome {
+                Outcome::UnknownMessage if gone && repeated => Outcome::Applied,
+                Outcome::UnknownMessage
+                | Outcome::Stored
+                | Outcome::Duplicate
+                | Outcome::Applied
+                | Outcome::NumberTooOld
+                | Outcome::LimitReached => outcome,
+            };
+            if self
+                .held
+                .get(position)
+                .is_some_and(|held| held.order == *order)
+            {
+                self.held.remove(position);
+            }
+            request.unanswered = request.unanswered.saturating_sub(1);
+            self.settling = self.settling.saturating_sub(1);
+        }
+    }
+
+    /// Takes out a request that is complete, if its client wants to know.
+    pub(super) fn complete(&mut self, number: u64) -> Option<Settled> {
+        if self.requests.get(&number)?.unanswered > 0 {
+            return None;
+        }
+        let request = self.requests.remove(&number)?;
+        (request.token != 0).then_some(Settled {
+            token: request.token,
+            outcomes: request.outcomes,
+        })
+    }
+
+    /// Says why it waits, for a failed call.
+    pub(super) fn why_detached(&self, shard: Arc<str>) -> Arc<str> {
+        match self.attachment {
+            Attachment::Asked { .. } => Arc::from("its leader does not attach the consumer"),
+            Attachment::Detached | Attachment::Attached => shard,
+        }
+    }
+}

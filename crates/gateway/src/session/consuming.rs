@@ -1,0 +1,422 @@
+//! Consumers: attached to the leader of their queue's shard, again after every change, fed and settled.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_message::{ConsumerId, Message, MessagePosition, Outcome, Settlement};
+
+use super::{
+    consumer::{Attachment, Consumer, Phase},
+    core::{Call, Core},
+    effect::{Command, Effect, Failure, Note},
+    ids::{CallId, Generation, ShardId, Time},
+    input::{Credit, OpenConsumer, StoredDelivery},
+    publishing::kind_of,
+};
+use crate::limits::{HELD_MAX, SETTLEMENTS_MAX};
+
+impl Core {
+    pub(super) fn consume(
+        &mut self,
+        now: Time,
+        call: CallId,
+        open: OpenConsumer,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.calls.contains_key(&call) {
+            return;
+        }
+        let Some(shard) = self.shard_of(&open.queue) else {
+            return self.fail(call, Failure::NoTopology, effects);
+        };
+        if open.held.len() > HELD_MAX {
+            let held_max = HELD_MAX;
+            return self.fail(call, Failure::TooManyHeld { held_max }, effects);
+        }
+        if let Some((foreign, _)) = open.held.iter().find(|(of, _)| *of != shard) {
+            let failure = Failure::ForeignPosition {
+                shard: *foreign,
+                expected: shard,
+            };
+            return self.fail(call, failure, effects);
+        }
+        let mut generation = Generation(open.wall_micros);
+        if let Some(old) = self.consumer_calls.get(&open.consumer).copied() {
+            generation = generation.max(self.take_over(old, (shard, &open), effects));
+        }
+        let what = (open.consumer, open.queue, shard);
+        let mut consumer = Consumer::new(call, what, generation, now);
+        for (_, position) in &open.held {
+            consumer.hold(*position);
+        }
+        consumer.credited(open.credit);
+        self.calls.insert(call, Call::Consuming);
+        self.consumer_calls.insert(open.consumer, call);
+        self.consumers.insert(call, consumer);
+        self.restless.insert(call);
+        self.detached.insert(call);
+        if let Some(shard) = self.shards.get_mut(&shard) {
+            shard.consumers.insert(call);
+        }
+    }
+
+    /// Ends an earlier call of a consumer that is opened anew. Returns its generation.
+    fn take_over(
+        &mut self,
+        old: CallId,
+        (shard, open): (ShardId, &OpenConsumer),
+        effects: &mut Vec<Effect>,
+    ) -> Generation {
+        let Some(consumer) = self.consumers.get_mut(&old) else {
+            return Generation(0);
+        };
+        let generation = consumer.generation;
+        if consumer.shard == shard && consumer.queue == open.queue {
+            // The new attachment takes over what this one has; to detach it first would give that away.
+            consumer.attachment = Attachment::Detached;
+        }
+        self.fail(old, Failure::TakenOver, effects);
+        generation
+    }
+
+    pub(super) fn credited(&mut self, call: CallId, credit: Credit) {
+        if let Some(consumer) = self.consumers.get_mut(&call) {
+            consumer.credited(credit);
+            self.restless.insert(call);
+        }
+    }
+
+    pub(super) fn taken(&mut self, call: CallId, bytes: u64) {
+        if let Some(consumer) = self.consumers.get_mut(&call) {
+            consumer.taken(bytes);
+            self.restless.insert(call);
+        }
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        now: Time,
+        call: CallId,
+        settlement: Settlement,
+        (named, token): (&[(ShardId, MessagePosition)], u64),
+        effects: &mut Vec<Effect>,
+    ) {
+        let consumer = self.consumers.get_mut(&call);
+        let Some(consumer) = consumer.filter(|c| c.phase == Phase::Open) else {
+            return;
+        };
+        let shard = consumer.shard;
+        if let Some((foreign, _)) = named.iter().find(|(of, _)| *of != shard) {
+            let failure = Failure::ForeignPosition {
+                shard: *foreign,
+                expected: shard,
+            };
+            return self.fail(call, failure, effects);
+        }
+        let positions: Vec<_> = named.iter().map(|(_, position)| *position).collect();
+        let (request, wanted) = consumer.settle(settlement, &positions, token);
+        let queue = consumer.queue.clone();
+        if consumer.settling > SETTLEMENTS_MAX && !consumer.paused {
+            consumer.paused = true;
+            effects.push(Effect::Pause { call });
+        }
+        let Some(state) = self.shards.get_mut(&shard) else {
+            return;
+        };
+        for at in wanted {
+            let position = positions[at as usize];
+            let (lane, numbers) = state.lane(kind_of(position));
+            let named = (call, request, at);
+            if let Err(full) = lane.settle(now, numbers, named, &queue, position, settlement) {
+                let reason = Arc::from(full.to_string());
+                return self.fail(call, Failure::Malformed { shard, reason }, effects);
+            }
+        }
+        self.complete(call, request, effects);
+    }
+
+    /// Outcomes of a batch for neighbours in a request.
+    pub(super) fn settled(
+        &mut self,
+        (call, request): (CallId, u64),
+        (first, repeated): (u32, bool),
+        outcomes: impl Iterator<Item = Outcome>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(consumer) = self.consumers.get_mut(&call) else {
+            return;
+        };
+        consumer.settled(request, first, outcomes, repeated);
+        if consumer.paused && consumer.settling <= SETTLEMENTS_MAX / 2 {
+            consumer.paused = false;
+            effects.push(Effect::Resume { call });
+        }
+        self.complete(call, request, effects);
+    }
+
+    fn complete(&mut self, call: CallId, request: u64, effects: &mut Vec<Effect>) {
+        let Some(consumer) = self.consumers.get_mut(&call) else {
+            return;
+        };
+        if let Some(settled) = consumer.complete(request)
+            && consumer.phase != Phase::Gone
+        {
+            effects.push(Effect::Settled {
+                call,
+                token: settled.token,
+                outcomes: settled.outcomes,
+            });
+        }
+        if consumer.phase != Phase::Open || consumer.held_len() + 1 >= HELD_MAX / 2 {
+            self.restless.insert(call);
+        }
+    }
+
+    pub(super) fn finish_consumer(&mut self, call: CallId) {
+        if let Some(consumer) = self.consumers.get_mut(&call) {
+            consumer.phase = Phase::Finished;
+            self.restless.insert(call);
+        }
+    }
+
+    /// The call is gone: its settlements are seen through, then it is detached.
+    pub(super) fn abandon_consumer(&mut self, call: CallId) {
+        if let Some(consumer) = self.consumers.get_mut(&call) {
+            consumer.phase = Phase::Gone;
+            self.restless.insert(call);
+        }
+    }
+
+    /// Detaches a consumer and forgets it. True when its call was gone already.
+    pub(super) fn remove_consumer(&mut self, call: CallId, effects: &mut Vec<Effect>) -> bool {
+        let Some(consumer) = self.consumers.remove(&call) else {
+            return false;
+        };
+        if self.consumer_calls.get(&consumer.id) == Some(&call) {
+            self.consumer_calls.remove(&consumer.id);
+        }
+        self.restless.remove(&call);
+        self.detached.remove(&call);
+        if let Some(shard) = self.shards.get_mut(&consumer.shard) {
+            shard.consumers.remove(&call);
+            if let Some((node, link)) = shard.target()
+                && consumer.attachment != Attachment::Detached
+            {
+                effects.push(Effect::Control {
+                    node,
+                    link,
+                    shard: consumer.shard,
+                    command: Command::Detach {
+                        consumer: consumer.id,
+                        generation: consumer.generation,
+                    },
+                });
+            }
+        }
+        consumer.phase == Phase::Gone
+    }
+
+    /// The leader of a shard is another one, or not reachable: its consumers are attached nowhere.
+    pub(super) fn detach_consumers(&mut self, now: Time, shard: ShardId) {
+        let Some(shard) = self.shards.get(&shard) else {
+            return;
+        };
+        for call in &shard.consumers {
+            if let Some(consumer) = self.consumers.get_mut(call) {
+                consumer.detach(now);
+                self.detached.insert(*call);
+            }
+        }
+    }
+
+    /// Whether `tend_consumers` could do something.
+    pub(super) fn restless_ready(&self) -> bool {
+        self.restless.iter().any(|call| {
+            let consumer = self.consumers.get(call);
+            consumer.is_some_and(|consumer| {
+                let shard = self.shards.get(&consumer.shard);
+                shard.is_some_and(|shard| shard.target().is_some())
+            })
+        })
+    }
+
+    /// Says to the leaders what consumers want: to be attached, more, or to be detached.
+    pub(super) fn tend_consumers(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let window = self.window();
+        for call in std::mem::take(&mut self.restless) {
+            let Some(consumer) = self.consumers.get_mut(&call) else {
+                continue;
+            };
+            let shard = self.shards.get(&consumer.shard);
+            let target = shard.and_then(super::shard::Shard::target);
+            match (consumer.phase, consumer.attachment) {
+                (Phase::Finished | Phase::Gone, _) => {
+                    if consumer.settling > 0 {
+                        continue;
+                    }
+                    let gone = self.remove_consumer(call, effects);
+                    if !gone {
+                        self.end(call, effects);
+                    }
+                }
+                (Phase::Open, Attachment::Detached) => {
+                    let Some((node, link)) = target else { continue };
+                    let credit = consumer.attach(now, window);
+                    effects.push(Effect::Control {
+                        node,
+                        link,
+                        shard: consumer.shard,
+                        command: Command::Attach {
+                            consumer: consumer.id,
+                            generation: consumer.generation,
+                            queue: consumer.queue.clone(),
+                            credit,
+                            held: consumer.held(),
+                        },
+                    });
+                }
+                // What came to it meanwhile is lent once it is attached.
+                (Phase::Open, Attachment::Asked { .. }) => {}
+                (Phase::Open, Attachment::Attached) => {
+                    let Some((node, link)) = target else { continue };
+                    if let Some(credit) = consumer.grant(window) {
+                        effects.push(Effect::Control {
+                            node,
+                            link,
+                            shard: consumer.shard,
+                            command: Command::Credit {
+                                consumer: consumer.id,
+                                credit,
+                            },
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The consumer of this attachment, if it is the present one.
+    fn attachment(&mut self, (id, generation): (ConsumerId, Generation)) -> Option<&mut Consumer> {
+        let call = self.consumer_calls.get(&id)?;
+        let consumer = self.consumers.get_mut(call)?;
+        let asked = consumer.attachment != Attachment::Detached;
+        (asked && consumer.generation == generation).then_some(consumer)
+    }
+
+    pub(super) fn attached(
+        &mut self,
+        which: (ConsumerId, Generation),
+        shard: ShardId,
+        lost: &[MessagePosition],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(consumer) = self.attachment(which) else {
+            return;
+        };
+        if consumer.attachment == Attachment::Attached {
+            return;
+        }
+        let (call, id) = (consumer.call, consumer.id);
+        let lost = consumer.attached(lost);
+        let early = std::mem::take(&mut consumer.early);
+        if consumer.phase == Phase::Open {
+            effects.push(Effect::Opened {
+                call,
+                consumer: id,
+                lost: lost.into_iter().map(|position| (shard, position)).collect(),
+            });
+        }
+        self.detached.remove(&call);
+        self.restless.insert(call);
+        self.deliver(shard, false, early, effects);
+    }
+
+    pub(super) fn attach_refused(
+        &mut self,
+        which: (ConsumerId, Generation),
+        shard: ShardId,
+        reason: Arc<str>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(consumer) = self.attachment(which) {
+            let call = consumer.call;
+            consumer.attachment = Attachment::Detached;
+            self.fail(call, Failure::AttachRefused { shard, reason }, effects);
+        }
+    }
+
+    /// Hands deliveries to their consumers, neighbours together. `stale`: they are a deposed leader's.
+    pub(super) fn deliver(
+        &mut self,
+        shard: ShardId,
+        stale: bool,
+        deliveries: Vec<StoredDelivery>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut dropped = 0;
+        let mut rest = deliveries.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let which = (first.consumer, first.generation);
+            let mut run = vec![first];
+            while let Some(next) = rest.next_if(|d| (d.consumer, d.generation) == which) {
+                run.push(next);
+            }
+            let consumer = self.attachment(which).filter(|_| !stale);
+            let Some(consumer) = consumer.filter(|c| c.shard == shard) else {
+                dropped += run.len();
+                continue;
+            };
+            if consumer.attachment != Attachment::Attached {
+                consumer.early.append(&mut run);
+                continue;
+            }
+            let before = run.len();
+            run.retain(|delivery| {
+                let body = body_bytes(&delivery.message);
+                consumer.deliver(delivery, body)
+            });
+            dropped += before - run.len();
+            let call = consumer.call;
+            if consumer.phase == Phase::Open && !run.is_empty() {
+                effects.push(Effect::Delivered {
+                    call,
+                    shard,
+                    deliveries: run,
+                });
+            }
+            self.restless.insert(call);
+        }
+        if dropped > 0 {
+            effects.push(Effect::Note(Note::Dropped {
+                shard,
+                deliveries: dropped,
+            }));
+        }
+    }
+
+    /// Asks again for attachments without an answer, and fails consumers that stayed without one for too long.
+    pub(super) fn elapsed_for_consumers(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let deadline = self.config.deadline_micros;
+        for call in self.detached.iter().copied().collect::<Vec<_>>() {
+            let Some(consumer) = self.consumers.get_mut(&call) else {
+                self.detached.remove(&call);
+                continue;
+            };
+            if consumer.give_up_attaching(now) {
+                self.restless.insert(call);
+            }
+            if consumer.detached_since.after(deadline) <= now {
+                let shard = consumer.shard;
+                let state = self.shards.get(&shard);
+                let reason = state.map_or_else(|| Arc::from("it is unknown"), |s| s.why());
+                let reason = consumer.why_detached(reason);
+                self.fail(call, Failure::Deadline { shard, reason }, effects);
+            }
+        }
+    }
+}
+
+/// What a delivery takes of the client's credit. A message that cannot be read counts whole; whoever reads it says so.
+fn body_bytes(stored: &Bytes) -> u64 {
+    Message::decode(stored).map_or(stored.len(), |message| message.body.len()) as u64
+}

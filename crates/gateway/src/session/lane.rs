@@ -1,0 +1,323 @@
+//! One kind of command on its way to one shard: what is being gathered into a batch, and the batches that are not
+//! answered, in the order in which they go out.
+//!
+//! A batch is built once, and stays here as the same bytes until it is answered. `sent` of the batches, counted from
+//! the front, are with the present leader; to go back is to lower that number. Nothing here knows of leaders, calls
+//! or time limits.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use quorate_message::{
+    BatchBuilder, BatchFull, DestinationName, MessagePosition, ProducerId, Publication as Head,
+    Settlement,
+};
+
+use super::{
+    ids::{BatchNumber, CallId, Time},
+    input::Publication,
+};
+
+/// For whom commands of a batch are, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Messages of a call that are neighbours in it.
+    Messages {
+        call: CallId,
+        first: u64,
+        count: u32,
+        bytes: u64,
+    },
+    /// Neighbours in a request to settle.
+    Settlements {
+        call: CallId,
+        request: u64,
+        first: u32,
+        count: u32,
+    },
+    /// A purge.
+    Purge { call: CallId },
+}
+
+impl Part {
+    pub(super) fn call(&self) -> CallId {
+        match self {
+            Self::Messages { call, .. } | Self::Settlements { call, .. } | Self::Purge { call } => {
+                *call
+            }
+        }
+    }
+
+    pub(super) fn commands(&self) -> usize {
+        match self {
+            Self::Messages { count, .. } | Self::Settlements { count, .. } => *count as usize,
+            Self::Purge { .. } => 1,
+        }
+    }
+}
+
+/// A batch that is not answered.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) number: BatchNumber,
+    pub(super) batch: Bytes,
+    pub(super) parts: Vec<Part>,
+    /// When the oldest of its commands came in.
+    pub(super) since: Time,
+    /// How often it was sent.
+    pub(super) tries: u32,
+    /// Its calls were failed for the time it took.
+    pub(super) overdue: bool,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The batch that is being filled, whose commands are these, the oldest of that time.
+    builder: BatchBuilder,
+    parts: Vec<Part>,
+    since: Time,
+    batches: VecDeque<Pending>,
+    sent: usize,
+    sent_bytes: usize,
+    /// The present leader answered a batch of this lane: until then it has one at a time, so that none overtakes
+    /// one that was refused.
+    proven: bool,
+}
+
+impl Lane {
+    /// A lane of batches that this builder makes.
+    pub(super) fn new(builder: BatchBuilder) -> Self {
+        Self {
+            builder,
+            parts: Vec::new(),
+            since: Time(0),
+            batches: VecDeque::new(),
+            sent: 0,
+            sent_bytes: 0,
+            proven: false,
+        }
+    }
+
+    /// Adds a message of a call at `ordinal` of it.
+    pub(super) fn publish(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        producer: ProducerId,
+        (call, ordinal): (CallId, u64),
+        publication: &Publication,
+    ) -> Result<(), BatchFull> {
+        let head = Head {
+            queue: &publication.queue,
+            producer,
+            number: publication.number,
+            priority: publication.priority,
+            expires_at_ms: publication.expires_at_ms,
+        };
+        self.add(now, numbers, |builder| {
+            builder.publish(&head, &publication.message)
+        })?;
+        let size = publication.message.len() as u64;
+        if let Some(Part::Messages {
+            call: last,
+            first,
+            count,
+            bytes,
+        }) = self.parts.last_mut()
+            && *last == call
+            && *first + u64::from(*count) == ordinal
+        {
+            *count += 1;
+            *bytes += size;
+        } else {
+            self.parts.push(Part::Messages {
+                call,
+                first: ordinal,
+                count: 1,
+                bytes: size,
+            });
+        }
+        Ok(())
+    }
+
+    /// Adds a settlement: the `at`-th of a request of a call.
+    pub(super) fn settle(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        (call, request, at): (CallId, u64, u32),
+        queue: &DestinationName,
+        position: MessagePosition,
+        settlement: Settlement,
+    ) -> Result<(), BatchFull> {
+        self.add(now, numbers, |builder| {
+            builder.settle(queue, position, settlement)
+        })?;
+        if let Some(Part::Settlements {
+            call: last,
+            request: same,
+            first,
+            count,
+        }) = self.parts.last_mut()
+            && *last == call
+            && *same == request
+            && *first + *count == at
+        {
+            *count += 1;
+        } else {
+            self.parts.push(Part::Settlements {
+                call,
+                request,
+                first: at,
+                count: 1,
+            });
+        }
+        Ok(())
+    }
+
+    /// Adds a purge, alone in its batch, so that the number of messages removed is its own.
+    pub(super) fn purge(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        call: CallId,
+        queue: &DestinationName,
+    ) -> Result<(), BatchFull> {
+        self.seal(numbers);
+        self.add(now, numbers, |builder| builder.purge(queue))?;
+        self.parts.push(Part::Purge { call });
+        self.seal(numbers);
+        Ok(())
+    }
+
+    /// Adds to the batch being filled, or to the next one when that is full. An error means that the command does
+    /// not fit into an empty batch either.
+    fn add(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        command: impl Fn(&mut BatchBuilder) -> Result<u16, BatchFull>,
+    ) -> Result<(), BatchFull> {
+        match command(&mut self.builder) {
+            Ok(0) => self.since = now,
+            Ok(_) => {}
+            Err(BatchFull::Full) => {
+                self.seal(numbers);
+                command(&mut self.builder)?;
+                self.since = now;
+            }
+            Err(error @ (BatchFull::Message(_) | BatchFull::Command { .. })) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, numbers: &mut BatchNumber) {
+        if self.builder.is_empty() {
+            return;
+        }
+        numbers.0 += 1;
+        self.batches.push_back(Pending {
+            number: *numbers,
+            batch: self.builder.finish(),
+            parts: std::mem::take(&mut self.parts),
+            since: self.since,
+            tries: 0,
+            overdue: false,
+        });
+    }
+
+    /// The next batch to send, if `most` batches and `bytes_max` bytes in flight allow one. It counts as sent.
+    pub(super) fn next(
+        &mut self,
+        numbers: &mut BatchNumber,
+        most: usize,
+        bytes_max: usize,
+    ) -> Option<&Pending> {
+        let most = if self.proven { most } else { 1 };
+        if self.sent >= most || (self.sent > 0 && self.sent_bytes >= bytes_max) {
+            return None;
+        }
+        if self.sent == self.batches.len() {
+            self.seal(numbers);
+        }
+        let next = self.batches.get_mut(self.sent)?;
+        next.tries += 1;
+        self.sent += 1;
+        self.sent_bytes += next.batch.len();
+        Some(next)
+    }
+
+    /// Takes out the batch of this number, answered by the present leader or by an earlier one.
+    pub(super) fn answered(&mut self, number: BatchNumber, by_present: bool) -> Option<Pending> {
+        let at = self.find(number)?;
+        let batch = self.batches.remove(at)?;
+        if at < self.sent {
+            self.sent -= 1;
+            self.sent_bytes -= batch.batch.len();
+            self.proven |= by_present;
+        }
+        Some(batch)
+    }
+
+    /// Goes back to the batch of this number, which was refused: it and what was sent after it will be sent again.
+    /// False when it is not here.
+    pub(super) fn refused(&mut self, number: BatchNumber) -> bool {
+        let Some(at) = self.find(number) else {
+            return false;
+        };
+        self.rewind_to(at);
+        true
+    }
+
+    /// Goes back to the first batch: the leader is another one. Returns how many will be sent again.
+    pub(super) fn rewind(&mut self) -> usize {
+        let again = self.batches.iter().filter(|b| b.tries > 0).count();
+        self.rewind_to(0);
+        again
+    }
+
+    fn rewind_to(&mut self, at: usize) {
+        self.sent = self.sent.min(at);
+        self.sent_bytes = self
+            .batches
+            .iter()
+            .take(self.sent)
+            .map(|b| b.batch.len())
+            .sum();
+        self.proven = false;
+    }
+
+    fn find(&self, number: BatchNumber) -> Option<usize> {
+        self.batches
+            .binary_search_by_key(&number, |batch| batch.number)
+            .ok()
+    }
+
+    /// Whether something could be sent to a leader that has no more than `most` batches.
+    pub(super) fn has_more(&self, most: usize, bytes_max: usize) -> bool {
+        let most = if self.proven { most } else { 1 };
+        let room = self.sent < most && (self.sent == 0 || self.sent_bytes < bytes_max);
+        room && (self.sent < self.batches.len() || !self.builder.is_empty())
+    }
+
+    /// When the oldest command came in whose calls still wait.
+    pub(super) fn oldest(&self) -> Option<Time> {
+        let sealed = self.batches.iter().find(|b| !b.overdue).map(|b| b.since);
+        sealed.or_else(|| (!self.builder.is_empty()).then_some(self.since))
+    }
+
+    /// Calls of which something came in at `until` or before. They are named once only.
+    pub(super) fn overdue(&mut self, numbers: &mut BatchNumber, until: Time) -> Vec<CallId> {
+        if !self.builder.is_empty() && self.since <= until {
+            self.seal(numbers);
+        }
+        let mut calls = Vec::new();
+        let waiting = self.batches.iter_mut().filter(|batch| !batch.overdue);
+        for batch in waiting.take_while(|batch| batch.since <= until) {
+            batch.overdue = true;
+            calls.extend(batch.parts.iter().map(Part::call));
+        }
+        calls
+    }
+}
