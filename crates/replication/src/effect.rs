@@ -49,7 +49,9 @@ pub enum Act {
     },
     /// Tell the coordinator; dropped when it is not there.
     Report(Report),
-    /// Entries up to this index are committed (and durable on a quorum). Never goes back.
+    /// Entries up to this index are committed: durable on a quorum. Never goes back. A follower says so only of what
+    /// is durable on its own disk too; a leader at once, so a checkpoint there waits for `Replica::durable`. The
+    /// entries are in memory (`tail_entry`) until the next step, unless they were in the log when the node started.
     Commit(Index),
     /// Read entries for a follower, at most about `max_bytes`, and answer with `Loaded`.
     Load {
@@ -62,7 +64,8 @@ pub enum Act {
         /// Stop when this many bytes are read (at least one entry is read).
         max_bytes: usize,
     },
-    /// The follower needs entries below the base of the log: the layer above sends its checkpoint.
+    /// The follower needs entries below the base of the log: the layer above sends its checkpoint. Repeated as long
+    /// as the follower is there and does not have it, so a transfer that is under way is not started anew.
     InstallNeeded {
         /// The follower.
         to: NodeId,
@@ -142,7 +145,7 @@ pub enum Event {
     Impaired,
     /// Healed in this epoch.
     Healed(Epoch),
-    /// A follower counts for commits again.
+    /// A follower answers.
     Joined(Member),
     /// A follower stopped answering.
     Left(Member),

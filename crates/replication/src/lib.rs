@@ -19,6 +19,8 @@ mod limits;
 mod message;
 mod record;
 mod replica;
+mod tail;
+mod writes;
 
 pub use config::{Config, ElectionConfig};
 pub use effect::{Act, Effect, Effects, Event, Write};

@@ -36,7 +36,7 @@ pub enum Message {
         impaired: bool,
         /// `min(durable end, matched in this epoch)`.
         matched: Index,
-        /// Greatest round that this answers: sent when everything accepted up to it is durable.
+        /// Greatest round received: proves that the follower was reached, and says nothing of what is durable.
         round: Round,
     },
     /// `previous` is not in the follower's log.

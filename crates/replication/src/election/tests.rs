@@ -1,0 +1,1 @@
+//! Elections, step by step.
