@@ -3,12 +3,19 @@
 //! It is told what happened through `step` and asks for what it wants done through effects; it knows no store, stream,
 //! clock or randomness of its own. It is idle until `Input::Activated`.
 
+mod active;
 pub mod effect;
 pub mod input;
+mod node;
+mod placement;
+mod random;
 pub mod row;
+mod shard;
 pub mod topology;
 
 use quorate_replication::{Duration, Time};
+
+use active::Active;
 
 pub use effect::{DeathCause, Effect, ElectionCause, Note, Refusal};
 pub use input::{
@@ -39,40 +46,97 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Controller {
     config: Config,
+    active: Option<Active>,
+    /// What is known while this process is not active: nothing.
+    nothing: Topology,
 }
 
 impl Controller {
     /// Makes a controller that is not active.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config }
+        Self {
+            config,
+            active: None,
+            nothing: Topology::default(),
+        }
     }
 
     /// Takes one input in. `now` never goes back. Appends what is to be done.
     pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
-        let _ = (now, input, effects, &self.config);
+        match input {
+            Input::Activated {
+                generation,
+                seed,
+                rows,
+            } => {
+                self.deactivate(effects);
+                let config = self.config.clone();
+                let active = Active::new(config, generation, seed, rows, now, effects);
+                self.active = Some(active);
+            }
+            Input::Deactivated => self.deactivate(effects),
+            Input::Registered { .. }
+            | Input::Heartbeat { .. }
+            | Input::Reported { .. }
+            | Input::StreamClosed { .. }
+            | Input::Redialed { .. }
+            | Input::Written { .. }
+            | Input::Read { .. }
+            | Input::GatewayAttended { .. }
+            | Input::GatewayLeft { .. }
+            | Input::Elapsed => match &mut self.active {
+                Some(active) => active.step(now, input, effects),
+                None => refuse(&input, effects),
+            },
+        }
     }
 
     /// When to step with `Elapsed` at the latest; none: only when something happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        self.active.as_ref().map(Active::next_deadline)
     }
 
-    /// The newest picture.
+    /// Whether this is the active coordinator.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// The newest picture that was published; empty while not active.
     #[must_use]
     pub fn topology(&self) -> &Topology {
-        unreachable_topology()
+        self.active.as_ref().map_or(&self.nothing, Active::topology)
+    }
+
+    fn deactivate(&mut self, effects: &mut Vec<Effect>) {
+        let Some(active) = self.active.take() else {
+            return;
+        };
+        for stream in active.all_streams() {
+            let refusal = Refusal::NotActive;
+            effects.push(Effect::Refuse { stream, refusal });
+        }
+        effects.push(Effect::Note(Note::Deactivated));
     }
 }
 
-fn unreachable_topology() -> &'static Topology {
-    static EMPTY: Topology = Topology {
-        version: 0,
-        nodes: Vec::new(),
-        shards: Vec::new(),
-        slots: Vec::new(),
-        gateways: Vec::new(),
+/// What a coordinator that is not active says to those who come.
+fn refuse(input: &Input, effects: &mut Vec<Effect>) {
+    let stream = match input {
+        Input::Registered { stream, .. } | Input::GatewayAttended { stream, .. } => *stream,
+        Input::Activated { .. }
+        | Input::Deactivated
+        | Input::Heartbeat { .. }
+        | Input::Reported { .. }
+        | Input::StreamClosed { .. }
+        | Input::Redialed { .. }
+        | Input::Written { .. }
+        | Input::Read { .. }
+        | Input::GatewayLeft { .. }
+        | Input::Elapsed => return,
     };
-    &EMPTY
+    let refusal = Refusal::NotActive;
+    effects.push(Effect::Refuse { stream, refusal });
 }

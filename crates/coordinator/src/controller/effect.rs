@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use quorate_replication::{Claim, Epoch, Member, NodeId, Order, ShardId};
+use quorate_replication::{Claim, ElectionEvent, Epoch, Member, NodeId, Order, ShardId};
 
 use crate::controller::{
     input::{Attempt, StreamId, WriteNumber},
@@ -111,6 +111,22 @@ pub enum Refusal {
     /// A newer stream of the same node replaced this one.
     #[error("a newer stream of this node replaced this one")]
     Superseded,
+    /// The disk was registered under another name.
+    #[error(
+        "the disk of node {name} belongs to node {other}; each node needs a data folder of its own"
+    )]
+    DiskTaken {
+        /// The name that it came with.
+        name: String,
+        /// The node that it belongs to.
+        other: String,
+    },
+    /// There are as many gateways as the cluster can have.
+    #[error("{limit} gateways attend, the most that can")]
+    TooManyGateways {
+        /// The limit.
+        limit: usize,
+    },
     /// There are as many nodes as the cluster can have.
     #[error("the cluster has {limit} nodes, the most that it can have")]
     TooManyNodes {
@@ -218,7 +234,19 @@ pub enum Note {
         /// Microseconds since the election began.
         took_us: u64,
     },
-    /// An election ended without a leader; it is tried again.
+    /// A step of an election.
+    Election {
+        /// The shard.
+        shard: ShardId,
+        /// What happened.
+        event: ElectionEvent,
+    },
+    /// The leader is back before anything was claimed: it leads on.
+    ElectionDropped {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// An election does not come to an end; it goes on.
     ElectionFailed {
         /// The shard.
         shard: ShardId,
@@ -306,6 +334,8 @@ impl fmt::Display for Note {
                 f,
                 "{shard} served by {leader} in {epoch} after {took_us} us"
             ),
+            Self::Election { shard, event } => write!(f, "{shard} {event:?}"),
+            Self::ElectionDropped { shard } => write!(f, "{shard} keeps its leader"),
             Self::ElectionFailed { shard, reason } => write!(f, "{shard} has no leader: {reason}"),
             Self::StoreBehind {
                 shard,

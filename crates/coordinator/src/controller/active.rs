@@ -1,0 +1,310 @@
+//! What an active coordinator holds in memory, and how one input goes through it.
+//!
+//! The parts: `registration` (who is who), `liveness` (who lives), `elections` (who leads), `bootstrap` (the first
+//! records), `balance` (who should lead), `picture` (what everybody is told).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_replication::{Duration, NodeId, RequestId, ShardId, Time};
+
+use crate::{
+    controller::{
+        Config,
+        effect::{Effect, Note, Refusal},
+        input::{Attempt, Input, ReadOutcome, StreamId, WriteNumber, WriteOutcome},
+        node::Node,
+        random::Random,
+        row::{Change, ClusterRow, Key, Row, Stored},
+        shard::Shard,
+        topology::{GatewayStatus, Topology},
+    },
+    limits::{GATEWAYS_MAX, MOVE_PERIOD_MS, TICKS_PER_TIMEOUT},
+};
+
+mod balance;
+mod bootstrap;
+mod elections;
+mod liveness;
+mod picture;
+mod registration;
+
+/// What a change is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Register(NodeId),
+    Election {
+        shard: ShardId,
+        election: u64,
+        request: RequestId,
+    },
+    CreateCluster,
+    CreateShard(ShardId),
+}
+
+/// The state of an active coordinator.
+#[derive(Clone, Debug)]
+pub(super) struct Active {
+    config: Config,
+    random: Random,
+    nodes: BTreeMap<NodeId, Node>,
+    /// Streams of nodes, admitted or with their registration under way.
+    streams: BTreeMap<StreamId, NodeId>,
+    gateways: BTreeMap<StreamId, GatewayStatus>,
+    cluster: Option<ClusterRow>,
+    shards: BTreeMap<ShardId, Shard>,
+    /// Rows whose creation is under way.
+    creating: BTreeSet<Key>,
+    /// Nothing is created before this: the store refused or did not answer.
+    create_after: Time,
+    outbox: Vec<(Change, Purpose)>,
+    writes: BTreeMap<WriteNumber, Vec<Purpose>>,
+    last_write: WriteNumber,
+    last_attempt: Attempt,
+    last_step: Time,
+    /// When any node was heard.
+    heard_any: Time,
+    next_tick: Time,
+    /// Nodes and leaders are as they are since then.
+    steady_since: Time,
+    next_move: Time,
+    topology: Topology,
+    /// Something changed that the topology shows.
+    is_changed: bool,
+}
+
+impl Active {
+    /// Begins with what the store holds.
+    pub(super) fn new(
+        config: Config,
+        generation: u64,
+        seed: u64,
+        rows: Vec<Stored>,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) -> Self {
+        let topology = Topology {
+            // The lower half leaves room for the changes of one activation.
+            version: generation << 32,
+            ..Topology::default()
+        };
+        let mut active = Self {
+            config,
+            random: Random::new(seed),
+            nodes: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+            cluster: None,
+            shards: BTreeMap::new(),
+            creating: BTreeSet::new(),
+            create_after: now,
+            outbox: Vec::new(),
+            writes: BTreeMap::new(),
+            last_write: WriteNumber(0),
+            last_attempt: Attempt(0),
+            last_step: now,
+            heard_any: now,
+            next_tick: now,
+            steady_since: now,
+            next_move: now.after(Duration::from_millis(MOVE_PERIOD_MS)),
+            topology,
+            is_changed: true,
+        };
+        for stored in rows {
+            match stored.row {
+                Row::Cluster(row) => active.cluster = Some(row),
+                Row::Node(row) => {
+                    let node = Node::new(row, stored.version, now);
+                    active.nodes.insert(node.row.node, node);
+                }
+                Row::Shard(record) => {
+                    let shard = Shard::new(record, stored.version, now);
+                    active.shards.insert(shard.record.shard, shard);
+                }
+            }
+        }
+        effects.push(Effect::Note(Note::Activated { generation }));
+        active.redial_absent(now);
+        active.judge_all(now, effects);
+        active.finish(now, effects);
+        active
+    }
+
+    /// Takes one input in.
+    pub(super) fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        self.notice_pause(now, effects);
+        match input {
+            Input::Activated { .. } | Input::Deactivated => {
+                unreachable!("the controller takes these itself")
+            }
+            Input::Registered {
+                stream,
+                registration,
+            } => self.registered(now, stream, registration, effects),
+            Input::Heartbeat { stream, heartbeat } => {
+                self.heartbeat(now, stream, heartbeat, effects);
+            }
+            Input::Reported {
+                stream,
+                shard,
+                report,
+            } => self.reported(now, stream, shard, report, effects),
+            Input::StreamClosed { stream } => self.stream_closed(now, stream, effects),
+            Input::Redialed { attempt, outcome } => self.redialed(now, attempt, outcome, effects),
+            Input::Written { write, outcomes } => self.written(now, write, &outcomes, effects),
+            Input::Read { key, outcome } => self.read(now, key, outcome, effects),
+            Input::GatewayAttended {
+                stream,
+                name,
+                address,
+            } => self.gateway_attended(stream, GatewayStatus { name, address }, effects),
+            Input::GatewayLeft { stream } => {
+                self.is_changed |= self.gateways.remove(&stream).is_some();
+            }
+            Input::Elapsed => {}
+        }
+        self.run_due(now, effects);
+        self.finish(now, effects);
+    }
+
+    /// When to step at the latest.
+    pub(super) fn next_deadline(&self) -> Time {
+        let redials = self
+            .nodes
+            .values()
+            .filter_map(|node| node.redial.as_ref())
+            .filter(|redial| redial.attempt.is_none())
+            .map(|redial| redial.next);
+        let elections = self
+            .shards
+            .values()
+            .filter_map(|shard| shard.election.as_ref()?.election.next_deadline());
+        redials
+            .chain(elections)
+            .chain([self.next_tick])
+            .min()
+            .unwrap_or(self.next_tick)
+    }
+
+    pub(super) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Every stream, to be told that this coordinator is no longer active.
+    pub(super) fn all_streams(&self) -> impl Iterator<Item = StreamId> {
+        self.streams.keys().chain(self.gateways.keys()).copied()
+    }
+
+    fn timeouts(&self, count: u64) -> Duration {
+        Duration(self.config.node_timeout.0.saturating_mul(count))
+    }
+
+    /// What is due by the clock, whatever the input was. It comes after the input, so that a node whose heartbeat
+    /// was waiting is not called silent first.
+    fn run_due(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.run_redials(now, effects);
+        self.run_elections(now, effects);
+        if now < self.next_tick {
+            return;
+        }
+        let tick = Duration((self.config.node_timeout.0 / TICKS_PER_TIMEOUT).max(1));
+        self.next_tick = now.after(tick);
+        self.find_silent(now, effects);
+        self.end_exclusions(now, effects);
+        self.judge_all(now, effects);
+        self.create_missing(now, effects);
+        self.move_one(now, effects);
+        self.note_stuck(now, effects);
+    }
+
+    /// Hands out what the step gathered: one write for all changes, and the topology if it changed.
+    fn finish(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if !self.outbox.is_empty() {
+            let (changes, purposes) = self.outbox.drain(..).unzip();
+            self.last_write.0 += 1;
+            self.writes.insert(self.last_write, purposes);
+            effects.push(Effect::Write {
+                write: self.last_write,
+                changes,
+            });
+        }
+        if self.is_changed {
+            self.is_changed = false;
+            let picture = self.picture(now);
+            if picture != self.topology {
+                self.topology = picture;
+                self.topology.version += 1;
+                effects.push(Effect::PublishTopology(self.topology.clone()));
+            }
+        }
+        self.last_step = now;
+    }
+
+    fn written(
+        &mut self,
+        now: Time,
+        write: WriteNumber,
+        outcomes: &[WriteOutcome],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(purposes) = self.writes.remove(&write) else {
+            effects.push(Effect::Note(Note::Dropped("answer to an unknown write")));
+            return;
+        };
+        for (number, purpose) in purposes.into_iter().enumerate() {
+            let outcome = outcomes
+                .get(number)
+                .copied()
+                .unwrap_or(WriteOutcome::Unknown);
+            match purpose {
+                Purpose::Register(node) => self.register_written(now, node, outcome, effects),
+                Purpose::Election {
+                    shard,
+                    election,
+                    request,
+                } => self.election_written(now, shard, election, request, outcome, effects),
+                Purpose::CreateCluster => self.cluster_written(now, outcome, effects),
+                Purpose::CreateShard(shard) => self.shard_written(now, shard, outcome, effects),
+            }
+        }
+    }
+
+    fn read(&mut self, now: Time, key: Key, outcome: ReadOutcome, effects: &mut Vec<Effect>) {
+        match key {
+            Key::Cluster => self.cluster_read(now, outcome),
+            Key::Node(node) => self.node_read(now, node, outcome),
+            Key::Shard(shard) => self.shard_read(now, shard, outcome, effects),
+        }
+    }
+
+    fn gateway_attended(
+        &mut self,
+        stream: StreamId,
+        gateway: GatewayStatus,
+        effects: &mut Vec<Effect>,
+    ) {
+        // A gateway that comes again before its old stream is seen to end takes its own place.
+        let old: Vec<StreamId> = self
+            .gateways
+            .iter()
+            .filter(|(_, known)| known.name == gateway.name && known.address == gateway.address)
+            .map(|(stream, _)| *stream)
+            .collect();
+        for stream in old {
+            self.gateways.remove(&stream);
+            effects.push(Effect::Refuse {
+                stream,
+                refusal: Refusal::Superseded,
+            });
+        }
+        if self.gateways.len() >= GATEWAYS_MAX {
+            let refusal = Refusal::TooManyGateways {
+                limit: GATEWAYS_MAX,
+            };
+            effects.push(Effect::Note(Note::Refused(refusal.clone())));
+            effects.push(Effect::Refuse { stream, refusal });
+            return;
+        }
+        self.gateways.insert(stream, gateway);
+        self.is_changed = true;
+    }
+}
