@@ -756,4 +756,12 @@ impl Cluster {
             }
         }
     }
+
+    /// The node that serves in the highest epoch.
+    pub(crate) fn serving(&self) -> Option<usize> {
+        let serves = |node: &Node| node.replica.as_ref().is_some_and(Replica::is_serving);
+        (0..NODES)
+            .filter(|node| serves(&self.nodes[*node]))
+            .max_by_key(|node| self.nodes[*node].replica.as_ref().map(Replica::epoch))
+    }
 }
