@@ -1,124 +1,357 @@
-//! SIGNATURES, bodies follow.
+//! The log of one shard with its promise and bound: the synchronous core. One owner writes, readers share.
+//!
+//! Writes are carried out in the order in which they come. Appended entries are durable after [`ShardLog::sync`]; a
+//! promise, a bound, a flag or a cut is durable when [`ShardLog::write`] returns, and a promise, a cut and a cleared flag
+//! only after everything before them. After a failed write or sync nothing is known of the disk: the log, and with it all
+//! logs of the disk, take nothing more.
+
 use std::io;
+use std::sync::Arc;
 
-use quorate_replication::{Entry, Index, Position, ShardId, Stamp, Write, WriteId};
+use quorate_replication::{Index, Position, ShardId, Write, WriteId};
 
-use crate::Finding;
+use crate::install::Staging;
+use crate::node_disk::NodeDisk;
+use crate::reader::Reader;
+use crate::segment::{Gone, SegmentKind};
+use crate::shard_files::{LOG, ShardFiles, folder, with_room};
+use crate::space::remove_if_there;
+use crate::table::{SegmentStatus, Table};
+use crate::tail::{Tail, Trouble};
 
-/// The log of one shard with its promise and bound: the synchronous core. One owner writes; readers share.
+/// The log of one shard.
 #[derive(Debug)]
-pub struct ShardLog {}
+pub struct ShardLog {
+    pub(crate) node: NodeDisk,
+    pub(crate) shard: ShardId,
+    pub(crate) files: ShardFiles,
+    pub(crate) table: Arc<Table>,
+    pub(crate) tail: Tail,
+    pub(crate) base: Position,
+    pub(crate) gone: Vec<Gone>,
+    pub(crate) staging: Option<Staging>,
+    /// The last write that was carried out.
+    written: WriteId,
+    /// A write that was refused on a full disk, perhaps after some of its entries were taken.
+    refused: Option<WriteId>,
+}
 
-/// Why the log did not take a write.
+/// Why the log did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The disk and its reserve are full. Writes before `refused` are taken; hand it and those after it in again
-    /// once space was freed. The log goes on.
+    /// The disk and its reserve are full; the log goes on. Of writes, those before `refused` are taken; it and those
+    /// after it are to be handed in again once space was freed.
     #[error("disk is full; free space on the data disk")]
     Full {
-        /// The first write that was not taken.
-        refused: WriteId,
+        /// The first write that was not taken. None: it was no write.
+        refused: Option<WriteId>,
     },
-    /// A write or sync failed. What is on the disk is unknown; the log takes nothing more. The node stops.
-    #[error("{attempt}; the log is closed for good")]
+    /// A write or sync failed. What is on the disk is unknown; the logs of this disk take nothing more.
+    #[error("{attempt}")]
     Failed {
         /// What was tried.
-        attempt: String,
+        attempt: &'static str,
         /// Why it failed.
         source: io::Error,
     },
-    /// An earlier write or sync failed.
-    #[error("log is closed since a write failed")]
-    Poisoned,
+    /// An earlier write or sync on this disk failed.
+    #[error("log is closed since a write to the disk failed; restart the node")]
+    Closed,
 }
 
 impl LogError {
-    /// Whether the same write may be handed in again.
-    pub fn is_retryable(&self) -> bool { matches!(self, Self::Full { .. }) }
+    /// Whether the same may be tried again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Failed { .. } | Self::Closed => false,
+        }
+    }
 }
 
-/// One segment of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentStatus {
-    /// First index; names the segment.
-    pub first: Index,
-    /// Last index it holds.
-    pub last: Index,
-    /// Bytes on the disk.
-    pub size_bytes: u64,
-    /// The one that is written; never dropped.
-    pub is_tail: bool,
+/// What recovery hands over.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) files: ShardFiles,
+    pub(crate) table: Arc<Table>,
+    pub(crate) tail: Tail,
+    pub(crate) base: Position,
+    pub(crate) gone: Vec<Gone>,
 }
 
 impl ShardLog {
-    /// The shard.
-    pub fn shard(&self) -> ShardId { todo!() }
-    /// Carries out writes in their order; what they append is durable only after `sync`. Promises, bounds, cuts and
-    /// flags are durable at once, and everything before them with them.
-    pub fn write(&mut self, writes: &[(WriteId, Write)]) -> Result<(), LogError> { todo!() }
+    pub(crate) fn new(node: NodeDisk, shard: ShardId, parts: Parts) -> Self {
+        Self {
+            node,
+            shard,
+            files: parts.files,
+            table: parts.table,
+            tail: parts.tail,
+            base: parts.base,
+            gone: parts.gone,
+            staging: None,
+            written: WriteId(0),
+            refused: None,
+        }
+    }
+
+    /// Carries out writes in their order.
+    pub fn write(&mut self, writes: &[(WriteId, Write)]) -> Result<(), LogError> {
+        self.check()?;
+        let mut outcome = Ok(());
+        for (id, write) in writes {
+            assert!(
+                *id > self.written,
+                "writes come in the order of their numbers"
+            );
+            outcome = self.carry_out(*id, write);
+            if outcome.is_err() {
+                break;
+            }
+            self.written = *id;
+            self.refused = None;
+        }
+        // What was taken before a refusal is written all the same.
+        let outcome = match outcome {
+            Ok(()) => self.tail.flush(),
+            Err(Trouble::Full) => self.tail.flush().and(Err(Trouble::Full)),
+            failed => failed,
+        };
+        let refused = writes
+            .iter()
+            .map(|(id, _)| *id)
+            .find(|id| *id > self.written);
+        if matches!(outcome, Err(Trouble::Full)) {
+            self.refused = refused;
+        }
+        self.conclude(outcome, refused)
+    }
+
     /// Makes all that was written durable; returns the last write.
-    pub fn sync(&mut self) -> Result<WriteId, LogError> { todo!() }
-    /// Zero-fills ahead of the tail if little is left there: call it after the confirms went out.
-    pub fn prepare(&mut self) -> Result<(), LogError> { todo!() }
+    pub fn sync(&mut self) -> Result<WriteId, LogError> {
+        self.check()?;
+        let outcome = self.tail.sync();
+        self.conclude(outcome, None)?;
+        Ok(self.written)
+    }
+
+    /// Gets ready for the next writes: zeros ahead of the tail, a hint of what is durable. Promises nothing; to be
+    /// called when the confirms have gone out.
+    pub fn prepare(&mut self) -> Result<(), LogError> {
+        self.check()?;
+        let mut outcome = self.tail.prepare();
+        if outcome.is_ok() && self.tail.durable() > self.files.marked {
+            let marked = self.files.save_mark(self.tail.durable());
+            outcome = marked.map_err(failed("write durable mark"));
+        }
+        self.conclude(outcome, None)
+    }
+
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
     /// The entry before the first one of the contiguous log.
-    pub fn base(&self) -> Position { todo!() }
-    /// The last entry.
-    pub fn end(&self) -> Position { todo!() }
-    /// A handle for reading, for any thread.
-    pub fn reader(&self) -> Reader { todo!() }
+    #[must_use]
+    pub fn base(&self) -> Position {
+        self.base
+    }
+
+    /// The last entry, durable or not.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        self.tail.end()
+    }
+
+    /// A handle for reading.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.table))
+    }
+
     /// All segments, ascending, those below the base too.
-    pub fn segments(&self) -> Vec<SegmentStatus> { todo!() }
-    /// Drops the segments named by their first index; each must lie wholly at or below the durable checkpoint and hold
-    /// nothing live. Returns the new base: of the contiguous part that is left.
-    pub fn drop_segments(&mut self, firsts: &[Index]) -> Result<Position, LogError> { todo!() }
-    /// Starts to stage the state that a checkpoint at `at` stands for; an earlier staging is discarded.
-    pub fn begin_install(&mut self, at: Position, stamp: Stamp) -> Result<(), LogError> { todo!() }
-    /// Stages live entries at or below `at`, ascending over all calls; gaps are fine.
-    pub fn install_entries(&mut self, entries: &[Entry]) -> Result<(), LogError> { todo!() }
-    /// Everything is staged: makes it durable and complete. Save the checkpoint durably after this, then commit.
-    pub fn seal_install(&mut self) -> Result<(), LogError> { todo!() }
-    /// Switches to what was staged: the log is empty after `at`, the live entries are readable. Promise and bound stay.
-    pub fn commit_install(&mut self) -> Result<(), LogError> { todo!() }
-    /// Throws staging away.
-    pub fn abandon_install(&mut self) -> Result<(), LogError> { todo!() }
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentStatus> {
+        self.table.statuses()
+    }
+
+    /// Drops the segments named by their first index; names that are not there, and the tail, are passed over. The
+    /// caller promises that each holds nothing live and lies wholly at or below the durable checkpoint. Returns the
+    /// new base: the entry before the contiguous part that is left.
+    pub fn drop_segments(&mut self, firsts: &[Index]) -> Result<Position, LogError> {
+        self.check()?;
+        let outcome = self.drop_named(firsts);
+        self.conclude(outcome, None)?;
+        Ok(self.base)
+    }
+
+    fn carry_out(&mut self, id: WriteId, write: &Write) -> Result<(), Trouble> {
+        match write {
+            Write::Append(entries) => {
+                for entry in entries {
+                    // What a refused attempt had taken already is not taken twice.
+                    if self.refused == Some(id) && entry.index <= self.tail.end().index {
+                        continue;
+                    }
+                    self.tail.place(entry)?;
+                }
+                Ok(())
+            }
+            Write::Cut { after } => self.cut(*after),
+            Write::Promise(claim) => {
+                self.tail.sync()?;
+                self.files
+                    .save_promise(*claim)
+                    .map_err(failed("write promise"))
+            }
+            Write::Bound(bound) => {
+                self.files.kept.bound = Some(*bound);
+                self.files.save_state().map_err(failed("write bound"))
+            }
+            Write::Impaired(impaired) => {
+                self.tail.sync()?;
+                self.files.kept.impaired = *impaired || self.files.kept.wiped;
+                self.files
+                    .save_state()
+                    .map_err(failed("write impaired flag"))
+            }
+        }
+    }
+
+    fn cut(&mut self, after: Index) -> Result<(), Trouble> {
+        if after == self.tail.end().index {
+            return Ok(());
+        }
+        assert!(
+            after >= self.base.index && after < self.tail.end().index,
+            "a cut after {after} is within the log from {} to {}",
+            self.base,
+            self.tail.end()
+        );
+        let cut = self.tail.plan_cut(after)?;
+        self.files.kept.cut = Some(after);
+        self.files.kept.cuts += 1;
+        self.files.marked = Index(0);
+        self.files.save_state().map_err(failed("note a cut"))?;
+        self.tail.cut(cut)?;
+        self.files.kept.cut = None;
+        self.files
+            .save_state()
+            .map_err(failed("note the end of a cut"))
+    }
+
+    fn drop_named(&mut self, firsts: &[Index]) -> Result<(), Trouble> {
+        let all = self.table.all();
+        let mut dropped = Vec::new();
+        let mut gone = self.gone.clone();
+        for pair in all.windows(2) {
+            let [segment, next] = pair else { continue };
+            if firsts.contains(&segment.head.first) {
+                gone.push(Gone {
+                    first: segment.head.first,
+                    last: next.head.first.previous(),
+                });
+                dropped.push(Arc::clone(segment));
+            }
+        }
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let gone = join(gone);
+        self.save_gone(&gone).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => Trouble::Full,
+            _ => failed("note dropped segments")(error),
+        })?;
+        self.gone = gone;
+        for segment in &dropped {
+            self.table.remove(segment.head.first);
+        }
+        self.table.raise_version();
+        self.base = contiguous_base(&self.table);
+        let folder = self.log_folder();
+        for segment in &dropped {
+            let path = format!("{folder}/{}", segment.name());
+            let retired = self.node.room().retire(&path, segment.head.capacity);
+            retired.map_err(failed("remove segment"))?;
+        }
+        Ok(())
+    }
+
+    /// First the new names, durably, then without the old ones that they cover.
+    fn save_gone(&self, gone: &[Gone]) -> io::Result<()> {
+        let folder = self.log_folder();
+        let disk = self.node.disk();
+        for gone in gone.iter().filter(|gone| !self.gone.contains(gone)) {
+            let path = format!("{folder}/{}", gone.file_name());
+            remove_if_there(disk, &path)?;
+            with_room(&self.node, || disk.create(&path))?;
+        }
+        disk.sync_folder(&folder)?;
+        for old in self.gone.iter().filter(|old| !gone.contains(old)) {
+            disk.remove(&format!("{folder}/{}", old.file_name()))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn log_folder(&self) -> String {
+        format!("{}/{LOG}", folder(self.shard))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        if self.node.has_failed() {
+            return Err(LogError::Closed);
+        }
+        Ok(())
+    }
+
+    /// Closes the logs of the disk for good if something failed.
+    pub(crate) fn conclude(
+        &self,
+        outcome: Result<(), Trouble>,
+        refused: Option<WriteId>,
+    ) -> Result<(), LogError> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Trouble::Full) => Err(LogError::Full { refused }),
+            Err(Trouble::Failed { attempt, source }) => {
+                self.node.fail();
+                Err(LogError::Failed { attempt, source })
+            }
+        }
+    }
 }
 
-/// Reads entries, on any thread, without holding up the writer.
-#[derive(Clone, Debug)]
-pub struct Reader {}
-
-/// Why entries could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// An entry is damaged on the disk: tell the replica (`Input::Damaged`).
-    #[error("entry {index} is damaged on the disk")]
-    Damaged {
-        /// The entry.
-        index: Index,
-    },
-    /// The disk failed.
-    #[error("read entries")]
-    Io(#[from] io::Error),
+/// The entry before the part of the log that has no gaps up to the end.
+pub(crate) fn contiguous_base(table: &Table) -> Position {
+    let segments = table.all();
+    let mut base = Position::default();
+    let mut before = None;
+    for segment in &segments {
+        let linked = before == Some((SegmentKind::Contiguous, segment.head.previous_first));
+        if !linked {
+            base = segment.head.previous;
+        }
+        before = Some((segment.head.kind, segment.head.first));
+    }
+    base
 }
 
-/// Bounds of one read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadRange {
-    /// First index wanted.
-    pub first: Index,
-    /// Last index wanted.
-    pub last: Index,
-    /// Stop when this many bytes are read; at least one entry is read.
-    pub max_bytes: usize,
+/// Joins ranges that touch.
+pub(crate) fn join(mut gone: Vec<Gone>) -> Vec<Gone> {
+    gone.sort_unstable();
+    let mut joined: Vec<Gone> = Vec::with_capacity(gone.len());
+    for next in gone {
+        match joined.last_mut() {
+            Some(last) if next.first <= last.last.next() => last.last = last.last.max(next.last),
+            _ => joined.push(next),
+        }
+    }
+    joined
 }
 
-impl Reader {
-    /// Consecutive entries from `first` on; empty if that one is not in the log.
-    pub fn read(&self, range: ReadRange) -> Result<Vec<Entry>, ReadError> { todo!() }
-    /// The entries at these ascending indexes; those not there are left out.
-    pub fn read_entries(&self, indexes: &[Index]) -> Result<Vec<Entry>, ReadError> { todo!() }
-    /// Reads and checks every record of the segment that starts at `first`, for a scrub.
-    pub fn verify(&self, first: Index) -> Result<Vec<Finding>, ReadError> { todo!() }
-    /// As [`ShardLog::segments`].
-    pub fn segments(&self) -> Vec<SegmentStatus> { todo!() }
+pub(crate) fn failed(attempt: &'static str) -> impl FnOnce(io::Error) -> Trouble {
+    move |source| Trouble::Failed { attempt, source }
 }
