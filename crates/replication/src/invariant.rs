@@ -195,3 +195,55 @@ pub fn leaderless_has_a_reason(serving: bool, stuck: Option<&Stuck>) -> Result<(
         "no leader serves and no election says why".to_owned(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ClaimId;
+
+    #[test]
+    fn each_rule_knows_when_it_is_broken() {
+        let mut leaders = BTreeMap::new();
+        assert!(leads_an_epoch_once(&leaders, Epoch(1)).is_ok());
+        assert!(one_leader_per_epoch(&mut leaders, Epoch(1), NodeId(1)).is_ok());
+        assert!(one_leader_per_epoch(&mut leaders, Epoch(1), NodeId(2)).is_err());
+        assert!(leads_an_epoch_once(&leaders, Epoch(1)).is_err());
+
+        let committed = BTreeMap::from([(Index(1), Epoch(1)), (Index(2), Epoch(1))]);
+        let holds = |epoch| move |_| Some(epoch);
+        assert!(leader_holds_committed(&committed, Epoch(2), Index(0), holds(Epoch(1))).is_ok());
+        assert!(leader_holds_committed(&committed, Epoch(2), Index(0), |_| None).is_err());
+        assert!(leader_holds_committed(&committed, Epoch(2), Index(2), |_| None).is_ok());
+        assert!(leader_holds_committed(&committed, Epoch(1), Index(0), |_| None).is_ok());
+
+        let mut entries = BTreeMap::new();
+        assert!(one_entry_per_committed_index(&mut entries, Index(1), &"a").is_ok());
+        assert!(one_entry_per_committed_index(&mut entries, Index(1), &"a").is_ok());
+        assert!(one_entry_per_committed_index(&mut entries, Index(1), &"b").is_err());
+
+        assert!(commit_never_goes_back(Index(2), Index(2)).is_ok());
+        assert!(commit_never_goes_back(Index(2), Index(1)).is_err());
+        let claim = |epoch, id| Claim {
+            epoch: Epoch(epoch),
+            id: ClaimId(id),
+        };
+        assert!(promise_never_goes_back(claim(2, 9), claim(3, 1)).is_ok());
+        assert!(promise_never_goes_back(claim(2, 9), claim(1, 9)).is_err());
+        assert!(promise_never_goes_back(claim(2, 9), claim(2, 8)).is_err());
+
+        assert!(confirmed_is_committed(Index(3), Index(3)).is_ok());
+        assert!(confirmed_is_committed(Index(3), Index(4)).is_err());
+        let at = |index| Position {
+            epoch: Epoch(1),
+            index: Index(index),
+        };
+        assert!(counted_holds_acknowledged(NodeId(1), at(3), at(3)).is_ok());
+        assert!(counted_holds_acknowledged(NodeId(1), at(4), at(3)).is_err());
+
+        let mut digests = BTreeMap::new();
+        assert!(one_state_per_index(&mut digests, Index(1), 7).is_ok());
+        assert!(one_state_per_index(&mut digests, Index(1), 8).is_err());
+        assert!(leaderless_has_a_reason(false, None).is_err());
+        assert!(leaderless_has_a_reason(false, Some(&Stuck::StoreSilent)).is_ok());
+    }
+}

@@ -321,3 +321,6 @@ impl Replica {
 fn dropped(effects: &mut Effects, reason: &'static str) {
     effects.now(Act::Note(Event::Dropped(reason)));
 }
+
+#[cfg(test)]
+mod tests;
