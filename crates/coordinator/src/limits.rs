@@ -81,3 +81,52 @@ pub const MOVE_AGAIN_MS: u64 = 60_000;
 
 /// How long to wait before something that the store refused or did not answer is tried again.
 pub const STORE_RETRY_MS: u64 = 500;
+
+/// Replicas of a shard. A record bounds its members, and more than this many copies help nobody.
+pub const REPLICAS_MAX: u32 = 7;
+
+/// Shortest node timeout: below, the scheduling of a busy machine looks like death.
+pub const NODE_TIMEOUT_MS_MIN: u64 = 100;
+
+/// Bytes of a name of a node, gateway, zone or version. It is part of the topology.
+pub const NAME_BYTES: usize = 64;
+
+/// Bytes of an address: a DNS name has at most 253, and then the port.
+pub const ADDRESS_BYTES: usize = 260;
+
+/// Greatest weight of a node, so that sums and products stay small numbers.
+pub const WEIGHT_MAX: u32 = 10_000;
+
+/// Bytes of one message to the coordinator. A heartbeat of a node that leads all shards is some 10 KiB.
+pub const REQUEST_BYTES: usize = 256 * 1024;
+
+/// Streams of nodes and gateways that may be open at the same time, registered or not.
+pub const STREAMS_MAX: usize = 1_024;
+
+/// Watchers of the topology.
+pub const WATCHERS_MAX: usize = 1_024;
+
+/// Registrations, of nodes and gateways together, that are taken in one second. A whole cluster of the greatest size
+/// may come back at once; a client in a loop may not fill the store's log.
+pub const REGISTRATIONS_PER_SECOND: u32 = 600;
+
+/// How long a stream may stay open before it says who it is.
+pub const REGISTER_TIMEOUT_MS: u64 = 5_000;
+
+/// Events that wait for the controller; streams are read no faster than it works.
+pub const EVENTS: usize = 4_096;
+
+/// Events that are taken before what they ask for is carried out.
+pub const EVENTS_AT_ONCE: usize = 256;
+
+/// Answers and orders that wait for one node: some for each shard. A node that lags further is cut off.
+pub const OUTGOING: usize = 4_096;
+
+/// How long a write or read of the store may take before its result counts as unknown.
+pub const STORE_TIMEOUT_MS: u64 = 5_000;
+
+/// How long a redial waits for an answer.
+pub const REDIAL_TIMEOUT_MS: u64 = 500;
+
+/// HTTP/2 pings to whoever holds a stream, so that a vanished gateway's line of the topology goes away.
+pub const KEEPALIVE_MS: u64 = 5_000;

@@ -1,0 +1,45 @@
+//! What reaches the controller's task, and how the task answers the streams.
+
+use std::time::Instant;
+
+use quorate_proto::internal::v1::{AttendGatewayResponse, AttendResponse};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+
+use crate::controller::{Input, Registration, Stored, StreamId};
+
+/// One event.
+pub(crate) enum Event {
+    /// A node opened a stream and registered.
+    Registered {
+        stream: StreamId,
+        registration: Registration,
+        outgoing: Outgoing<AttendResponse>,
+    },
+    /// A gateway opened a stream.
+    GatewayAttended {
+        stream: StreamId,
+        name: String,
+        address: String,
+        outgoing: Outgoing<AttendGatewayResponse>,
+    },
+    /// Anything else that the controller is told as it is.
+    Told(Input),
+    /// This process became the active coordinator.
+    Won {
+        generation: u64,
+        rows: Vec<Stored>,
+        since: Instant,
+    },
+    /// The store is of no use until the process starts anew.
+    Broken(String),
+    /// Another process may be the active coordinator.
+    Lost,
+}
+
+/// The way back to one stream. Dropping it ends the stream and the task that reads it.
+pub(crate) struct Outgoing<T> {
+    pub(crate) messages: mpsc::Sender<Result<T, Status>>,
+    /// The reader of the stream ends when this is dropped.
+    pub(crate) _reader: oneshot::Sender<()>,
+}
