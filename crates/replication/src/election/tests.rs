@@ -144,11 +144,14 @@ impl Bench {
     }
 
     fn swap(&self) -> Option<(RecordVersion, ShardRecord)> {
-        self.effects.iter().find_map(|effect| match effect {
-            ElectionEffect::Swap {
+        self.effects.iter().find_map(|effect| {
+            if let ElectionEffect::Swap {
                 expected, record, ..
-            } => Some((*expected, record.clone())),
-            _ => None,
+            } = effect
+            {
+                return Some((*expected, record.clone()));
+            }
+            None
         })
     }
 

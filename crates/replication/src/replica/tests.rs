@@ -178,14 +178,13 @@ impl Bench {
     }
 
     fn writes(&self) -> Vec<&Write> {
-        let write = |effect: &'_ Effect| matches!(effect.act, Act::Persist { .. });
-        let writes = self.effects.iter().filter(|effect| write(effect));
+        let mut writes = Vec::new();
+        for effect in &self.effects {
+            if let Act::Persist { write, .. } = &effect.act {
+                writes.push(write);
+            }
+        }
         writes
-            .map(|effect| match &effect.act {
-                Act::Persist { write, .. } => write,
-                other => panic!("{other:?} is no write"),
-            })
-            .collect()
     }
 
     fn sent(&self) -> Vec<(u32, &Message)> {

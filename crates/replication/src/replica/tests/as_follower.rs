@@ -4,9 +4,11 @@ use super::*;
 use crate::{FenceAnswer, Nonce};
 
 fn fenced(bench: &Bench) -> (Option<WriteId>, FenceAnswer) {
-    let found = bench.effects.iter().find_map(|effect| match &effect.act {
-        Act::Report(Report::Fenced(answer)) => Some((effect.after, answer.clone())),
-        _ => None,
+    let found = bench.effects.iter().find_map(|effect| {
+        if let Act::Report(Report::Fenced(answer)) = &effect.act {
+            return Some((effect.after, answer.clone()));
+        }
+        None
     });
     found.expect("the fence is answered")
 }
