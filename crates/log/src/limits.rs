@@ -1,5 +1,7 @@
 //! Every bound of this crate, with its reason.
 
+use std::time::Duration;
+
 /// What a disk writes whole or not at all. Power loss and a killed process both leave whole sectors, old or new.
 pub const SECTOR_BYTES: usize = 512;
 
@@ -57,6 +59,10 @@ pub const CHECKPOINT_BATCH_CHUNKS: usize = 4;
 
 /// Cache of the checkpoint store. It holds little and is read at start only.
 pub const STORE_CACHE_BYTES: u64 = 8 << 20;
+
+/// How long opening the checkpoint store waits for its lock. Its own threads give it up within milliseconds; another
+/// process that uses the store cannot be, since the data folder is locked before.
+pub const STORE_UNLOCK: Duration = Duration::from_secs(2);
 
 /// Length of a cluster's name.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 255;

@@ -4,10 +4,12 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::limits::STORE_CACHE_BYTES;
+use crate::limits::{STORE_CACHE_BYTES, STORE_UNLOCK};
 use crate::store::{CheckpointStore, Pair, StoreError, store_error};
 
 /// The store on sled.
@@ -21,19 +23,34 @@ pub struct SledStore {
 impl SledStore {
     /// Opens the store in a folder, or makes it.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let db = sled::Config::new()
-            .path(folder)
-            .cache_capacity(STORE_CACHE_BYTES)
-            .use_compression(false)
-            .flush_every_ms(None)
-            .open()
-            .map_err(store_error("open"))?;
+        let db = open_unlocked(folder).map_err(store_error("open"))?;
         let file = File::open(folder.join("db")).map_err(store_error("open file"))?;
         for folder in [Some(folder), folder.parent()].into_iter().flatten() {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(store_error("sync folder"))?;
         }
         Ok(Self { db, file })
+    }
+}
+
+/// Opens sled. Its own threads hold its lock for a moment after it was closed in this process, hence the patience.
+fn open_unlocked(folder: &Path) -> sled::Result<sled::Db> {
+    let deadline = Instant::now() + STORE_UNLOCK;
+    loop {
+        let opened = sled::Config::new()
+            .path(folder)
+            .cache_capacity(STORE_CACHE_BYTES)
+            .use_compression(false)
+            .flush_every_ms(None)
+            .open();
+        match opened {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("acquire lock") && Instant::now() < deadline =>
+            {
+                thread::park_timeout(STORE_UNLOCK / 1000);
+            }
+            other => return other,
+        }
     }
 }
 

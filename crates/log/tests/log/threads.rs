@@ -22,7 +22,8 @@ fn writers_report_every_shard_in_order_and_readers_read_beside_them() {
     let node = NodeDisk::open_sized(disk, "test", DiskId(1), SMALL).unwrap();
     let (tx, reports) = mpsc::channel();
     let report = move |shard, outcome: Result<WriteId, quorate_log::LogError>| {
-        drop(tx.send((shard, outcome.unwrap())));
+        tx.send((shard, outcome.unwrap()))
+            .expect("the test listens");
     };
     let writers = Writers::start(2, Box::new(report));
     let readers = Readers::start(2);
@@ -60,7 +61,7 @@ fn writers_report_every_shard_in_order_and_readers_read_beside_them() {
     let (tx, rx) = mpsc::channel();
     writers.run(
         ShardId(2),
-        Box::new(move |log| drop(tx.send(log.end().index))),
+        Box::new(move |log| tx.send(log.end().index).unwrap()),
     );
     assert_eq!(rx.recv_timeout(PATIENCE).unwrap(), Index(200));
     let log = writers.release(ShardId(3)).unwrap();
