@@ -154,6 +154,12 @@ impl Batch {
         )
     }
 
+    /// The length of the batch in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The bytes of the batch, as they are stored.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {

@@ -77,25 +77,31 @@ impl MessagePosition {
         self.0 & TRANSIENT != 0
     }
 
-    /// The log entry that holds the message; `None` for one that is in no log.
+    /// The log entry that holds the message. That of a transient position is beyond [`ENTRY_MAX`]: no entry's.
     #[must_use]
-    pub fn entry(self) -> Option<u64> {
-        (!self.is_transient()).then_some(self.0 >> ORDINAL_BITS)
+    pub fn entry(self) -> u64 {
+        self.0 >> ORDINAL_BITS
     }
 
-    /// The ordinal of the message in its entry; `None` for one that is in no log.
+    /// The ordinal of the message in its entry; without meaning for a transient position.
     #[must_use]
-    pub fn ordinal(self) -> Option<u16> {
-        let ordinal = u16::try_from(self.0 & ((1 << ORDINAL_BITS) - 1)).ok()?;
-        (!self.is_transient()).then_some(ordinal)
+    pub fn ordinal(self) -> u16 {
+        u16::try_from(self.0 & ((1 << ORDINAL_BITS) - 1)).expect("ten bits")
+    }
+
+    /// The position right behind this one, for ranges; the last one has itself.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 }
 
 impl fmt::Display for MessagePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.entry(), self.ordinal()) {
-            (Some(entry), Some(ordinal)) => write!(f, "{entry}.{ordinal}"),
-            _ => write!(f, "t{}", self.0 & !TRANSIENT),
+        if self.is_transient() {
+            write!(f, "t{}", self.0 & !TRANSIENT)
+        } else {
+            write!(f, "{}.{}", self.entry(), self.ordinal())
         }
     }
 }
@@ -122,12 +128,9 @@ mod tests {
     #[test]
     fn parts_come_back() {
         let position = MessagePosition::new(ENTRY_MAX, 1023);
-        assert_eq!(
-            (position.entry(), position.ordinal()),
-            (Some(ENTRY_MAX), Some(1023))
-        );
+        assert_eq!((position.entry(), position.ordinal()), (ENTRY_MAX, 1023));
         let transient = MessagePosition::transient(u64::MAX, 5);
         assert!(transient.is_transient());
-        assert_eq!((transient.entry(), transient.ordinal()), (None, None));
+        assert!(transient.entry() > ENTRY_MAX);
     }
 }

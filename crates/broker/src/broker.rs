@@ -1,0 +1,282 @@
+//! The machine: one `step`, the replicated state, and on the leader what delivers it.
+
+use bytes::Bytes;
+use quorate_message::{Batch, DestinationName, MessagePosition, Outcome, PreviousCheckpoint};
+
+use crate::dispatch::Dispatcher;
+use crate::state::{Change, Record, State};
+use crate::{AttachRefusal, Effect, Input, Limits, Outcomes, RestoreError};
+
+/// The broker of one shard on one replica.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    limits: Limits,
+    state: State,
+    /// Present while this replica serves.
+    dispatcher: Option<Dispatcher>,
+    record: Record,
+    counters: Counters,
+}
+
+/// What happened since the broker was made; for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Non-persistent messages that were in memory when the leader was deposed.
+    pub transient_lost: u64,
+    /// Inputs that were out of date: of an older generation or of another session.
+    pub ignored: u64,
+    /// Times that a message could not be read.
+    pub unreadable: u64,
+    /// Messages given to consumers.
+    pub delivered: u64,
+}
+
+/// One queue, as this replica sees it. What is in flight only the leader knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Its name.
+    pub name: DestinationName,
+    /// Stored and not settled, those in flight included.
+    pub messages: u64,
+    /// In consumers' hands, non-persistent ones included.
+    pub in_flight: u64,
+    /// Consumers attached.
+    pub consumers: u32,
+    /// Stored since the queue exists.
+    pub enqueued_total: u64,
+    /// Removed since the queue exists.
+    pub settled_total: u64,
+    /// Non-persistent messages in memory.
+    pub non_persistent: u64,
+}
+
+impl Broker {
+    /// The broker of an empty log.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let state = State::new(limits.queues_max, limits.windows_max);
+        Self::with_state(limits, state)
+    }
+
+    /// The broker that [`Broker::checkpoint`] wrote. The leader's limits are the default ones.
+    ///
+    /// # Errors
+    /// When the bytes are no checkpoint of a known version.
+    pub fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
+        Ok(Self::with_state(Limits::default(), State::restore(bytes)?))
+    }
+
+    fn with_state(limits: Limits, state: State) -> Self {
+        Self {
+            limits,
+            state,
+            dispatcher: None,
+            record: Record::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one fact and adds what is to be done about it. `now` is in microseconds of a clock that only runs
+    /// forward.
+    pub fn step(&mut self, now: u64, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Committed {
+                entry,
+                stamp_ms,
+                batch,
+            } => self.committed(entry, stamp_ms, &batch, effects),
+            Input::Serving { epoch, at } => {
+                self.depose();
+                self.dispatcher = Some(Dispatcher::new(self.limits, epoch, at, now));
+            }
+            Input::Deposed => self.depose(),
+            Input::Attach {
+                session,
+                consumer,
+                generation,
+                ..
+            } if self.dispatcher.is_none() => effects.push(Effect::AttachRefused {
+                session,
+                consumer,
+                generation,
+                reason: AttachRefusal::NotServing,
+            }),
+            Input::Transient {
+                session,
+                number,
+                batch,
+            } if self.dispatcher.is_none() => {
+                let mut outcomes = Outcomes::new();
+                batch
+                    .commands()
+                    .for_each(|_| outcomes.push(Outcome::LimitReached));
+                effects.push(Effect::TransientApplied {
+                    session,
+                    number,
+                    outcomes,
+                });
+            }
+            Input::Lease { .. }
+            | Input::Attach { .. }
+            | Input::Detach { .. }
+            | Input::SessionLost { .. }
+            | Input::Credited { .. }
+            | Input::Transient { .. }
+            | Input::Fetched { .. }
+            | Input::Elapsed => {
+                if let Some(dispatcher) = &mut self.dispatcher {
+                    dispatcher.told(now, input, &self.state, &mut self.counters, effects);
+                }
+            }
+        }
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.work(now, &self.state, &mut self.counters, effects);
+        }
+    }
+
+    /// When `Elapsed` is wanted, at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.dispatcher.as_ref().and_then(Dispatcher::next_deadline)
+    }
+
+    /// The replicated state as bytes: the same on every replica that applied the same entries.
+    #[must_use]
+    pub fn checkpoint(&self) -> Vec<u8> {
+        self.state.checkpoint()
+    }
+
+    /// A hash of the replicated state.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.state.digest()
+    }
+
+    /// The digest that was taken at the newest checkpoint command; a leader puts it into its next one.
+    #[must_use]
+    pub fn last_checkpoint(&self) -> Option<PreviousCheckpoint> {
+        self.state.last_checkpoint()
+    }
+
+    /// The last entry that was applied; 0 before the first.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.state.applied()
+    }
+
+    /// Whether an entry from `first_entry` to `last_entry` holds a message that is not settled.
+    #[must_use]
+    pub fn has_live(&self, first_entry: u64, last_entry: u64) -> bool {
+        self.state.has_live(first_entry, last_entry)
+    }
+
+    /// The entries from `first` to `last` that hold a message that is not settled, ascending.
+    pub fn live_entries(&self, first: u64, last: u64) -> impl Iterator<Item = u64> + '_ {
+        self.state.live_entries(first, last)
+    }
+
+    /// All queues by name: those of the log, and on the leader those that have only consumers or non-persistent
+    /// messages.
+    #[must_use]
+    pub fn queues(&self) -> Vec<QueueStatus> {
+        let stored = self.state.queues().iter().map(|queue| QueueStatus {
+            name: queue.name().clone(),
+            messages: queue.pending_count(),
+            in_flight: 0,
+            consumers: 0,
+            enqueued_total: queue.enqueued_total(),
+            settled_total: queue.settled_total(),
+            non_persistent: 0,
+        });
+        let mut queues: Vec<QueueStatus> = stored.collect();
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.complete_status(&mut queues);
+        }
+        queues.sort_by(|a, b| a.name.cmp(&b.name));
+        queues
+    }
+
+    /// Up to `limit` messages of a queue behind `after`, in their order, those in flight included; non-persistent ones
+    /// come last.
+    #[must_use]
+    pub fn browse(
+        &self,
+        queue: &DestinationName,
+        after: Option<MessagePosition>,
+        limit: usize,
+    ) -> Vec<MessagePosition> {
+        let from = after.map_or_else(MessagePosition::default, MessagePosition::next);
+        let stored = self
+            .state
+            .queue_id(queue)
+            .map(|id| self.state.queue(id).pending_from(from));
+        let stored = stored.into_iter().flatten().take(limit);
+        let mut positions: Vec<MessagePosition> = stored.collect();
+        if let Some(dispatcher) = &self.dispatcher {
+            let rest = limit - positions.len();
+            positions.extend(dispatcher.transient_from(queue, from).take(rest));
+        }
+        positions
+    }
+
+    /// The bytes of a non-persistent message.
+    #[must_use]
+    pub fn transient_message(&self, position: MessagePosition) -> Option<Bytes> {
+        self.dispatcher
+            .as_ref()
+            .and_then(|dispatcher| dispatcher.transient_message(position))
+    }
+
+    /// How often a persistent message was returned.
+    #[must_use]
+    pub fn delivery_count(&self, queue: &DestinationName, position: MessagePosition) -> u32 {
+        let id = self.state.queue_id(queue);
+        id.map_or(0, |id| self.state.queue(id).count(position))
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(crate) fn dispatcher(&self) -> Option<&Dispatcher> {
+        self.dispatcher.as_ref()
+    }
+
+    fn committed(&mut self, entry: u64, stamp_ms: u64, batch: &Batch, effects: &mut Vec<Effect>) {
+        self.state.apply(entry, stamp_ms, batch, &mut self.record);
+        if self.record.is_diverged {
+            effects.push(Effect::Diverged { entry });
+        }
+        if let Some(dispatcher) = &mut self.dispatcher {
+            let mut removed = self.record.removed;
+            for change in self.record.changes.drain(..) {
+                match change {
+                    Change::Made(queue) => dispatcher.made(queue, &self.state),
+                    Change::Stored { queue, first, last } => {
+                        dispatcher.stored(queue, first, last, batch);
+                    }
+                    Change::Removed(queue, position) => dispatcher.removed(queue, position),
+                    Change::GivenBack(queue, position) => dispatcher.given_back(queue, position),
+                    Change::Purged(queue) => removed += dispatcher.purged(queue),
+                }
+            }
+            effects.push(Effect::Applied {
+                entry,
+                outcomes: std::mem::take(&mut self.record.outcomes),
+                removed,
+            });
+        }
+    }
+
+    fn depose(&mut self) {
+        if let Some(dispatcher) = self.dispatcher.take() {
+            self.counters.transient_lost += dispatcher.transient_count();
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! What the serving leader knows beyond the state: consumers, their credit, what is in flight, what waits in memory.
+//! Nothing of it is logged. A consumer that lives through a change of leader names what it holds when it attaches.
+//!
+//! A message is delivered when its bytes are here, no earlier message of its queue is available, and a consumer has
+//! credit. Bytes come from the entry that was just committed, or are fetched.
+
+mod attach;
+mod consumer;
+mod lane;
+mod pump;
+mod returns;
+mod transient;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use quorate_message::{Batch, DestinationName, MessagePosition};
+
+use crate::broker::{Counters, QueueStatus};
+use crate::limits::UNREADABLE_RETRY;
+use crate::state::{QueueId, State};
+use crate::{Effect, Input, Limits};
+use consumer::Consumers;
+pub(crate) use consumer::{Consumer, ConsumerRef};
+pub(crate) use lane::{Holder, Lane};
+use returns::Returns;
+use transient::Transient;
+
+/// A queue as the leader delivers it, by the order in which lanes were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneId(usize);
+
+/// The leader's delivery of one epoch.
+#[derive(Clone, Debug)]
+pub(crate) struct Dispatcher {
+    limits: Limits,
+    epoch: u64,
+    /// What was stored before may have been sent by an earlier leader.
+    served_from: MessagePosition,
+    /// Until then such messages wait for consumers that hold them.
+    grace_until: Option<u64>,
+    has_lease: bool,
+    lanes: Vec<Lane>,
+    by_name: BTreeMap<DestinationName, LaneId>,
+    by_queue: BTreeMap<QueueId, LaneId>,
+    consumers: Consumers,
+    /// Lanes that something happened to in this step.
+    touched: VecDeque<LaneId>,
+    /// Lanes that want bytes and found no room.
+    hungry: VecDeque<LaneId>,
+    /// Lanes that hold bytes that nobody has credit for.
+    idle: BTreeSet<LaneId>,
+    /// Whose the messages are that are being fetched.
+    fetching: BTreeMap<MessagePosition, LaneId>,
+    /// Bytes held or reserved in all lanes.
+    read_ahead: u64,
+    returns: Returns,
+    unreadable_at: Option<u64>,
+    transient: Transient,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(limits: Limits, epoch: u64, at: u64, now: u64) -> Self {
+        Self {
+            limits,
+            epoch,
+            served_from: MessagePosition::new(at, 0),
+            grace_until: Some(now.saturating_add(limits.reattach_grace)),
+            has_lease: true,
+            lanes: Vec::new(),
+            by_name: BTreeMap::new(),
+            by_queue: BTreeMap::new(),
+            consumers: Consumers::default(),
+            touched: VecDeque::new(),
+            hungry: VecDeque::new(),
+            idle: BTreeSet::new(),
+            fetching: BTreeMap::new(),
+            read_ahead: 0,
+            returns: Returns::default(),
+            unreadable_at: None,
+            transient: Transient::new(limits.windows_max),
+        }
+    }
+
+    /// Takes an input that is for the leader alone.
+    pub(crate) fn told(
+        &mut self,
+        now: u64,
+        input: Input,
+        state: &State,
+        counters: &mut Counters,
+        effects: &mut Vec<Effect>,
+    ) {
+        match input {
+            Input::Lease { held } => {
+                self.has_lease = held;
+                self.touch_all();
+            }
+            Input::Attach {
+                session,
+                consumer,
+                generation,
+                queue,
+                credit,
+                held,
+            } => {
+                let wanted = attach::Attachment {
+                    session,
+                    consumer,
+                    generation,
+                    credit,
+                };
+                self.attach(&wanted, &queue, &held, state, counters, effects);
+            }
+            Input::Detach {
+                session,
+                consumer,
+                generation,
+            } => self.detach(session, consumer, generation, counters),
+            Input::SessionLost { session } => self.session_lost(now, session),
+            Input::Credited {
+                session,
+                consumer,
+                credit,
+            } => self.credited(session, consumer, credit, counters),
+            Input::Transient {
+                session,
+                number,
+                batch,
+            } => {
+                let outcomes = self.transient_batch(&batch, state);
+                effects.push(Effect::TransientApplied {
+                    session,
+                    number,
+                    outcomes,
+                });
+            }
+            Input::Fetched { messages, missing } => {
+                for (position, message) in messages {
+                    self.fetched(position, message);
+                }
+                for position in missing {
+                    self.missing(now, position, counters);
+                }
+            }
+            Input::Elapsed => {}
+            Input::Committed { .. } | Input::Serving { .. } | Input::Deposed => {
+                unreachable!("the broker takes these itself")
+            }
+        }
+    }
+
+    /// Does what the time demands, then delivers and fetches whatever can be.
+    pub(crate) fn work(
+        &mut self,
+        now: u64,
+        state: &State,
+        counters: &mut Counters,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.grace_until.is_some_and(|until| until <= now) {
+            self.grace_until = None;
+            self.touch_all();
+        }
+        if self.unreadable_at.is_some_and(|at| at <= now) {
+            self.unreadable_at = None;
+            for id in self.lane_ids() {
+                if self.lanes[id.0].retry_unreadable() {
+                    self.touch(id);
+                }
+            }
+        }
+        self.return_lost(now, effects);
+        self.pump_all(state, counters, effects);
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        let deadlines = [
+            self.grace_until,
+            self.unreadable_at,
+            self.returns.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// A queue was made in the state; consumers may have waited for it.
+    pub(crate) fn made(&mut self, queue: QueueId, state: &State) {
+        if let Some(id) = self.by_name.get(state.queue(queue).name()).copied() {
+            self.lanes[id.0].queue = Some(queue);
+            self.by_queue.insert(queue, id);
+        }
+    }
+
+    /// Messages were stored. If somebody can have them now they are taken out of the batch, without a read.
+    pub(crate) fn stored(
+        &mut self,
+        queue: QueueId,
+        first: MessagePosition,
+        last: MessagePosition,
+        batch: &Batch,
+    ) {
+        let Some(id) = self.by_queue.get(&queue).copied() else {
+            return;
+        };
+        self.touch(id);
+        let demand = if self.has_lease { self.demand(id) } else { 0 };
+        let lane = &mut self.lanes[id.0];
+        let mut next = first;
+        while next <= last && lane.can_stage(demand) {
+            let message = batch
+                .message(next.ordinal())
+                .expect("stored from the batch");
+            lane.stage(next, message, &mut self.read_ahead);
+            next = next.next();
+        }
+        lane.is_caught_up &= next > last;
+    }
+
+    /// A message was removed from its queue.
+    pub(crate) fn removed(&mut self, queue: QueueId, position: MessagePosition) {
+        if let Some(id) = self.by_queue.get(&queue).copied() {
+            self.forget(id, position);
+        }
+    }
+
+    /// A message was released or returned.
+    pub(crate) fn given_back(&mut self, queue: QueueId, position: MessagePosition) {
+        if let Some(id) = self.by_queue.get(&queue).copied() {
+            self.give_back(id, position);
+        }
+    }
+
+    /// A queue was emptied. Returns how many non-persistent messages went with it.
+    pub(crate) fn purged(&mut self, queue: QueueId) -> u64 {
+        let Some(id) = self.by_queue.get(&queue).copied() else {
+            return 0;
+        };
+        let lane = &mut self.lanes[id.0];
+        for position in lane.fetching.keys() {
+            self.fetching.remove(position);
+        }
+        let holders = lane.purge(&mut self.read_ahead);
+        for holder in holders {
+            self.let_go(holder);
+        }
+        self.touch(id);
+        self.purge_transient(id)
+    }
+
+    /// Drops whatever is known of a message.
+    fn forget(&mut self, id: LaneId, position: MessagePosition) {
+        let lane = &mut self.lanes[id.0];
+        let (holder, was_fetching) = lane.forget(position, &mut self.read_ahead);
+        if was_fetching {
+            self.fetching.remove(&position);
+        }
+        if let Some(holder) = holder {
+            self.let_go(holder);
+        } else {
+            // What waited behind it may be next.
+            self.touch(id);
+        }
+    }
+
+    /// Makes a message that is in flight available again.
+    fn give_back(&mut self, id: LaneId, position: MessagePosition) {
+        if let Some(holder) = self.lanes[id.0].give_back(position) {
+            self.let_go(holder);
+            self.touch(id);
+        }
+    }
+
+    /// A message that a consumer had is in its hands no longer.
+    fn let_go(&mut self, holder: Holder) {
+        match holder {
+            Holder::Consumer(consumer) => {
+                self.consumers.get_mut(consumer).in_flight -= 1;
+                self.rejoin(consumer);
+            }
+            Holder::Returning => {}
+        }
+    }
+
+    /// Puts a consumer that can take messages into its lane's ring.
+    fn rejoin(&mut self, reference: ConsumerRef) {
+        let consumer = self.consumers.get_mut(reference);
+        if consumer.wants() && !consumer.is_in_ring {
+            consumer.is_in_ring = true;
+            let id = consumer.lane;
+            self.lanes[id.0].ring.push_back(reference);
+            self.idle.remove(&id);
+            self.touch(id);
+        }
+    }
+
+    fn fetched(&mut self, position: MessagePosition, message: bytes::Bytes) {
+        if let Some(id) = self.fetching.remove(&position) {
+            self.lanes[id.0].fetched(position, message, &mut self.read_ahead);
+            self.touch(id);
+        }
+    }
+
+    fn missing(&mut self, now: u64, position: MessagePosition, counters: &mut Counters) {
+        if let Some(id) = self.fetching.remove(&position) {
+            counters.unreadable += 1;
+            self.lanes[id.0].missing(position, &mut self.read_ahead);
+            self.touch(id);
+            let retry = now.saturating_add(UNREADABLE_RETRY);
+            self.unreadable_at.get_or_insert(retry);
+        }
+    }
+
+    /// The lane of a queue, made if need be; none when there are too many.
+    fn lane_of(&mut self, name: &DestinationName, state: &State) -> Option<LaneId> {
+        if let Some(id) = self.by_name.get(name) {
+            return Some(*id);
+        }
+        let queue = state.queue_id(name);
+        // Lanes of stored queues are bounded with those; twice as many leaves room for the others.
+        if queue.is_none() && self.lanes.len() >= 2 * self.limits.queues_max as usize {
+            return None;
+        }
+        let id = LaneId(self.lanes.len());
+        self.lanes.push(Lane::new(queue));
+        self.by_name.insert(name.clone(), id);
+        if let Some(queue) = queue {
+            self.by_queue.insert(queue, id);
+        }
+        Some(id)
+    }
+
+    fn lane_ids(&self) -> impl Iterator<Item = LaneId> + use<> {
+        (0..self.lanes.len()).map(LaneId)
+    }
+
+    fn touch(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0];
+        if !lane.is_touched {
+            lane.is_touched = true;
+            self.touched.push_back(id);
+        }
+    }
+
+    fn touch_all(&mut self) {
+        for id in self.lane_ids() {
+            if !self.lanes[id.0].ring.is_empty() {
+                self.touch(id);
+            }
+        }
+    }
+
+    /// Adds what only the leader knows to what the state says of each queue.
+    pub(crate) fn complete_status(&self, queues: &mut Vec<QueueStatus>) {
+        for (name, id) in &self.by_name {
+            let lane = &self.lanes[id.0];
+            let place = match lane.queue {
+                Some(queue) => queue.0 as usize,
+                None => {
+                    queues.push(QueueStatus {
+                        name: name.clone(),
+                        messages: 0,
+                        in_flight: 0,
+                        consumers: 0,
+                        enqueued_total: 0,
+                        settled_total: 0,
+                        non_persistent: 0,
+                    });
+                    queues.len() - 1
+                }
+            };
+            let status = &mut queues[place];
+            status.in_flight = lane.in_flight.len() as u64;
+            status.consumers = lane.consumers;
+            status.non_persistent = lane.transient.messages.len() as u64;
+        }
+    }
+
+    pub(crate) fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    pub(crate) fn consumers(&self) -> &Consumers {
+        &self.consumers
+    }
+
+    pub(crate) fn read_ahead(&self) -> u64 {
+        self.read_ahead
+    }
+
+    pub(crate) fn fetching(&self) -> &BTreeMap<MessagePosition, LaneId> {
+        &self.fetching
+    }
+}
+
+impl LaneId {
+    pub(crate) fn place(self) -> usize {
+        self.0
+    }
+}

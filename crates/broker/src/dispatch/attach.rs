@@ -1,0 +1,261 @@
+//! Consumers come, come back, get credit and go.
+
+use quorate_message::{ConsumerId, DestinationName, MessagePosition};
+
+use super::{Consumer, ConsumerRef, Dispatcher, Holder, LaneId};
+use crate::broker::Counters;
+use crate::limits::{CONSUMERS_MAX, IN_FLIGHT_MAX};
+use crate::state::State;
+use crate::{AttachRefusal, Credit, Effect, SessionId};
+
+/// Who wants to be attached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attachment {
+    pub(super) session: SessionId,
+    pub(super) consumer: ConsumerId,
+    pub(super) generation: u64,
+    pub(super) credit: Credit,
+}
+
+impl Dispatcher {
+    pub(super) fn attach(
+        &mut self,
+        wanted: &Attachment,
+        queue: &DestinationName,
+        held: &[MessagePosition],
+        state: &State,
+        counters: &mut Counters,
+        effects: &mut Vec<Effect>,
+    ) {
+        let known = self.consumers.find(wanted.consumer);
+        if known.is_some_and(|known| self.is_out_of_date(known, wanted)) {
+            counters.ignored += 1;
+            return;
+        }
+        let lane = match self.admit(known, queue, held, state) {
+            Ok(lane) => lane,
+            Err(reason) => {
+                effects.push(Effect::AttachRefused {
+                    session: wanted.session,
+                    consumer: wanted.consumer,
+                    generation: wanted.generation,
+                    reason,
+                });
+                return;
+            }
+        };
+        let reference = self.take_over(known, wanted, lane);
+        let lost = self.take_held(reference, lane, held, state);
+        self.rejoin(reference);
+        effects.push(Effect::Attached {
+            session: wanted.session,
+            consumer: wanted.consumer,
+            generation: wanted.generation,
+            lost,
+        });
+    }
+
+    fn is_out_of_date(&self, known: ConsumerRef, wanted: &Attachment) -> bool {
+        let known = self.consumers.get(known);
+        wanted.generation < known.generation
+            || (wanted.generation == known.generation && known.session == Some(wanted.session))
+    }
+
+    fn admit(
+        &mut self,
+        known: Option<ConsumerRef>,
+        queue: &DestinationName,
+        held: &[MessagePosition],
+        state: &State,
+    ) -> Result<LaneId, AttachRefusal> {
+        if held.len() > IN_FLIGHT_MAX as usize {
+            return Err(AttachRefusal::HeldLimit { held: held.len() });
+        }
+        if known.is_none() && self.consumers.len() >= CONSUMERS_MAX {
+            return Err(AttachRefusal::ConsumerLimit);
+        }
+        self.lane_of(queue, state).ok_or(AttachRefusal::QueueLimit)
+    }
+
+    /// Makes the consumer, or puts the new attachment in the place of the one before.
+    fn take_over(
+        &mut self,
+        known: Option<ConsumerRef>,
+        wanted: &Attachment,
+        lane: LaneId,
+    ) -> ConsumerRef {
+        let reference = match known {
+            Some(reference) => {
+                self.leave_ring(reference);
+                self.returns.cancel(reference);
+                if self.consumers.get(reference).lane != lane {
+                    self.give_back_all(reference);
+                    self.lanes[self.consumers.get(reference).lane.0].consumers -= 1;
+                    self.lanes[lane.0].consumers += 1;
+                }
+                reference
+            }
+            None => {
+                self.lanes[lane.0].consumers += 1;
+                self.consumers.add(Consumer::new(wanted.consumer, lane))
+            }
+        };
+        let consumer = self.consumers.get_mut(reference);
+        consumer.lane = lane;
+        consumer.session = Some(wanted.session);
+        consumer.generation = wanted.generation;
+        consumer.credit = Credit::default();
+        consumer.add_credit(wanted.credit);
+        reference
+    }
+
+    /// Leaves with the consumer what it holds, as far as nobody else does, and takes back the rest of what it had.
+    /// Returns what it holds in vain.
+    fn take_held(
+        &mut self,
+        reference: ConsumerRef,
+        id: LaneId,
+        held: &[MessagePosition],
+        state: &State,
+    ) -> Vec<MessagePosition> {
+        let mut kept: Vec<MessagePosition> = Vec::with_capacity(held.len());
+        let mut lost = Vec::new();
+        for position in held.iter().copied() {
+            if self.take_held_one(reference, id, position, state) {
+                kept.push(position);
+            } else {
+                lost.push(position);
+            }
+        }
+        kept.sort_unstable();
+        for position in self.held_by(reference) {
+            if kept.binary_search(&position).is_err() {
+                self.give_back(id, position);
+            }
+        }
+        lost
+    }
+
+    fn take_held_one(
+        &mut self,
+        reference: ConsumerRef,
+        id: LaneId,
+        position: MessagePosition,
+        state: &State,
+    ) -> bool {
+        let lane = &mut self.lanes[id.0];
+        match lane.in_flight.get(&position) {
+            Some(Holder::Consumer(holder)) => return *holder == reference,
+            Some(Holder::Returning) => return false,
+            None => {}
+        }
+        if position.is_transient() {
+            if !lane.transient.available.remove(&position) {
+                return false;
+            }
+        } else {
+            let queue = lane.queue.map(|queue| state.queue(queue));
+            if !queue.is_some_and(|queue| queue.contains(position)) {
+                return false;
+            }
+            if lane.take_out(position, &mut self.read_ahead) {
+                self.fetching.remove(&position);
+            }
+            self.touch(id);
+        }
+        let holder = Holder::Consumer(reference);
+        self.lanes[id.0].in_flight.insert(position, holder);
+        self.consumers.get_mut(reference).in_flight += 1;
+        true
+    }
+
+    pub(super) fn detach(
+        &mut self,
+        session: SessionId,
+        consumer: ConsumerId,
+        generation: u64,
+        counters: &mut Counters,
+    ) {
+        let Some(reference) = self.consumers.find(consumer) else {
+            return;
+        };
+        let known = self.consumers.get(reference);
+        let is_other_session = known.session.is_some_and(|known| known != session);
+        if generation < known.generation || (generation == known.generation && is_other_session) {
+            counters.ignored += 1;
+            return;
+        }
+        self.returns.cancel(reference);
+        self.give_back_all(reference);
+        self.remove_consumer(reference);
+    }
+
+    pub(super) fn credited(
+        &mut self,
+        session: SessionId,
+        consumer: ConsumerId,
+        credit: Credit,
+        counters: &mut Counters,
+    ) {
+        let known = self.consumers.find(consumer);
+        let known = known.filter(|known| self.consumers.get(*known).session == Some(session));
+        let Some(reference) = known else {
+            counters.ignored += 1;
+            return;
+        };
+        self.consumers.get_mut(reference).add_credit(credit);
+        self.rejoin(reference);
+    }
+
+    pub(super) fn session_lost(&mut self, now: u64, session: SessionId) {
+        let gone = self.consumers.iter();
+        let gone = gone.filter(|(_, consumer)| consumer.session == Some(session));
+        let gone: Vec<ConsumerRef> = gone.map(|(reference, _)| reference).collect();
+        for reference in gone {
+            self.leave_ring(reference);
+            self.consumers.get_mut(reference).session = None;
+            let until = now.saturating_add(self.limits.reattach_grace);
+            self.returns.wait_for(reference, until);
+        }
+    }
+
+    /// What the consumer has in its hands.
+    pub(super) fn held_by(&self, reference: ConsumerRef) -> Vec<MessagePosition> {
+        let consumer = self.consumers.get(reference);
+        if consumer.in_flight == 0 {
+            return Vec::new();
+        }
+        let lane = &self.lanes[consumer.lane.0];
+        let held = lane.in_flight.iter();
+        held.filter(|(_, holder)| **holder == Holder::Consumer(reference))
+            .map(|(position, _)| *position)
+            .collect()
+    }
+
+    fn give_back_all(&mut self, reference: ConsumerRef) {
+        // Without a session it does not get back into the ring meanwhile.
+        self.leave_ring(reference);
+        self.consumers.get_mut(reference).session = None;
+        let id = self.consumers.get(reference).lane;
+        for position in self.held_by(reference) {
+            self.give_back(id, position);
+        }
+    }
+
+    pub(super) fn remove_consumer(&mut self, reference: ConsumerRef) {
+        self.leave_ring(reference);
+        let id = self.consumers.get(reference).lane;
+        self.lanes[id.0].consumers -= 1;
+        self.consumers.remove(reference);
+    }
+
+    fn leave_ring(&mut self, reference: ConsumerRef) {
+        let consumer = self.consumers.get_mut(reference);
+        if consumer.is_in_ring {
+            consumer.is_in_ring = false;
+            let id = consumer.lane;
+            self.lanes[id.0].ring.retain(|other| *other != reference);
+            self.touch(id);
+        }
+    }
+}

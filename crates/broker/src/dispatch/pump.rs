@@ -1,0 +1,194 @@
+//! Moving messages: from what is ready to consumers with credit, in turn, and from the log to what is ready.
+
+use bytes::Bytes;
+use quorate_message::MessagePosition;
+
+use super::{ConsumerRef, Dispatcher, LaneId};
+use crate::broker::Counters;
+use crate::limits::READ_AHEAD_MESSAGES;
+use crate::state::State;
+use crate::{Delivery, Effect};
+
+/// A fetch names at least so many messages when there are, so that a consumer with little credit does not cause a
+/// read per message.
+const FETCH_MESSAGES_MIN: usize = 64;
+
+impl Dispatcher {
+    /// Serves every lane that something happened to.
+    pub(super) fn pump_all(
+        &mut self,
+        state: &State,
+        counters: &mut Counters,
+        effects: &mut Vec<Effect>,
+    ) {
+        loop {
+            while let Some(id) = self.touched.pop_front() {
+                self.lanes[id.0].is_touched = false;
+                self.pump(id, state, counters, effects);
+            }
+            if self.hungry.is_empty() || self.read_ahead >= self.limits.read_ahead_bytes {
+                return;
+            }
+            // There is room again: whoever was refused before comes first.
+            for id in std::mem::take(&mut self.hungry) {
+                self.lanes[id.0].is_hungry = false;
+                self.touch(id);
+            }
+        }
+    }
+
+    fn pump(
+        &mut self,
+        id: LaneId,
+        state: &State,
+        counters: &mut Counters,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.has_lease {
+            return;
+        }
+        let barrier = self.barrier();
+        let mut outgoing = Vec::new();
+        while let Some(to) = self.lanes[id.0].ring.front().copied() {
+            let next = self.lanes[id.0].take_next(barrier, &mut self.read_ahead);
+            let Some((position, message)) = next else {
+                break;
+            };
+            counters.delivered += 1;
+            self.deliver(id, to, position, message, state, &mut outgoing);
+        }
+        for to in outgoing {
+            let consumer = self.consumers.get_mut(to);
+            effects.push(Effect::Deliver {
+                session: consumer.session.expect("only with a session"),
+                consumer: consumer.id,
+                generation: consumer.generation,
+                deliveries: std::mem::take(&mut consumer.outbox),
+            });
+        }
+        self.keep_copies(id);
+        self.fetch_more(id, state, barrier, effects);
+    }
+
+    /// Gives a message to the consumer at the front of the ring.
+    fn deliver(
+        &mut self,
+        id: LaneId,
+        to: ConsumerRef,
+        position: MessagePosition,
+        message: Bytes,
+        state: &State,
+        outgoing: &mut Vec<ConsumerRef>,
+    ) {
+        let served_from = self.served_from;
+        let lane = &mut self.lanes[id.0];
+        let count = match lane.queue {
+            Some(queue) if !position.is_transient() => state.queue(queue).count(position),
+            _ => lane.transient.count(position),
+        };
+        let was_sent = !lane.sent.is_empty() && lane.sent.contains(position.value());
+        lane.in_flight.insert(position, super::Holder::Consumer(to));
+        lane.ring.pop_front();
+        let consumer = self.consumers.get_mut(to);
+        consumer.took(message.len() as u64);
+        if consumer.outbox.is_empty() {
+            outgoing.push(to);
+        }
+        consumer.outbox.push(Delivery {
+            position,
+            count,
+            redelivered: count > 0 || was_sent || position < served_from,
+            message,
+        });
+        consumer.is_in_ring = consumer.wants();
+        if consumer.is_in_ring {
+            lane.ring.push_back(to);
+        }
+    }
+
+    /// Messages before this one wait for the consumers that may hold them.
+    fn barrier(&self) -> MessagePosition {
+        match self.grace_until {
+            Some(_) => self.served_from,
+            None => MessagePosition::default(),
+        }
+    }
+
+    /// How many messages the lane's consumers can take, up to what is read ahead.
+    pub(super) fn demand(&self, id: LaneId) -> usize {
+        let mut demand = 0;
+        for consumer in &self.lanes[id.0].ring {
+            demand += self.consumers.get(*consumer).room() as usize;
+            if demand >= READ_AHEAD_MESSAGES {
+                return READ_AHEAD_MESSAGES;
+            }
+        }
+        demand
+    }
+
+    /// What stays was a slice of something larger, which it would keep in memory: it is copied out.
+    fn keep_copies(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0];
+        let is_idle = lane.ring.is_empty() && !lane.ready.is_empty();
+        if is_idle && self.idle.insert(id) {
+            for (_, message) in &mut lane.ready {
+                *message = Bytes::copy_from_slice(message);
+            }
+        }
+        if lane.ready.is_empty() {
+            self.idle.remove(&id);
+        }
+    }
+
+    fn fetch_more(
+        &mut self,
+        id: LaneId,
+        state: &State,
+        barrier: MessagePosition,
+        effects: &mut Vec<Effect>,
+    ) {
+        let lane = &self.lanes[id.0];
+        let Some(queue) = lane
+            .queue
+            .filter(|_| !lane.ring.is_empty() && lane.has_more())
+        else {
+            return;
+        };
+        let wanted = self.demand(id).saturating_sub(lane.read_ahead_messages());
+        if wanted == 0 {
+            return;
+        }
+        let total_max = self.limits.read_ahead_bytes;
+        self.reclaim(total_max);
+        if self.read_ahead >= total_max {
+            let lane = &mut self.lanes[id.0];
+            if !lane.is_hungry {
+                lane.is_hungry = true;
+                self.hungry.push_back(id);
+            }
+            return;
+        }
+        let positions = self.lanes[id.0].start_fetch(
+            state.queue(queue),
+            wanted.max(FETCH_MESSAGES_MIN),
+            barrier,
+            &mut self.read_ahead,
+            total_max,
+        );
+        if !positions.is_empty() {
+            self.fetching
+                .extend(positions.iter().map(|position| (*position, id)));
+            effects.push(Effect::Fetch { positions });
+        }
+    }
+
+    /// Lets go of bytes that nobody has credit for, as far as room is needed.
+    fn reclaim(&mut self, total_max: u64) {
+        while self.read_ahead >= total_max {
+            let Some(id) = self.idle.pop_first() else {
+                return;
+            };
+            self.lanes[id.0].drop_ready(&mut self.read_ahead);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What lost consumers had: after a while it is returned through the log, so that every later leader knows that it
+//! was delivered in vain.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use quorate_message::limits::BATCH_COMMANDS_MAX;
+use quorate_message::{BatchBuilder, DestinationName, MessagePosition, Settlement};
+
+use super::{ConsumerRef, Dispatcher, Holder, LaneId};
+use crate::Effect;
+use crate::limits::RETURN_RETRY;
+
+/// Consumers that may come back, and returns that are on their way through the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Returns {
+    /// By when.
+    waiting: BTreeSet<(u64, ConsumerRef)>,
+    until: BTreeMap<ConsumerRef, u64>,
+    proposed: VecDeque<Proposed>,
+}
+
+#[derive(Clone, Debug)]
+struct Proposed {
+    /// When it is proposed again, for what has not come back by then.
+    due: u64,
+    lane: LaneId,
+    positions: Vec<MessagePosition>,
+}
+
+impl Returns {
+    /// Gives a consumer time to come back.
+    pub(super) fn wait_for(&mut self, consumer: ConsumerRef, until: u64) {
+        self.cancel(consumer);
+        self.until.insert(consumer, until);
+        self.waiting.insert((until, consumer));
+    }
+
+    /// The consumer came back, or left for good.
+    pub(super) fn cancel(&mut self, consumer: ConsumerRef) {
+        if let Some(until) = self.until.remove(&consumer) {
+            self.waiting.remove(&(until, consumer));
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        let lost = self.waiting.first().map(|(until, _)| *until);
+        let retry = self.proposed.front().map(|proposed| proposed.due);
+        lost.into_iter().chain(retry).min()
+    }
+
+    fn take_lost(&mut self, now: u64) -> Option<ConsumerRef> {
+        let (until, consumer) = *self.waiting.first()?;
+        if until > now {
+            return None;
+        }
+        self.cancel(consumer);
+        Some(consumer)
+    }
+}
+
+impl Dispatcher {
+    /// Returns what consumers had that did not come back in time.
+    pub(super) fn return_lost(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        while let Some(lost) = self.returns.take_lost(now) {
+            let id = self.consumers.get(lost).lane;
+            let (transient, persistent): (Vec<_>, Vec<_>) = self
+                .held_by(lost)
+                .into_iter()
+                .partition(|position| position.is_transient());
+            for position in transient {
+                self.lanes[id.0].transient.raise_count(position);
+                self.give_back(id, position);
+            }
+            for position in &persistent {
+                let in_flight = &mut self.lanes[id.0].in_flight;
+                in_flight.insert(*position, Holder::Returning);
+            }
+            let returned = u32::try_from(persistent.len()).expect("bounded by `IN_FLIGHT_MAX`");
+            self.consumers.get_mut(lost).in_flight -= returned;
+            self.remove_consumer(lost);
+            self.propose_returns(now, id, persistent, effects);
+        }
+        while let Some(proposed) = self.returns.proposed.pop_front_if(|front| front.due <= now) {
+            let in_flight = &self.lanes[proposed.lane.0].in_flight;
+            let mut open = proposed.positions;
+            open.retain(|position| in_flight.get(position) == Some(&Holder::Returning));
+            self.propose_returns(now, proposed.lane, open, effects);
+        }
+    }
+
+    fn propose_returns(
+        &mut self,
+        now: u64,
+        lane: LaneId,
+        positions: Vec<MessagePosition>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if positions.is_empty() {
+            return;
+        }
+        let Some(name) = self.name_of(lane) else {
+            return;
+        };
+        let mut builder = BatchBuilder::persistent();
+        for chunk in positions.chunks(BATCH_COMMANDS_MAX) {
+            for position in chunk {
+                builder
+                    .settle(&name, *position, Settlement::Return)
+                    .expect("a chunk of settlements fits a batch");
+            }
+            effects.push(Effect::Propose {
+                batch: builder.finish(),
+            });
+        }
+        self.returns.proposed.push_back(Proposed {
+            due: now.saturating_add(RETURN_RETRY),
+            lane,
+            positions,
+        });
+    }
+
+    fn name_of(&self, lane: LaneId) -> Option<DestinationName> {
+        let mut names = self.by_name.iter();
+        names
+            .find(|(_, id)| **id == lane)
+            .map(|(name, _)| name.clone())
+    }
+}

@@ -1,0 +1,210 @@
+//! Non-persistent messages: in the leader's memory only, bounded, refused when full, lost with the leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_message::{
+    Batch, Command, DestinationName, MessagePosition, Outcome, ProducerId, Settlement,
+};
+
+use super::{Dispatcher, LaneId};
+use crate::Outcomes;
+use crate::limits::MESSAGE_OVERHEAD_BYTES;
+use crate::state::{Dedup, QueueId, State, Verdict};
+
+/// What all lanes share.
+#[derive(Clone, Debug)]
+pub(crate) struct Transient {
+    /// Messages numbered so far in this epoch.
+    numbered: u64,
+    bytes: u64,
+    /// Where each message is.
+    lanes: BTreeMap<MessagePosition, LaneId>,
+    /// Windows of producers, apart from those of the log.
+    dedup: Dedup,
+    /// Counts batches, as the clock of `dedup`.
+    batches: u64,
+}
+
+/// The non-persistent messages of one queue.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TransientLane {
+    pub(crate) messages: BTreeMap<MessagePosition, Bytes>,
+    /// Those in nobody's hands.
+    pub(crate) available: BTreeSet<MessagePosition>,
+    counts: BTreeMap<MessagePosition, u32>,
+}
+
+impl Transient {
+    pub(super) fn new(windows_max: u32) -> Self {
+        Self {
+            numbered: 0,
+            bytes: 0,
+            lanes: BTreeMap::new(),
+            dedup: Dedup::new(windows_max),
+            batches: 0,
+        }
+    }
+}
+
+impl TransientLane {
+    pub(super) fn take_next(&mut self) -> Option<(MessagePosition, Bytes)> {
+        let position = self.available.pop_first()?;
+        let message = self.messages.get(&position)?.clone();
+        Some((position, message))
+    }
+
+    /// How often the message was returned.
+    pub(super) fn count(&self, position: MessagePosition) -> u32 {
+        self.counts.get(&position).copied().unwrap_or(0)
+    }
+
+    pub(super) fn raise_count(&mut self, position: MessagePosition) {
+        let count = self.counts.entry(position).or_insert(0);
+        *count = count.saturating_add(1);
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn transient_batch(&mut self, batch: &Batch, state: &State) -> Outcomes {
+        self.transient.batches += 1;
+        let mut outcomes = Outcomes::new();
+        for (ordinal, command) in batch.commands() {
+            let outcome = match command {
+                Command::Publish {
+                    destination,
+                    producer,
+                    number,
+                    ..
+                } => {
+                    let name = &batch.destination(destination).name;
+                    let message = batch.message(ordinal).expect("a publish has a message");
+                    self.accept_transient(name, producer, number, &message, state)
+                }
+                Command::Settle {
+                    destination,
+                    position,
+                    settlement,
+                } => {
+                    let name = &batch.destination(destination).name;
+                    self.settle_transient(name, position, settlement)
+                }
+                // The batch's own check lets none of these through.
+                Command::Purge { .. } | Command::Checkpoint { .. } => Outcome::UnknownMessage,
+            };
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    fn accept_transient(
+        &mut self,
+        name: &DestinationName,
+        producer: ProducerId,
+        number: u64,
+        message: &Bytes,
+        state: &State,
+    ) -> Outcome {
+        let cost = message.len() as u64 + MESSAGE_OVERHEAD_BYTES;
+        let is_full = self.transient.bytes + cost > self.limits.transient_bytes_max
+            || self.transient.numbered >= MessagePosition::TRANSIENT_MAX;
+        let lane = if is_full {
+            None
+        } else {
+            self.lane_of(name, state)
+        };
+        let Some(id) = lane else {
+            return Outcome::LimitReached;
+        };
+        let key = QueueId(u32::try_from(id.0).expect("lanes are bounded"));
+        let batches = self.transient.batches;
+        match self.transient.dedup.judge(key, producer, number, batches) {
+            Verdict::New => {}
+            Verdict::Duplicate => return Outcome::Duplicate,
+            Verdict::TooOld => return Outcome::NumberTooOld,
+        }
+        let position = MessagePosition::transient(self.epoch, self.transient.numbered);
+        self.transient.numbered += 1;
+        self.transient.bytes += cost;
+        self.transient.lanes.insert(position, id);
+        let lane = &mut self.lanes[id.0].transient;
+        // A copy, so that it does not keep the whole batch in memory for as long as it waits.
+        lane.messages
+            .insert(position, Bytes::copy_from_slice(message));
+        lane.available.insert(position);
+        self.touch(id);
+        Outcome::Stored
+    }
+
+    fn settle_transient(
+        &mut self,
+        name: &DestinationName,
+        position: MessagePosition,
+        settlement: Settlement,
+    ) -> Outcome {
+        let id = self.by_name.get(name).copied();
+        let is_here = |id: &LaneId| {
+            let messages = &self.lanes[id.0].transient.messages;
+            messages.contains_key(&position)
+        };
+        let Some(id) = id.filter(is_here) else {
+            return Outcome::UnknownMessage;
+        };
+        match settlement {
+            Settlement::Accept | Settlement::Reject => {
+                self.remove_transient(id, position);
+                self.forget(id, position);
+            }
+            Settlement::Release => self.give_back(id, position),
+            Settlement::Return => {
+                self.lanes[id.0].transient.raise_count(position);
+                self.give_back(id, position);
+            }
+        }
+        Outcome::Applied
+    }
+
+    fn remove_transient(&mut self, id: LaneId, position: MessagePosition) {
+        let lane = &mut self.lanes[id.0].transient;
+        lane.available.remove(&position);
+        lane.counts.remove(&position);
+        if let Some(message) = lane.messages.remove(&position) {
+            self.transient.bytes -= message.len() as u64 + MESSAGE_OVERHEAD_BYTES;
+            self.transient.lanes.remove(&position);
+        }
+    }
+
+    /// Removes all non-persistent messages of a lane; how many there were. None is in flight any longer.
+    pub(super) fn purge_transient(&mut self, id: LaneId) -> u64 {
+        let messages = &self.lanes[id.0].transient.messages;
+        let positions: Vec<MessagePosition> = messages.keys().copied().collect();
+        for position in &positions {
+            self.remove_transient(id, *position);
+        }
+        positions.len() as u64
+    }
+
+    pub(crate) fn transient_count(&self) -> u64 {
+        self.transient.lanes.len() as u64
+    }
+
+    pub(crate) fn transient_bytes(&self) -> u64 {
+        self.transient.bytes
+    }
+
+    pub(crate) fn transient_from(
+        &self,
+        name: &DestinationName,
+        from: MessagePosition,
+    ) -> impl Iterator<Item = MessagePosition> + '_ {
+        let lane = self.by_name.get(name).map(|id| &self.lanes[id.0]);
+        lane.into_iter()
+            .flat_map(move |lane| lane.transient.messages.range(from..))
+            .map(|(position, _)| *position)
+    }
+
+    pub(crate) fn transient_message(&self, position: MessagePosition) -> Option<Bytes> {
+        let id = self.transient.lanes.get(&position)?;
+        self.lanes[id.0].transient.messages.get(&position).cloned()
+    }
+}

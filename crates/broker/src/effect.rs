@@ -1,0 +1,117 @@
+//! What a broker asks for. All but `Diverged` come from the serving leader only.
+
+use bytes::Bytes;
+use quorate_message::{ConsumerId, MessagePosition};
+use thiserror::Error;
+
+use crate::{Outcomes, SessionId};
+
+/// A message on its way to a consumer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Delivery {
+    /// Names it for settlement.
+    pub position: MessagePosition,
+    /// How often it was returned by a consumer that failed with it.
+    pub count: u32,
+    /// It may have been sent before.
+    pub redelivered: bool,
+    /// The message in its stored encoding.
+    pub message: Bytes,
+}
+
+/// Why a consumer was not attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
+pub enum AttachRefusal {
+    /// This replica does not serve.
+    #[error("shard is not served by this node; attach at its leader")]
+    NotServing,
+    /// Too many consumers.
+    #[error(
+        "shard has its {} consumers; detach some",
+        crate::limits::CONSUMERS_MAX
+    )]
+    ConsumerLimit,
+    /// Too many queues.
+    #[error("shard has all the queues that it can have; use an existing one")]
+    QueueLimit,
+    /// The consumer says that it holds more than one consumer can.
+    #[error(
+        "consumer holds {held} messages; at most {} are allowed",
+        crate::limits::IN_FLIGHT_MAX
+    )]
+    HeldLimit {
+        /// How many.
+        held: usize,
+    },
+}
+
+/// An effect of [`crate::Broker::step`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// An entry was applied by the serving leader.
+    Applied {
+        /// Its index.
+        entry: u64,
+        /// What became of its commands, in their order.
+        outcomes: Outcomes,
+        /// How many messages its purges removed.
+        removed: u64,
+    },
+    /// A transient batch was carried out.
+    TransientApplied {
+        /// Whose it was.
+        session: SessionId,
+        /// The number it came with.
+        number: u64,
+        /// What became of its commands, in their order.
+        outcomes: Outcomes,
+    },
+    /// Messages go to a consumer.
+    Deliver {
+        /// The session.
+        session: SessionId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its attachment.
+        generation: u64,
+        /// The messages, in their order.
+        deliveries: Vec<Delivery>,
+    },
+    /// A consumer is attached. Comes before any delivery under this generation.
+    Attached {
+        /// The session.
+        session: SessionId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The attachment.
+        generation: u64,
+        /// Of what it said that it holds, what it holds no longer.
+        lost: Vec<MessagePosition>,
+    },
+    /// A consumer was not attached.
+    AttachRefused {
+        /// The session.
+        session: SessionId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The attachment that was refused.
+        generation: u64,
+        /// Why.
+        reason: AttachRefusal,
+    },
+    /// The bytes of these persistent messages are wanted; they ascend within each queue. Answered by `Input::Fetched`.
+    Fetch {
+        /// Where they are.
+        positions: Vec<MessagePosition>,
+    },
+    /// A batch of the broker's own that is to be appended to the log while this replica leads.
+    Propose {
+        /// The batch.
+        batch: Bytes,
+    },
+    /// This replica's state differed from the proposer's at the checkpoint before this entry. It must not go on.
+    Diverged {
+        /// The entry that told.
+        entry: u64,
+    },
+}

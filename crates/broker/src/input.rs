@@ -1,0 +1,102 @@
+//! What a broker is told. Inputs are facts.
+
+use bytes::Bytes;
+use quorate_message::{Batch, ConsumerId, DestinationName, MessagePosition};
+
+/// A gateway's connection to this node, by the number that it chose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// How much may be sent: a message is sent while both are above zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Credit {
+    /// Messages.
+    pub messages: u32,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// An input of [`crate::Broker::step`]. Only `Committed` changes the replicated state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// An entry with commands is committed. Entries come in the order of their index, each once.
+    Committed {
+        /// Its index.
+        entry: u64,
+        /// Its stamp, in milliseconds since 1970.
+        stamp_ms: u64,
+        /// Its commands.
+        batch: Batch,
+    },
+    /// This replica serves as leader: its first entry of the epoch, and all before, are applied.
+    Serving {
+        /// The epoch.
+        epoch: u64,
+        /// Index of its first entry. What was stored before may have been sent by an earlier leader.
+        at: u64,
+    },
+    /// This replica leads no longer.
+    Deposed,
+    /// Whether a commit quorum has answered lately. Without, nothing is delivered. Held from `Serving` on.
+    Lease {
+        /// Whether it has.
+        held: bool,
+    },
+    /// A consumer wants messages of a queue. Replaces its attachment of a lower generation.
+    Attach {
+        /// The session through which it is reached.
+        session: SessionId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Rises with each attachment; a lower one is ignored.
+        generation: u64,
+        /// The queue.
+        queue: DestinationName,
+        /// What may be sent to it.
+        credit: Credit,
+        /// What it holds: those that it got and that have no answered settlement. They stay in its hands and are
+        /// not sent again; whatever else it had goes back to the queue.
+        held: Vec<MessagePosition>,
+    },
+    /// A consumer leaves of its own will: what it had goes back, its count unchanged.
+    Detach {
+        /// Its session.
+        session: SessionId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The attachment that ends; a lower one than the present is ignored.
+        generation: u64,
+    },
+    /// A session is gone. Its consumers may come back through another for a while; then what they had is returned.
+    SessionLost {
+        /// The session.
+        session: SessionId,
+    },
+    /// More may be sent to a consumer.
+    Credited {
+        /// Its session; credit that comes through another is ignored.
+        session: SessionId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// How much more.
+        credit: Credit,
+    },
+    /// A transient batch: non-persistent messages and settlements of such.
+    Transient {
+        /// Who gets the answer.
+        session: SessionId,
+        /// Names the batch in the answer.
+        number: u64,
+        /// The commands; `batch.is_transient()`.
+        batch: Batch,
+    },
+    /// Answer to `Effect::Fetch`, in one or several parts, until each position was answered.
+    Fetched {
+        /// What was found.
+        messages: Vec<(MessagePosition, Bytes)>,
+        /// What could not be read. It is asked for again after a pause if it is still wanted.
+        missing: Vec<MessagePosition>,
+    },
+    /// The deadline has passed. Every other input looks at the time as well.
+    Elapsed,
+}

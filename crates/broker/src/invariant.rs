@@ -1,0 +1,162 @@
+//! What must never be untrue of a broker, said once; tests and the simulation call it after every step they like.
+
+use std::collections::BTreeSet;
+
+use quorate_message::MessagePosition;
+
+use crate::Broker;
+use crate::dispatch::{Dispatcher, Holder, Lane};
+use crate::limits::{CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX, IN_FLIGHT_MAX};
+use crate::state::State;
+
+/// Checks everything. Takes time in proportion to what the broker holds.
+///
+/// # Errors
+/// What is untrue.
+pub fn check(broker: &Broker) -> Result<(), String> {
+    check_state(broker.state())?;
+    match broker.dispatcher() {
+        Some(dispatcher) => check_dispatcher(dispatcher, broker.state()),
+        None => Ok(()),
+    }
+}
+
+fn demand(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+fn check_state(state: &State) -> Result<(), String> {
+    for queue in state.queues() {
+        demand(queue.is_consistent(), || {
+            format!("counts of queue {} disagree with its bitmap", queue.name())
+        })?;
+    }
+    let restored = State::restore(&state.checkpoint()).map_err(|error| error.to_string())?;
+    demand(restored.digest() == state.digest(), || {
+        "a restored state has another digest".to_owned()
+    })?;
+    demand(restored.live() == state.live(), || {
+        "live counts disagree with the queues".to_owned()
+    })?;
+    demand(restored.dedup().len() == state.dedup().len(), || {
+        "windows were lost".to_owned()
+    })
+}
+
+fn check_dispatcher(dispatcher: &Dispatcher, state: &State) -> Result<(), String> {
+    let mut read_ahead = 0;
+    let mut transient_bytes = 0;
+    for lane in dispatcher.lanes() {
+        check_lane(lane, state)?;
+        read_ahead += lane.read_ahead;
+        let sizes = lane
+            .transient
+            .messages
+            .values()
+            .map(|message| message.len() as u64);
+        transient_bytes += sizes
+            .map(|size| size + crate::limits::MESSAGE_OVERHEAD_BYTES)
+            .sum::<u64>();
+    }
+    demand(read_ahead == dispatcher.read_ahead(), || {
+        "bytes read ahead do not add up".to_owned()
+    })?;
+    demand(transient_bytes == dispatcher.transient_bytes(), || {
+        "bytes of non-persistent messages do not add up".to_owned()
+    })?;
+    let fetching = dispatcher.lanes().iter().map(|lane| lane.fetching.len());
+    demand(
+        fetching.sum::<usize>() == dispatcher.fetching().len(),
+        || "fetches do not add up".to_owned(),
+    )?;
+    for (reference, consumer) in dispatcher.consumers().iter() {
+        let lane = &dispatcher.lanes()[consumer.lane.place()];
+        let holder = Holder::Consumer(reference);
+        let held = lane
+            .in_flight
+            .values()
+            .filter(|other| **other == holder)
+            .count();
+        demand(held == consumer.in_flight as usize, || {
+            format!(
+                "consumer {} holds {held}, counted {}",
+                consumer.id, consumer.in_flight
+            )
+        })?;
+        let credit = consumer.credit;
+        demand(
+            credit.messages <= CREDIT_MESSAGES_MAX
+                && credit.bytes <= CREDIT_BYTES_MAX
+                && consumer.in_flight <= IN_FLIGHT_MAX,
+            || format!("consumer {} exceeds a bound", consumer.id),
+        )?;
+        let in_ring = lane
+            .ring
+            .iter()
+            .filter(|other| **other == reference)
+            .count();
+        demand(
+            in_ring == usize::from(consumer.is_in_ring) && consumer.is_in_ring == consumer.wants(),
+            || format!("consumer {} is wrongly in or out of turn", consumer.id),
+        )?;
+    }
+    Ok(())
+}
+
+/// Every pending message is in exactly one place, and nothing else is anywhere.
+fn check_lane(lane: &Lane, state: &State) -> Result<(), String> {
+    let mut seen: BTreeSet<MessagePosition> = BTreeSet::new();
+    let stored_in_flight = lane
+        .in_flight
+        .keys()
+        .filter(|position| !position.is_transient());
+    let places = stored_in_flight
+        .chain(lane.ready.iter().map(|(position, _)| position))
+        .chain(lane.fetching.keys())
+        .chain(&lane.back)
+        .chain(&lane.unreadable);
+    for position in places {
+        demand(seen.insert(*position), || {
+            format!("{position} is in two places")
+        })?;
+        let queue = lane.queue.map(|queue| state.queue(queue));
+        demand(queue.is_some_and(|queue| queue.contains(*position)), || {
+            format!("{position} is not pending")
+        })?;
+    }
+    if let Some(queue) = lane.queue {
+        for position in state.queue(queue).pending_from(MessagePosition::default()) {
+            let is_before = position < lane.cursor;
+            demand(!is_before || seen.contains(&position), || {
+                format!("{position} was passed and is nowhere")
+            })?;
+            demand(
+                is_before || !lane.is_caught_up || seen.contains(&position),
+                || format!("{position} is ahead of a lane that has caught up"),
+            )?;
+        }
+    }
+    demand(
+        lane.ready.iter().is_sorted_by(|(a, _), (b, _)| a < b),
+        || "ready messages are out of order".to_owned(),
+    )?;
+    check_transient(lane)
+}
+
+fn check_transient(lane: &Lane) -> Result<(), String> {
+    let messages = &lane.transient.messages;
+    for position in messages.keys() {
+        let places = usize::from(lane.in_flight.contains_key(position))
+            + usize::from(lane.transient.available.contains(position));
+        demand(places == 1, || format!("{position} is in {places} places"))?;
+    }
+    let here = |position: &MessagePosition| messages.contains_key(position);
+    let mut in_flight = lane
+        .in_flight
+        .keys()
+        .filter(|position| position.is_transient());
+    demand(
+        lane.transient.available.iter().all(here) && in_flight.all(here),
+        || "a non-persistent message is somewhere without its bytes".to_owned(),
+    )
+}

@@ -1,0 +1,82 @@
+//! The bounds of this crate, each with its reason.
+
+use quorate_message::limits::BATCH_COMMANDS_MAX;
+
+/// Queues of one shard. A queue costs a few hundred bytes; names made up by a faulty client must end somewhere.
+pub const QUEUES_MAX: u32 = 100_000;
+
+/// Windows of producers, one per producer and queue. A client that opens a connection per message brings a new
+/// producer each time; the window unused longest goes. A window costs 100 bytes, 600 with a gap in its numbers.
+pub const WINDOWS_MAX: u32 = 200_000;
+
+/// Numbers below a producer's highest for which it is known exactly whether they were stored. More than a gateway
+/// keeps unconfirmed for one producer.
+pub const WINDOW: u64 = 4096;
+
+/// Bytes of non-persistent messages in the leader's memory, their overhead included.
+pub const TRANSIENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What a message in memory is taken to cost besides its bytes.
+pub const MESSAGE_OVERHEAD_BYTES: u64 = 128;
+
+/// Consumers of one shard.
+pub const CONSUMERS_MAX: usize = 100_000;
+
+/// Messages that one consumer may have unsettled, and hold when it attaches.
+pub const IN_FLIGHT_MAX: u32 = 65_536;
+
+/// Credit is counted up to this many messages.
+pub const CREDIT_MESSAGES_MAX: u32 = 65_536;
+
+/// Credit is counted up to this many bytes.
+pub const CREDIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Bodies read ahead for one queue: keeps a reader of the backlog busy for some milliseconds.
+pub const READ_AHEAD_QUEUE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Bodies read ahead for all queues of a shard.
+pub const READ_AHEAD_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Messages read ahead for one queue.
+pub const READ_AHEAD_MESSAGES: usize = BATCH_COMMANDS_MAX;
+
+/// Size that a message is taken to have before one of its queue was seen.
+pub const SIZE_GUESS_BYTES: u64 = 16 * 1024;
+
+/// How long, in microseconds, a new leader holds back messages that an earlier one may have sent, and a leader the
+/// messages of a consumer whose session broke: time for gateways that live to attach again and name what they hold.
+pub const REATTACH_GRACE: u64 = 500_000;
+
+/// When, in microseconds, a message that could not be read is asked for again.
+pub const UNREADABLE_RETRY: u64 = 1_000_000;
+
+/// When, in microseconds, a return that was proposed and not committed is proposed again. Long, since a return that
+/// takes effect twice counts twice.
+pub const RETURN_RETRY: u64 = 30_000_000;
+
+/// The bounds that a test may want smaller. Those of the state are part of the checkpoint: all replicas have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`QUEUES_MAX`]; replicated.
+    pub queues_max: u32,
+    /// See [`WINDOWS_MAX`]; replicated.
+    pub windows_max: u32,
+    /// See [`TRANSIENT_BYTES_MAX`]; the leader's.
+    pub transient_bytes_max: u64,
+    /// See [`READ_AHEAD_BYTES`]; the leader's.
+    pub read_ahead_bytes: u64,
+    /// See [`REATTACH_GRACE`]; the leader's.
+    pub reattach_grace: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queues_max: QUEUES_MAX,
+            windows_max: WINDOWS_MAX,
+            transient_bytes_max: TRANSIENT_BYTES_MAX,
+            read_ahead_bytes: READ_AHEAD_BYTES,
+            reattach_grace: REATTACH_GRACE,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The replicated state: a function of the committed entries alone, equal on all replicas.
+
+mod apply;
+mod checkpoint;
+mod codec;
+mod dedup;
+mod live;
+mod queue;
+
+use std::collections::BTreeMap;
+
+use quorate_message::{DestinationName, PreviousCheckpoint};
+
+pub(crate) use apply::{Change, Record};
+pub use checkpoint::RestoreError;
+pub(crate) use dedup::{Dedup, Verdict};
+use live::Live;
+pub(crate) use queue::Queue;
+
+/// A queue, by the order in which the shard's queues were made. Queues are never removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct QueueId(pub(crate) u32);
+
+/// The replicated state.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    queues_max: u32,
+    /// The last entry that was applied.
+    applied: u64,
+    /// Its stamp.
+    stamp_ms: u64,
+    queues: Vec<Queue>,
+    by_name: BTreeMap<DestinationName, QueueId>,
+    dedup: Dedup,
+    /// The digest at the newest checkpoint command, to compare with the next proposer's. Not part of the digest.
+    last_checkpoint: Option<PreviousCheckpoint>,
+    /// Derived from the queues.
+    live: Live,
+}
+
+impl State {
+    pub(crate) fn new(queues_max: u32, windows_max: u32) -> Self {
+        Self {
+            queues_max,
+            applied: 0,
+            stamp_ms: 0,
+            queues: Vec::new(),
+            by_name: BTreeMap::new(),
+            dedup: Dedup::new(windows_max),
+            last_checkpoint: None,
+            live: Live::default(),
+        }
+    }
+
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    pub(crate) fn last_checkpoint(&self) -> Option<PreviousCheckpoint> {
+        self.last_checkpoint
+    }
+
+    pub(crate) fn queue_id(&self, name: &DestinationName) -> Option<QueueId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn queue(&self, id: QueueId) -> &Queue {
+        &self.queues[id.0 as usize]
+    }
+
+    /// All queues, in the order in which they were made.
+    pub(crate) fn queues(&self) -> &[Queue] {
+        &self.queues
+    }
+
+    pub(crate) fn dedup(&self) -> &Dedup {
+        &self.dedup
+    }
+
+    /// Whether an entry of this range holds a message that is not settled.
+    pub(crate) fn has_live(&self, first: u64, last: u64) -> bool {
+        self.live.has_any(&self.queues, first, last)
+    }
+
+    /// Entries from `first` to `last` that hold a message that is not settled, ascending.
+    pub(crate) fn live_entries(&self, first: u64, last: u64) -> impl Iterator<Item = u64> + '_ {
+        self.live.entries(&self.queues, first, last)
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+}

@@ -1,0 +1,256 @@
+//! Applying one committed entry: the only way in which the state changes. What it does to a batch of a version that
+//! exists never changes.
+
+use quorate_message::{
+    Batch, Command, DestinationName, MessagePosition, Outcome, PreviousCheckpoint, Settlement,
+};
+
+use super::{Queue, QueueId, State, Verdict};
+use crate::Outcomes;
+
+/// What an entry did, for the leader's delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A queue was made.
+    Made(QueueId),
+    /// Messages with neighbouring ordinals were stored.
+    Stored {
+        queue: QueueId,
+        first: MessagePosition,
+        last: MessagePosition,
+    },
+    /// A message was removed.
+    Removed(QueueId, MessagePosition),
+    /// A message that is not removed was given back.
+    GivenBack(QueueId, MessagePosition),
+    /// A queue was emptied.
+    Purged(QueueId),
+}
+
+/// What an entry did. Used over and over, so that it allocates rarely.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) outcomes: Outcomes,
+    pub(crate) changes: Vec<Change>,
+    /// How many messages purges removed.
+    pub(crate) removed: u64,
+    /// The proposer's digest at the checkpoint before differs from ours.
+    pub(crate) is_diverged: bool,
+    /// The queue of each destination of the batch, once looked up.
+    resolved: Vec<Resolved>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resolved {
+    NotYet,
+    To(QueueId),
+}
+
+impl Record {
+    fn clear(&mut self, batch: &Batch) {
+        self.outcomes = Outcomes::new();
+        self.changes.clear();
+        self.removed = 0;
+        self.is_diverged = false;
+        self.resolved.clear();
+        self.resolved
+            .resize(batch.destinations().len(), Resolved::NotYet);
+    }
+}
+
+impl State {
+    /// Applies an entry and says in `record` what it did.
+    ///
+    /// # Panics
+    /// When the entry is not behind the last one.
+    pub(crate) fn apply(&mut self, entry: u64, stamp_ms: u64, batch: &Batch, record: &mut Record) {
+        assert!(
+            entry > self.applied,
+            "entry {entry} follows entry {}",
+            self.applied
+        );
+        self.applied = entry;
+        self.stamp_ms = self.stamp_ms.max(stamp_ms);
+        record.clear(batch);
+        let mut run = Run::None;
+        for (ordinal, command) in batch.commands() {
+            let outcome = self.command(entry, ordinal, command, batch, record, &mut run);
+            record.outcomes.push(outcome);
+        }
+        self.store(run, record);
+    }
+
+    fn command(
+        &mut self,
+        entry: u64,
+        ordinal: u16,
+        command: Command,
+        batch: &Batch,
+        record: &mut Record,
+        run: &mut Run,
+    ) -> Outcome {
+        match command {
+            Command::Publish {
+                destination,
+                producer,
+                number,
+                ..
+            } => {
+                let Some(queue) = self.queue_for_publish(destination, batch, record) else {
+                    return Outcome::LimitReached;
+                };
+                match self.dedup.judge(queue, producer, number, entry) {
+                    Verdict::New => {
+                        let position = MessagePosition::new(entry, ordinal);
+                        if !run.extend(queue, position) {
+                            let ended = std::mem::replace(run, Run::one(queue, position));
+                            self.store(ended, record);
+                        }
+                        Outcome::Stored
+                    }
+                    Verdict::Duplicate => Outcome::Duplicate,
+                    Verdict::TooOld => Outcome::NumberTooOld,
+                }
+            }
+            Command::Settle {
+                destination,
+                position,
+                settlement,
+            } => {
+                self.store(std::mem::take(run), record);
+                match self.queue_of(destination, batch, record) {
+                    Some(queue) => self.settle(queue, position, settlement, record),
+                    None => Outcome::UnknownMessage,
+                }
+            }
+            Command::Purge { destination } => {
+                self.store(std::mem::take(run), record);
+                if let Some(queue) = self.queue_of(destination, batch, record) {
+                    let purged = self.queues[queue.0 as usize].purge();
+                    record.removed += purged.len();
+                    self.live.removed_all(&purged);
+                    record.changes.push(Change::Purged(queue));
+                }
+                Outcome::Applied
+            }
+            Command::Checkpoint { previous } => {
+                self.store(std::mem::take(run), record);
+                self.compare(entry, previous, record);
+                Outcome::Applied
+            }
+        }
+    }
+
+    fn settle(
+        &mut self,
+        id: QueueId,
+        position: MessagePosition,
+        settlement: Settlement,
+        record: &mut Record,
+    ) -> Outcome {
+        let queue = &mut self.queues[id.0 as usize];
+        match settlement {
+            Settlement::Accept | Settlement::Reject => {
+                if !queue.remove(position) {
+                    return Outcome::UnknownMessage;
+                }
+                self.live.removed(position.entry());
+                record.changes.push(Change::Removed(id, position));
+            }
+            Settlement::Release | Settlement::Return => {
+                if !queue.contains(position) {
+                    return Outcome::UnknownMessage;
+                }
+                if settlement == Settlement::Return {
+                    queue.raise_count(position);
+                }
+                record.changes.push(Change::GivenBack(id, position));
+            }
+        }
+        Outcome::Applied
+    }
+
+    /// Puts a run of messages into its queue.
+    fn store(&mut self, run: Run, record: &mut Record) {
+        let Run::Some { queue, first, last } = run else {
+            return;
+        };
+        self.queues[queue.0 as usize].store(first, last);
+        let count = last.value() - first.value() + 1;
+        self.live.added(first.entry(), count);
+        record.changes.push(Change::Stored { queue, first, last });
+    }
+
+    fn compare(&mut self, entry: u64, previous: Option<PreviousCheckpoint>, record: &mut Record) {
+        if let (Some(theirs), Some(ours)) = (previous, self.last_checkpoint) {
+            // Another checkpoint may lie between, of a leader that the proposer has not heard: nothing to compare.
+            record.is_diverged |= theirs.entry == ours.entry && theirs.digest != ours.digest;
+        }
+        self.last_checkpoint = Some(PreviousCheckpoint {
+            entry,
+            digest: self.digest(),
+        });
+    }
+
+    fn queue_of(&self, destination: u16, batch: &Batch, record: &mut Record) -> Option<QueueId> {
+        let resolved = &mut record.resolved[usize::from(destination)];
+        if let Resolved::To(queue) = *resolved {
+            return Some(queue);
+        }
+        let queue = self.queue_id(&batch.destination(destination).name)?;
+        *resolved = Resolved::To(queue);
+        Some(queue)
+    }
+
+    fn queue_for_publish(
+        &mut self,
+        destination: u16,
+        batch: &Batch,
+        record: &mut Record,
+    ) -> Option<QueueId> {
+        if let Some(queue) = self.queue_of(destination, batch, record) {
+            return Some(queue);
+        }
+        let next = u32::try_from(self.queues.len()).ok();
+        let id = QueueId(next.filter(|next| *next < self.queues_max)?);
+        let name: &DestinationName = &batch.destination(destination).name;
+        self.queues.push(Queue::new(name.clone()));
+        self.by_name.insert(name.clone(), id);
+        record.resolved[usize::from(destination)] = Resolved::To(id);
+        record.changes.push(Change::Made(id));
+        Some(id)
+    }
+}
+
+/// Stored messages side by side, gathered so that bitmaps take them as ranges.
+#[derive(Clone, Copy, Debug, Default)]
+enum Run {
+    #[default]
+    None,
+    Some {
+        queue: QueueId,
+        first: MessagePosition,
+        last: MessagePosition,
+    },
+}
+
+impl Run {
+    fn one(queue: QueueId, position: MessagePosition) -> Self {
+        Self::Some {
+            queue,
+            first: position,
+            last: position,
+        }
+    }
+
+    /// Takes the position in, if it follows.
+    fn extend(&mut self, to: QueueId, position: MessagePosition) -> bool {
+        match self {
+            Self::Some { queue, last, .. } if *queue == to && last.next() == position => {
+                *last = position;
+                true
+            }
+            Self::Some { .. } | Self::None => false,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The state as bytes, and its digest. One state has one encoding, whatever way led to it.
+//!
+//! ```text
+//! version u8 = 1
+//! last checkpoint: flag u8, entry u64, digest u64          not part of the digest
+//! queues_max u32, applied varint, stamp varint
+//! queues varint, each in the order of making:
+//!     name length u8, name, enqueued varint, settled varint
+//!     returned varint, each: position minus the one before varint, count varint
+//!     runs of pending positions: length varint, gap to the run before varint; length 0 ends them.
+//!     No run crosses a multiple of 65,536, so that what a reader builds is bounded by what it reads.
+//! windows_max u32, windows varint, each in the order of (queue, producer):
+//!     queue varint, producer 16 bytes, last used varint, highest varint, flag u8, 64 words u64 if flag
+//! ```
+
+use std::collections::BTreeMap;
+
+use quorate_message::limits::ENTRY_MAX;
+use quorate_message::{DestinationName, MessagePosition, PreviousCheckpoint};
+use roaring::RoaringTreemap;
+use thiserror::Error;
+
+use super::codec::{Cursor, Sink};
+use super::dedup::Dedup;
+use super::live::Live;
+use super::queue::Queue;
+use super::{QueueId, State};
+
+const VERSION: u8 = 1;
+
+/// Positions that one container of a bitmap covers.
+const CONTAINER: u64 = 1 << 16;
+
+/// Why bytes are no checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RestoreError {
+    /// A version that this build does not know.
+    #[error("checkpoint has version {version}; this build reads version {VERSION}")]
+    Version {
+        /// Which.
+        version: u8,
+    },
+    /// Bytes that no broker wrote.
+    #[error("checkpoint is malformed; rebuild the replica from the leader")]
+    Malformed,
+}
+
+impl State {
+    pub(crate) fn checkpoint(&self) -> Vec<u8> {
+        let mut sink = Sink::keeping();
+        sink.u8(VERSION);
+        sink.u8(u8::from(self.last_checkpoint.is_some()));
+        sink.u64(self.last_checkpoint.map_or(0, |last| last.entry));
+        sink.u64(self.last_checkpoint.map_or(0, |last| last.digest));
+        self.encode(&mut sink);
+        sink.into_bytes()
+    }
+
+    pub(crate) fn digest(&self) -> u64 {
+        let mut sink = Sink::digesting();
+        self.encode(&mut sink);
+        sink.into_digest()
+    }
+
+    fn encode(&self, sink: &mut Sink) {
+        sink.u32(self.queues_max);
+        sink.varint(self.applied);
+        sink.varint(self.stamp_ms);
+        sink.varint(self.queues.len() as u64);
+        for queue in &self.queues {
+            encode_queue(queue, sink);
+            sink.spill();
+        }
+        self.dedup.encode(sink);
+    }
+
+    pub(crate) fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
+        let mut cursor = Cursor(bytes);
+        match cursor.u8() {
+            Some(VERSION) => decode(&mut cursor).ok_or(RestoreError::Malformed),
+            Some(version) => Err(RestoreError::Version { version }),
+            None => Err(RestoreError::Malformed),
+        }
+    }
+}
+
+fn encode_queue(queue: &Queue, sink: &mut Sink) {
+    let name = queue.name.as_str();
+    sink.u8(u8::try_from(name.len()).expect("names have at most 255 bytes"));
+    sink.bytes(name.as_bytes());
+    sink.varint(queue.enqueued_total);
+    sink.varint(queue.settled_total);
+    sink.varint(queue.counts.len() as u64);
+    let mut before = 0;
+    for (position, count) in &queue.counts {
+        sink.varint(position.value() - before);
+        sink.varint(u64::from(*count));
+        before = position.value();
+    }
+    encode_runs(&queue.pending, sink);
+}
+
+fn encode_runs(pending: &RoaringTreemap, sink: &mut Sink) {
+    let mut end = 0;
+    for (high, bitmap) in pending.bitmaps() {
+        let base = u64::from(high) << 32;
+        let mut iter = bitmap.iter();
+        while let Some(range) = iter.next_range() {
+            let (mut start, last) = (
+                base | u64::from(*range.start()),
+                base | u64::from(*range.end()),
+            );
+            while start <= last {
+                let stop = last.min(start | (CONTAINER - 1)) + 1;
+                sink.varint(stop - start);
+                sink.varint(start - end);
+                (start, end) = (stop, stop);
+            }
+            sink.spill();
+        }
+    }
+    sink.varint(0);
+}
+
+fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
+    let has_checkpoint = match cursor.u8()? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    let last = PreviousCheckpoint {
+        entry: cursor.u64()?,
+        digest: cursor.u64()?,
+    };
+    let queues_max = cursor.u32()?;
+    let applied = cursor.varint().filter(|applied| *applied <= ENTRY_MAX)?;
+    let stamp_ms = cursor.varint()?;
+    let count = u32::try_from(cursor.varint()?).ok()?;
+    let mut queues = Vec::new();
+    let mut by_name = BTreeMap::new();
+    let mut live = Live::default();
+    for id in 0..count {
+        let queue = decode_queue(cursor, applied)?;
+        live.added_all(&queue.pending);
+        if by_name.insert(queue.name.clone(), QueueId(id)).is_some() {
+            return None;
+        }
+        queues.push(queue);
+    }
+    let dedup = Dedup::decode(cursor, count, applied)?;
+    cursor.is_empty().then_some(State {
+        queues_max,
+        applied,
+        stamp_ms,
+        queues,
+        by_name,
+        dedup,
+        last_checkpoint: has_checkpoint.then_some(last),
+        live,
+    })
+}
+
+fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Queue> {
+    let length = usize::from(cursor.u8()?);
+    let name = std::str::from_utf8(cursor.take(length)?).ok()?;
+    let mut queue = Queue::new(DestinationName::new(name).ok()?);
+    queue.enqueued_total = cursor.varint()?;
+    queue.settled_total = cursor.varint()?;
+    let returned = cursor.varint()?;
+    let mut before = 0_u64;
+    for _ in 0..returned {
+        before = before.checked_add(cursor.varint()?)?;
+        let count = u32::try_from(cursor.varint()?)
+            .ok()
+            .filter(|count| *count > 0)?;
+        let position = MessagePosition::from_value(before);
+        if queue.counts.insert(position, count).is_some() {
+            return None;
+        }
+    }
+    let end_allowed = MessagePosition::new(applied, 1023).value() + 1;
+    queue.pending = decode_runs(cursor, end_allowed)?;
+    queue.pending.optimize();
+    queue.pending_count = queue.pending.len();
+    let total = queue.settled_total.checked_add(queue.pending_count)?;
+    (total == queue.enqueued_total && queue.is_consistent()).then_some(queue)
+}
+
+fn decode_runs(cursor: &mut Cursor<'_>, end_allowed: u64) -> Option<RoaringTreemap> {
+    let mut pending = RoaringTreemap::new();
+    let mut end = 0_u64;
+    let mut is_first = true;
+    loop {
+        let length = cursor.varint()?;
+        if length == 0 {
+            return Some(pending);
+        }
+        let gap = cursor.varint()?;
+        let start = end.checked_add(gap)?;
+        let stop = start
+            .checked_add(length)
+            .filter(|stop| *stop <= end_allowed)?;
+        let joins = gap == 0 && !is_first && start % CONTAINER != 0;
+        if joins || start / CONTAINER != (stop - 1) / CONTAINER {
+            return None;
+        }
+        pending.insert_range(start..stop);
+        (end, is_first) = (stop, false);
+    }
+}
