@@ -1,0 +1,18 @@
+//! Between the generated types and the machines': the only place of this crate that knows both.
+//!
+//! What comes in is checked here once: a field that is missing or out of range is a [`Malformed`], which names it.
+
+pub(crate) mod coordination;
+pub(crate) mod peer;
+pub(crate) mod session;
+
+/// A message that means nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("field `{0}` is missing or out of range")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+impl From<Malformed> for tonic::Status {
+    fn from(malformed: Malformed) -> Self {
+        Self::invalid_argument(malformed.to_string())
+    }
+}

@@ -1,0 +1,267 @@
+//! What gateways ask and are told.
+
+use bytes::Bytes;
+use quorate_broker::{Credit, Delivery, Outcomes, QueueStatus};
+use quorate_message::{ConsumerId, DestinationName, MessagePosition, Outcome};
+use quorate_proto::{
+    internal::v1::{self as proto, control_command, control_event::Kind},
+    v1,
+};
+use quorate_replication::{Epoch, ShardId};
+
+use super::Malformed;
+use crate::{
+    limits::HELD_POSITIONS_MAX,
+    shard::{
+        effect::{BrowsePage, SessionEvent},
+        input::SessionRequest,
+    },
+};
+
+/// An event with what it costs in a queue, for the stream that it goes on.
+#[derive(Debug)]
+pub(crate) enum Encoded {
+    /// On the control stream.
+    Control(proto::ControlEvent, usize),
+    /// On the payload stream.
+    Payload(proto::ShardDeliveries, usize),
+}
+
+/// A command of a control frame.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    /// For the consumers of a shard.
+    Request(SessionRequest),
+    /// A batch with its number.
+    Submit(u64, Bytes),
+}
+
+/// An event, to the wire.
+pub(crate) fn encode_event(shard: ShardId, event: SessionEvent) -> Encoded {
+    const FIXED: usize = 64;
+    let mut cost = FIXED;
+    let kind = match event {
+        SessionEvent::Outcomes {
+            number,
+            outcomes,
+            removed,
+        } => {
+            let outcomes = encode_outcomes(number, &outcomes, removed);
+            cost += outcomes.each.len() * size_of::<i32>();
+            Kind::Outcomes(outcomes)
+        }
+        SessionEvent::NotLeading { number, epoch } => not_leading(number, epoch),
+        SessionEvent::Overloaded { number, reason } => Kind::Overloaded(proto::Overloaded {
+            number,
+            reason: reason.to_owned(),
+        }),
+        SessionEvent::Malformed { number, reason } => {
+            cost += reason.len();
+            Kind::Malformed(proto::Malformed { number, reason })
+        }
+        SessionEvent::Attached {
+            consumer,
+            generation,
+            lost,
+        } => {
+            cost += lost.len() * size_of::<u64>();
+            Kind::Attached(proto::Attached {
+                consumer: encode_consumer(consumer),
+                generation,
+                lost: lost.into_iter().map(MessagePosition::value).collect(),
+            })
+        }
+        SessionEvent::AttachRefused {
+            consumer,
+            generation,
+            reason,
+        } => {
+            cost += reason.len();
+            Kind::AttachRefused(proto::AttachRefused {
+                consumer: encode_consumer(consumer),
+                generation,
+                reason,
+            })
+        }
+        SessionEvent::Deliver {
+            consumer,
+            generation,
+            epoch,
+            deliveries,
+        } => {
+            cost += deliveries
+                .iter()
+                .map(|delivery| FIXED + delivery.message.len())
+                .sum::<usize>();
+            let consumer = encode_consumer(consumer);
+            let encode = |delivery| encode_delivery(consumer.clone(), generation, delivery);
+            let deliveries = proto::ShardDeliveries {
+                shard: shard.0,
+                epoch: epoch.0,
+                deliveries: deliveries.into_iter().map(encode).collect(),
+            };
+            return Encoded::Payload(deliveries, cost);
+        }
+    };
+    let event = proto::ControlEvent {
+        shard: shard.0,
+        kind: Some(kind),
+    };
+    Encoded::Control(event, cost)
+}
+
+/// Says that this node does not lead the shard.
+pub(crate) fn encode_not_leading(shard: ShardId, number: u64, epoch: Epoch) -> proto::ControlEvent {
+    proto::ControlEvent {
+        shard: shard.0,
+        kind: Some(not_leading(number, epoch)),
+    }
+}
+
+/// Says that a batch was not taken.
+pub(crate) fn encode_overloaded(shard: ShardId, number: u64, reason: &str) -> proto::ControlEvent {
+    proto::ControlEvent {
+        shard: shard.0,
+        kind: Some(Kind::Overloaded(proto::Overloaded {
+            number,
+            reason: reason.to_owned(),
+        })),
+    }
+}
+
+/// A command, from the wire.
+pub(crate) fn decode_command(
+    command: proto::ControlCommand,
+) -> Result<(ShardId, Decoded), Malformed> {
+    let shard = ShardId(command.shard);
+    let decoded = match command.kind.ok_or(Malformed("kind"))? {
+        control_command::Kind::Attach(attach) => Decoded::Request(decode_attach(attach)?),
+        control_command::Kind::Detach(detach) => Decoded::Request(SessionRequest::Detach {
+            consumer: decode_consumer(&detach.consumer)?,
+            generation: detach.generation,
+        }),
+        control_command::Kind::Credit(grant) => Decoded::Request(SessionRequest::Credit {
+            consumer: decode_consumer(&grant.consumer)?,
+            credit: Credit {
+                messages: grant.messages,
+                bytes: grant.bytes,
+            },
+        }),
+        control_command::Kind::Submit(submit) => Decoded::Submit(submit.number, submit.batch),
+    };
+    Ok((shard, decoded))
+}
+
+/// A queue's counts, to the wire.
+pub(crate) fn encode_queue(shard: ShardId, queue: &QueueStatus) -> proto::QueueStatus {
+    proto::QueueStatus {
+        name: queue.name.as_str().to_owned(),
+        shard: shard.0,
+        messages: queue.messages,
+        in_flight: queue.in_flight,
+        consumers: u32::try_from(queue.consumers).unwrap_or(u32::MAX),
+        enqueued_total: queue.enqueued_total,
+        settled_total: queue.settled_total,
+        non_persistent: queue.non_persistent,
+    }
+}
+
+/// A page, to the wire; none when this node does not lead or is too busy.
+pub(crate) fn encode_page(page: BrowsePage) -> Result<proto::BrowsePageResponse, tonic::Status> {
+    match page {
+        BrowsePage::Messages { messages, end } => Ok(proto::BrowsePageResponse {
+            messages: messages
+                .into_iter()
+                .map(|browsed| proto::StoredDelivery {
+                    consumer: Bytes::new(),
+                    generation: 0,
+                    position: browsed.position.value(),
+                    delivery_count: 0,
+                    redelivered: false,
+                    message: browsed.message,
+                })
+                .collect(),
+            end,
+        }),
+        BrowsePage::NotLeading { epoch } => Err(tonic::Status::failed_precondition(format!(
+            "this node does not lead the shard; it knows {epoch}"
+        ))),
+        BrowsePage::Overloaded => Err(tonic::Status::resource_exhausted(
+            "too many pages are read from this shard; try again",
+        )),
+    }
+}
+
+/// A queue's name, from the wire.
+pub(crate) fn decode_queue(name: &str) -> Result<DestinationName, Malformed> {
+    DestinationName::new(name).map_err(|_| Malformed("queue"))
+}
+
+fn decode_attach(attach: proto::Attach) -> Result<SessionRequest, Malformed> {
+    if attach.held.len() > HELD_POSITIONS_MAX {
+        return Err(Malformed("attach.held"));
+    }
+    Ok(SessionRequest::Attach {
+        consumer: decode_consumer(&attach.consumer)?,
+        generation: attach.generation,
+        queue: decode_queue(&attach.queue)?,
+        credit: Credit {
+            messages: attach.credit_messages,
+            bytes: attach.credit_bytes,
+        },
+        held: attach.held.into_iter().map(MessagePosition::from_value).collect(),
+    })
+}
+
+fn decode_consumer(bytes: &Bytes) -> Result<ConsumerId, Malformed> {
+    ConsumerId::try_from(&bytes[..]).map_err(|_| Malformed("consumer"))
+}
+
+fn encode_consumer(consumer: ConsumerId) -> Bytes {
+    Bytes::copy_from_slice(&consumer.0)
+}
+
+fn encode_delivery(consumer: Bytes, generation: u64, delivery: Delivery) -> proto::StoredDelivery {
+    proto::StoredDelivery {
+        consumer,
+        generation,
+        position: delivery.position.value(),
+        delivery_count: delivery.count,
+        redelivered: delivery.redelivered,
+        message: delivery.message,
+    }
+}
+
+fn not_leading(number: u64, epoch: Epoch) -> Kind {
+    Kind::NotLeading(proto::NotLeading {
+        number,
+        epoch: epoch.0,
+    })
+}
+
+fn encode_outcomes(number: u64, outcomes: &Outcomes, removed: u64) -> proto::Outcomes {
+    let (all, each) = match outcomes {
+        Outcomes::All { outcome, .. } => (encode_outcome(*outcome), Vec::new()),
+        Outcomes::Each(each) => (
+            v1::Outcome::Unspecified,
+            each.iter().map(|outcome| encode_outcome(*outcome).into()).collect(),
+        ),
+    };
+    proto::Outcomes {
+        number,
+        all: all.into(),
+        each,
+        removed,
+    }
+}
+
+fn encode_outcome(outcome: Outcome) -> v1::Outcome {
+    match outcome {
+        Outcome::Stored => v1::Outcome::Stored,
+        Outcome::Duplicate => v1::Outcome::Duplicate,
+        Outcome::Applied => v1::Outcome::Applied,
+        Outcome::UnknownMessage => v1::Outcome::UnknownMessage,
+        Outcome::NumberTooOld => v1::Outcome::NumberTooOld,
+        Outcome::LimitReached => v1::Outcome::LimitReached,
+    }
+}

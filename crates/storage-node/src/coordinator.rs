@@ -1,0 +1,197 @@
+//! The stream to the active coordinator: registration, heartbeats, orders, the topology.
+//!
+//! Whatever happens here, shards go on: without a coordinator nothing is elected, and that is all. The configured
+//! coordinators are tried in turn; one that is not active says so and ends the stream.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use quorate_proto::internal::v1::{
+    AttendRequest, Heartbeat, LedShard, Register, Registered, Topology, attend_request,
+    attend_response, coordination_service_client::CoordinationServiceClient,
+};
+use quorate_replication::{NodeId, RoleName};
+use quorate_service::clock;
+use tokio::sync::watch;
+use tonic::Status;
+use tracing::{debug, info, warn};
+
+use crate::{
+    convert::coordination::decode_order,
+    frames::{Costed, Frames},
+    limits::{
+        PEER_FRAME_BYTES_MAX, RECONNECT_FIRST, RECONNECT_MAX,
+    },
+    mailbox::Mailbox,
+    peer::endpoint,
+    runtime::{Item, Question, Shards},
+    shard::input::Input,
+};
+
+/// What a message to the coordinator costs in the queue.
+const MESSAGE_COST: usize = 256;
+
+/// The node's side of the stream.
+#[derive(Debug)]
+pub(crate) struct Attendance {
+    /// The coordinators, "host:port".
+    pub(crate) coordinators: Vec<String>,
+    /// Who this node is; its number is filled in when it is known.
+    pub(crate) register: Register,
+    /// A shard task that has said nothing for this long is stuck.
+    pub(crate) node_timeout: Duration,
+    /// The shards.
+    pub(crate) shards: Arc<Shards>,
+    /// What waits for the coordinator.
+    pub(crate) outbox: Arc<Mailbox<Costed<AttendRequest>>>,
+    /// The number that this node got.
+    pub(crate) node: watch::Sender<Option<NodeId>>,
+    /// The newest picture of the cluster.
+    pub(crate) topology: watch::Sender<Option<Topology>>,
+}
+
+impl Attendance {
+    /// Attends for as long as the process lives.
+    pub(crate) async fn run(mut self) {
+        let mut wait = Duration::ZERO;
+        let mut is_quiet = false;
+        loop {
+            for address in self.coordinators.clone() {
+                match self.attend(&address).await {
+                    Ok(()) => {
+                        wait = Duration::ZERO;
+                        is_quiet = false;
+                    }
+                    Err(status) => debug!(address, %status, "coordinator does not take this node"),
+                }
+            }
+            if !is_quiet && wait >= RECONNECT_MAX {
+                warn!(coordinators = ?self.coordinators, "no coordinator takes this node; it goes on without");
+                is_quiet = true;
+            }
+            wait = (wait * 2).clamp(RECONNECT_FIRST, RECONNECT_MAX);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Attends one coordinator until the stream ends. An error: it never took this node.
+    async fn attend(&mut self, address: &str) -> Result<(), Status> {
+        let endpoint = endpoint(address)
+            .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut client = CoordinationServiceClient::new(channel)
+            .max_decoding_message_size(PEER_FRAME_BYTES_MAX);
+        self.outbox.clear();
+        self.register.node = self.node.borrow().map_or(0, |node| node.0);
+        let hello = AttendRequest {
+            kind: Some(attend_request::Kind::Register(self.register.clone())),
+        };
+        // One message in each frame.
+        let frames = Frames::new(Arc::clone(&self.outbox), 0, |mut messages: Vec<AttendRequest>| {
+            messages.pop().unwrap_or_default()
+        })
+        .first(hello);
+        let mut answers = client.attend(frames).await?.into_inner();
+        let mut registered: Option<Registered> = None;
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        let mut number = 0;
+        loop {
+            let answer = tokio::select! {
+                answer = answers.message() => answer,
+                _ = ticks.tick(), if registered.is_some() => {
+                    number += 1;
+                    self.beat(number);
+                    continue;
+                }
+            };
+            let kind = match answer {
+                Ok(Some(answer)) => answer.kind,
+                Ok(None) => break,
+                Err(status) if registered.is_some() => {
+                    info!(address, %status, "stream to the coordinator broke");
+                    break;
+                }
+                Err(status) => {
+                    refused(address, &status);
+                    return Err(status);
+                }
+            };
+            match kind {
+                Some(attend_response::Kind::Registered(answer)) => {
+                    info!(address, node = answer.node, "registered with the coordinator");
+                    self.node.send_replace(Some(NodeId(answer.node)));
+                    ticks = tokio::time::interval(Duration::from_millis(answer.heartbeat_ms.max(10)));
+                    registered = Some(answer);
+                }
+                Some(attend_response::Kind::Order(order)) => self.order(order),
+                Some(attend_response::Kind::Topology(change)) => {
+                    self.topology.send_replace(change.topology);
+                }
+                Some(attend_response::Kind::Heartbeat(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn order(&self, order: quorate_proto::internal::v1::ShardOrder) {
+        match decode_order(order) {
+            Ok((shard, order)) => match self.shards.get(shard) {
+                Some(handle) => {
+                    handle.mailbox.push_always([Item::Input(Input::Order(order))], 0);
+                }
+                // Not opened yet: the coordinator repeats it.
+                None => debug!(%shard, "order for a shard that this node does not have"),
+            },
+            Err(malformed) => warn!(%malformed, "order of the coordinator cannot be understood"),
+        }
+    }
+
+    /// Sends a heartbeat, and has the shards bring up to date what the next one says.
+    fn beat(&self, number: u64) {
+        let now = clock::monotonic_micros();
+        let timeout = u64::try_from(self.node_timeout.as_micros()).unwrap_or(u64::MAX);
+        let mut heartbeat = Heartbeat {
+            disk_healthy: true,
+            number,
+            ..Heartbeat::default()
+        };
+        let mut hears = BTreeSet::new();
+        for (shard, handle) in self.shards.all() {
+            let status = handle.status();
+            let is_stuck = status.at_micros + timeout < now;
+            if !status.is_halted && (status.is_disk_stalled || is_stuck) {
+                heartbeat.disk_healthy = false;
+            }
+            if !is_stuck {
+                hears.extend(status.hears.map(|node| node.0));
+            }
+            if status.role == RoleName::Leader && !status.is_halted {
+                heartbeat.led.push(LedShard {
+                    shard: shard.0,
+                    epoch: status.epoch.0,
+                    serving: status.is_serving,
+                });
+            }
+            handle.mailbox.push_always([Item::Question(Question::Status)], 0);
+        }
+        heartbeat.hears = hears.into_iter().collect();
+        let request = AttendRequest {
+            kind: Some(attend_request::Kind::Heartbeat(heartbeat)),
+        };
+        if self.outbox.push([(request, MESSAGE_COST)], MESSAGE_COST).is_err() {
+            debug!("heartbeat dropped: the coordinator does not read");
+        }
+    }
+}
+
+fn refused(address: &str, status: &Status) {
+    match status.code() {
+        // Not the active one, or not reachable: the others are tried.
+        tonic::Code::FailedPrecondition | tonic::Code::Unavailable => {
+            debug!(address, %status, "coordinator does not take this node");
+        }
+        _ => warn!(address, %status, "coordinator refuses this node"),
+    }
+}

@@ -1,0 +1,347 @@
+//! One storage node: puts its parts together, opens its shards, follows the topology, stops.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+use quorate_log::{
+    CheckpointMark, Checkpoints, DiskError, LogError, NodeDisk, Opened, Readers, RealDisk,
+    SledStore, StoreError, Writers,
+};
+use quorate_proto::internal::v1::{Register, Topology};
+use quorate_replication::{Claim, DiskId, Member, Position, ShardId, Stamp, Time, Write, WriteId};
+use quorate_service::{clock, health::Health, metrics::Metrics as Registry, shutdown::Shutdown};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Config,
+    coordinator::Attendance,
+    limits::{COORDINATOR_OUTBOX_BYTES, READER_THREADS, STOP_TIMEOUT, WRITER_THREADS},
+    mailbox::Mailbox,
+    metrics::Metrics,
+    peer::Peers,
+    runtime::{DiskAccess, Item, NodeParts, ShardTask, Shards, Workers, checkpoint_of, fail_stop},
+    server::{self, Identity, ServeError, Services},
+    sessions::Sessions,
+    shard::{OpenError, Shard, input::Input},
+    made_shards::MadeShards,
+    topology::{self, TopologyFile},
+};
+
+/// Health: the data folder is open.
+pub const COMPONENT_DISK: &str = "disk";
+/// Health: this node has its number and its shards.
+pub const COMPONENT_SHARDS: &str = "shards";
+
+/// Why a node cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data folder cannot be used.
+    #[error("open data folder")]
+    Disk(#[from] DiskError),
+    /// The data folder cannot be made or read.
+    #[error("open data folder")]
+    Io(#[from] std::io::Error),
+    /// The checkpoints cannot be opened.
+    #[error("open checkpoints")]
+    Store(#[from] StoreError),
+    /// The log of a shard cannot be written.
+    #[error("rebuild log")]
+    Log(#[from] LogError),
+    /// A shard cannot be opened even without its checkpoint.
+    #[error("open shard {shard}")]
+    Shard {
+        /// The shard.
+        shard: ShardId,
+        /// Why not.
+        #[source]
+        source: OpenError,
+    },
+    /// The port cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A thread of this node died.
+    #[error("a task of this node died")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Runs a node until a stop is asked for.
+///
+/// # Errors
+/// If it cannot start. Once it runs, a failing disk ends the process.
+pub async fn run(
+    config: Config,
+    health: Health,
+    registry: Registry,
+    shutdown: Shutdown,
+) -> Result<(), NodeError> {
+    let listener = server::listen(config.listen).await?;
+    let shards = Arc::new(Shards::default());
+    let disk = {
+        let (config, shards) = (config.clone(), Arc::clone(&shards));
+        tokio::task::spawn_blocking(move || open_disk(&config, shards)).await??
+    };
+    health.ready(COMPONENT_DISK);
+    let (node_sender, mut node_receiver) = watch::channel(disk.disk.node());
+    let topology_file = TopologyFile::new(&config.data);
+    let (topology_sender, topology_receiver) = watch::channel(topology_file.load());
+    let outbox = Arc::new(Mailbox::new(COORDINATOR_OUTBOX_BYTES));
+    let attendance = Attendance {
+        coordinators: config.coordinators.clone(),
+        register: register(&config, &disk.disk),
+        node_timeout: Duration::from_millis(config.node_timeout_ms),
+        shards: Arc::clone(&shards),
+        outbox: Arc::clone(&outbox),
+        node: node_sender,
+        topology: topology_sender,
+    };
+    tokio::spawn(attendance.run());
+    health.not_ready(COMPONENT_SHARDS, "no coordinator has given this node its number yet");
+    let node = tokio::select! {
+        found = node_receiver.wait_for(Option::is_some) => {
+            found.ok().and_then(|node| *node).expect("waited for a number, and its sender lives")
+        }
+        () = shutdown.requested() => return Ok(()),
+    };
+    disk.disk.register(node)?;
+    let incarnation = disk.disk.incarnation();
+    let sessions = Arc::new(Sessions::new(Arc::clone(&shards)));
+    let parts = Arc::new(NodeParts {
+        shards: Arc::clone(&shards),
+        peers: Arc::new(Peers::new(config.cluster.clone(), node, incarnation)),
+        sessions: Arc::clone(&sessions),
+        coordinator: outbox,
+        disk,
+        metrics: Metrics::new(&registry),
+        node_timeout: replica_config(&config).node_timeout,
+    });
+    let services = Arc::new(Services {
+        cluster: config.cluster.clone(),
+        shards: Arc::clone(&shards),
+        sessions,
+        identity: Arc::new(Identity {
+            name: config.name.clone(),
+            node,
+            incarnation,
+        }),
+        shutdown: shutdown.clone(),
+    });
+    let member = Member {
+        node,
+        disk: parts.disk.disk.disk_id(),
+    };
+    let opener = Opener {
+        workers: Workers::start(config.worker_threads())?,
+        config: replica_config(&config),
+        parts: Arc::clone(&parts),
+        member,
+        health: health.clone(),
+        file: topology_file,
+        opened: BTreeSet::new(),
+    };
+    let following = tokio::spawn(opener.follow(topology_receiver));
+    let serving = server::serve(listener, services, &health);
+    tokio::select! {
+        served = serving => served?,
+        followed = following => followed??,
+        () = stop_timeout(&shutdown) => warn!("streams did not end in time"),
+    }
+    health.not_ready(COMPONENT_SHARDS, "stopping");
+    tokio::task::spawn_blocking(move || close(&parts)).await?;
+    Ok(())
+}
+
+async fn stop_timeout(shutdown: &Shutdown) {
+    shutdown.requested().await;
+    tokio::time::sleep(STOP_TIMEOUT).await;
+}
+
+/// Takes the logs back, which makes what was handed in durable. Nothing was confirmed that was not.
+fn close(parts: &NodeParts) {
+    for (shard, handle) in parts.shards.all() {
+        handle.mailbox.close();
+        drop(parts.disk.writers.release(shard));
+    }
+    info!("stopped");
+}
+
+fn open_disk(config: &Config, shards: Arc<Shards>) -> Result<DiskAccess, NodeError> {
+    std::fs::create_dir_all(&config.data)?;
+    let fresh = DiskId(getrandom::u64().map_err(std::io::Error::other)?);
+    let real = RealDisk::open(&config.data)?;
+    let disk = NodeDisk::open(real, &config.cluster, fresh)?;
+    let store = SledStore::open(&Path::new(&config.data).join("checkpoints"))?;
+    let answers = Arc::clone(&shards);
+    let completion = Box::new(move |shard, result: Result<WriteId, LogError>| match result {
+        Ok(write) => answers.tell(shard, Item::Input(Input::Persisted(write))),
+        Err(error) if error.is_retryable() => answers.tell(shard, Item::DiskFull),
+        Err(error) => fail_stop(shard, &error),
+    });
+    Ok(DiskAccess {
+        disk,
+        writers: Arc::new(Writers::start(WRITER_THREADS, completion)),
+        readers: Arc::new(Readers::start(READER_THREADS)),
+        background: Arc::new(Readers::start(1)),
+        checkpoints: Checkpoints::new(Arc::new(store)),
+        shards,
+        staged: Arc::default(),
+        folder: config.data.clone(),
+    })
+}
+
+fn register(config: &Config, disk: &NodeDisk) -> Register {
+    Register {
+        cluster: config.cluster.clone(),
+        name: config.name.clone(),
+        address: config.address(),
+        disk: disk.disk_id().0,
+        boot: disk.incarnation().0,
+        incarnation: disk.incarnation().0,
+        pid: std::process::id(),
+        node: disk.node().map_or(0, |node| node.0),
+        zone: config.zone.clone(),
+        weight: config.weight,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn replica_config(config: &Config) -> quorate_replication::Config {
+    quorate_replication::Config {
+        node_timeout: quorate_replication::Duration::from_millis(config.node_timeout_ms),
+        heartbeat: quorate_replication::Duration::from_millis(config.heartbeat_ms),
+        tail_bytes: config.tail_bytes,
+        ..quorate_replication::Config::default()
+    }
+}
+
+/// Opens the shards that this node is to have, and keeps the links to its peers.
+struct Opener {
+    workers: Workers,
+    config: quorate_replication::Config,
+    parts: Arc<NodeParts>,
+    member: Member,
+    health: Health,
+    file: TopologyFile,
+    opened: BTreeSet<ShardId>,
+}
+
+impl Opener {
+    async fn follow(mut self, mut topology: watch::Receiver<Option<Topology>>) -> Result<(), NodeError> {
+        let mut kept = topology.borrow_and_update().clone();
+        if let Some(known) = &kept {
+            self.parts.peers.set(&topology::peers(known, self.member.node));
+        }
+        let on_disk = self.parts.disk.disk.shards()?;
+        self.open_all(on_disk).await?;
+        if self.opened.is_empty() {
+            self.health.not_ready(COMPONENT_SHARDS, "no shard is placed on this node yet");
+        }
+        loop {
+            if topology.changed().await.is_err() {
+                return Ok(());
+            }
+            let Some(new) = topology.borrow_and_update().clone() else {
+                continue;
+            };
+            self.parts.peers.set(&topology::peers(&new, self.member.node));
+            self.parts.metrics.sessions.set(i64::try_from(self.parts.sessions.len()).unwrap_or(i64::MAX));
+            let wanted = topology::shards_of(&new, self.member);
+            self.open_all(wanted).await?;
+            if topology::differs(kept.as_ref(), &new) {
+                let (file, new) = (self.file.clone(), new.clone());
+                if let Err(error) = tokio::task::spawn_blocking(move || file.save(&new)).await? {
+                    warn!(%error, "topology is not kept; this node needs a coordinator at its next start");
+                }
+            }
+            kept = Some(new);
+        }
+    }
+
+    async fn open_all(&mut self, wanted: Vec<ShardId>) -> Result<(), NodeError> {
+        let missing: Vec<ShardId> =
+            wanted.into_iter().filter(|shard| !self.opened.contains(shard)).collect();
+        for shard in missing {
+            let (parts, config) = (Arc::clone(&self.parts), self.config.clone());
+            let task = tokio::task::spawn_blocking(move || open_shard(shard, config, &parts)).await??;
+            self.workers.run(shard, task);
+            self.opened.insert(shard);
+        }
+        if !self.opened.is_empty() {
+            self.health.ready(COMPONENT_SHARDS);
+        }
+        Ok(())
+    }
+}
+
+/// Opens a shard, or makes it on a disk that never had it.
+fn open_shard(
+    shard: ShardId,
+    config: quorate_replication::Config,
+    parts: &Arc<NodeParts>,
+) -> Result<ShardTask, NodeError> {
+    let disk = &parts.disk;
+    let made = MadeShards::new(&disk.folder);
+    let is_here = disk.disk.shards()?.contains(&shard);
+    if !is_here && made.load()?.contains(&shard) {
+        error!(%shard, "folder of the shard is gone: its promises are forgotten, and the replica counts as wiped");
+    } else if !is_here {
+        disk.disk.create_shard(shard, Claim::default())?;
+        info!(%shard, "shard made");
+    }
+    made.add(shard)?;
+    let checkpoint = match disk.checkpoints.load(shard) {
+        Ok(found) => found,
+        Err(error) => {
+            error!(%shard, %error, "checkpoint cannot be loaded");
+            None
+        }
+    };
+    let mark = checkpoint.as_ref().map(|found| found.mark).unwrap_or_default();
+    let opened = disk.disk.open_shard(shard, mark)?;
+    report(shard, &opened);
+    let now = Time(clock::monotonic_micros());
+    let checkpoint = checkpoint.map(checkpoint_of);
+    let (machine, opened) = match Shard::open(config.clone(), opened.recovered.clone(), checkpoint, now) {
+        Ok(machine) => (machine, opened),
+        Err(reason) => {
+            error!(%shard, %reason, "state of the shard is lost; the replica is rebuilt by the leader");
+            let opened = rebuild(shard, opened, disk)?;
+            let machine = Shard::open(config, opened.recovered.clone(), None, now)
+                .map_err(|source| NodeError::Shard { shard, source })?;
+            (machine, opened)
+        }
+    };
+    let reader = opened.log.reader();
+    let (task, handle) = ShardTask::new(shard, machine, reader, Arc::clone(parts));
+    // Known before the log is adopted: the first completion must find its way.
+    parts.shards.insert(shard, handle);
+    disk.writers.adopt(opened.log);
+    Ok(task)
+}
+
+fn report(shard: ShardId, opened: &Opened) {
+    for finding in &opened.findings {
+        warn!(%shard, %finding, "found while the log was opened");
+    }
+    let recovered = &opened.recovered;
+    info!(
+        %shard,
+        end = %recovered.end,
+        base = %recovered.base,
+        impaired = recovered.impaired,
+        "log opened"
+    );
+}
+
+/// Without the state that its log begins after, a replica has nothing to show for its log: impaired first, durably,
+/// then emptied. Its promise and bound stay.
+fn rebuild(shard: ShardId, opened: Opened, disk: &DiskAccess) -> Result<Opened, NodeError> {
+    let mut log = opened.log;
+    log.write(&[(WriteId(1), Write::Impaired(true))])?;
+    log.sync()?;
+    disk.checkpoints.remove(shard)?;
+    log.begin_install(Position::default(), Stamp(0))?;
+    log.seal_install()?;
+    log.commit_install()?;
+    drop(log);
+    Ok(disk.disk.open_shard(shard, CheckpointMark::default())?)
+}

@@ -1,0 +1,132 @@
+//! Questions about this node.
+
+use quorate_proto::internal::v1::{
+    BrowsePageRequest, BrowsePageResponse, GetStatusRequest, GetStatusResponse, ListQueuesRequest,
+    ListQueuesResponse, PeerStatus, ReplicaStatus, node_service_server::NodeService,
+};
+use quorate_message::MessagePosition;
+use quorate_replication::{Incarnation, NodeId, RoleName, ShardId};
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status};
+
+use super::Services;
+use crate::{
+    convert::session::{decode_queue, encode_page},
+    limits::{NAME_BYTES_MAX, QUESTION_TIMEOUT},
+    runtime::{Item, Published, Question},
+    shard::input::BrowseQuery,
+};
+
+/// Who this node is.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its number.
+    pub(crate) node: NodeId,
+    /// This life.
+    pub(crate) incarnation: Incarnation,
+}
+
+#[tonic::async_trait]
+impl NodeService for Services {
+    async fn list_queues(
+        &self,
+        request: Request<ListQueuesRequest>,
+    ) -> Result<Response<ListQueuesResponse>, Status> {
+        let prefix = request.into_inner().prefix;
+        if prefix.len() > NAME_BYTES_MAX {
+            return Err(Status::invalid_argument("field `prefix` is too long"));
+        }
+        let mut asked = Vec::new();
+        for (shard, handle) in self.shards.all() {
+            let (answer, receiver) = oneshot::channel();
+            let question = Question::Queues {
+                prefix: prefix.clone(),
+                answer,
+            };
+            if handle.mailbox.push([Item::Question(question)], 0).is_ok() {
+                asked.push((shard, receiver));
+            }
+        }
+        let mut response = ListQueuesResponse::default();
+        for (shard, receiver) in asked {
+            let Ok(Ok(Some(queues))) = tokio::time::timeout(QUESTION_TIMEOUT, receiver).await else {
+                continue;
+            };
+            response.shards.push(shard.0);
+            response.queues.extend(queues);
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn browse_page(
+        &self,
+        request: Request<BrowsePageRequest>,
+    ) -> Result<Response<BrowsePageResponse>, Status> {
+        let request = request.into_inner();
+        let query = BrowseQuery {
+            query: 0,
+            queue: decode_queue(&request.queue)?,
+            after: (request.after != 0).then(|| MessagePosition::from_value(request.after)),
+            limit: request.limit,
+        };
+        let shard = ShardId(request.shard);
+        let (answer, receiver) = oneshot::channel();
+        let question = Question::Browse { query, answer };
+        self.shards
+            .offer(shard, vec![Item::Question(question)], 0)
+            .map_err(|_| Status::failed_precondition(format!("this node does not serve shard {}", shard.0)))?;
+        let page = tokio::time::timeout(QUESTION_TIMEOUT, receiver)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the shard did not answer in time; try again"))?
+            .map_err(|_| Status::unavailable("the shard stopped; try again"))?;
+        encode_page(page).map(Response::new)
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
+        let replicas = self
+            .shards
+            .all()
+            .into_iter()
+            .map(|(shard, handle)| replica_status(shard, handle.status()))
+            .collect();
+        Ok(Response::new(GetStatusResponse {
+            node: self.identity.node.0,
+            name: self.identity.name.clone(),
+            pid: std::process::id(),
+            incarnation: self.identity.incarnation.0,
+            replicas,
+        }))
+    }
+}
+
+fn replica_status(shard: ShardId, published: Published) -> ReplicaStatus {
+    let role = match (published.is_halted, published.role) {
+        (true, _) => "stopped",
+        (false, RoleName::Idle) => "idle",
+        (false, RoleName::Follower) => "follower",
+        (false, RoleName::Leader) => "leader",
+    };
+    let peers = published.peers.iter().map(|(peer, is_heard)| PeerStatus {
+        node: peer.member.node.0,
+        matched: peer.matched.0,
+        in_quorum: peer.voter && !peer.impaired && *is_heard,
+        impaired: peer.impaired,
+    });
+    ReplicaStatus {
+        shard: shard.0,
+        role: role.to_owned(),
+        epoch: published.epoch.0,
+        durable_index: published.durable.0,
+        commit_index: published.commit.0,
+        applied_index: published.applied.0,
+        first_index: published.base.index.0 + 1,
+        impaired: published.is_impaired,
+        log_bytes: 0,
+        peers: peers.collect(),
+    }
+}

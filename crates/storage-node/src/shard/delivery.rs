@@ -1,0 +1,459 @@
+//! Between the broker and the sessions: outcomes, attachments, deliveries, pages.
+//!
+//! The broker names messages by position; here they are found, in the entries in memory at once, and otherwise by a
+//! read that is answered later. A message that is small beside the entry that it lies in is copied, so that it does
+//! not keep the whole entry in memory.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_broker::{Effect as BrokerEffect, Input as BrokerInput, SessionId};
+use quorate_message::{Batch, MessagePosition};
+use quorate_replication::{Entry, Epoch, Index};
+
+use super::{
+    Purpose, Shard,
+    effect::{Act, BrowsePage, BrowsedMessage, Effect, Read, SessionEvent},
+    input::{BrowseQuery, Clock, SessionRequest},
+    note_all,
+    submit::to_session,
+};
+use crate::limits::{
+    BROWSE_PAGE_BYTES, BROWSE_PAGE_MESSAGES_MAX, BROWSES_WAITING_MAX,
+    EARLY_REQUESTS_MAX, FETCH_LOAD_BYTES,
+};
+
+/// Where this replica's leadership stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Deliveries {
+    /// Leads this epoch.
+    pub(super) leading: Option<Epoch>,
+    /// Serves from this entry on, once it is applied.
+    pub(super) serving_from: Option<(Epoch, Index)>,
+    /// Serves this epoch.
+    pub(super) serving: Option<Epoch>,
+    /// What sessions asked for before it served, in order.
+    pub(super) early: Vec<(SessionId, SessionRequest)>,
+    browses: usize,
+}
+
+/// Messages that the broker wants.
+#[derive(Clone, Debug)]
+pub(super) struct Fetch {
+    /// The leadership in which it asked.
+    epoch: Option<Epoch>,
+    /// Not found yet, ascending.
+    positions: Vec<MessagePosition>,
+}
+
+/// A page under way.
+#[derive(Clone, Debug)]
+pub(super) struct Browse {
+    query: u64,
+    positions: Vec<MessagePosition>,
+    /// Transient messages, from the broker itself.
+    found: BTreeMap<MessagePosition, Bytes>,
+    is_end: bool,
+}
+
+impl Shard {
+    /// Steps the broker and carries out what it asks for.
+    pub(super) fn deliver(&mut self, now: Clock, input: BrokerInput, out: &mut Vec<Effect>) {
+        let mut effects = Vec::new();
+        self.broker.step(now.time.0, input, &mut effects);
+        // A fetch that is answered from memory makes the broker go on at once.
+        let mut from = 0;
+        while from < effects.len() {
+            let mut fetched = Vec::new();
+            for effect in effects.drain(from..) {
+                fetched.extend(self.carry_out(effect, out));
+            }
+            from = 0;
+            for input in fetched {
+                self.broker.step(now.time.0, input, &mut effects);
+            }
+        }
+    }
+
+    /// Becomes the serving leader for the broker when its `NewEpoch` is applied.
+    pub(super) fn serve_if_due(&mut self, now: Clock, out: &mut Vec<Effect>) {
+        let applied = self.applier.applied();
+        let due = self.deliveries.serving_from.take_if(|(_, at)| *at <= applied);
+        if let Some((epoch, at)) = due {
+            self.deliveries.serving = Some(epoch);
+            let input = BrokerInput::Serving {
+                epoch: epoch.0,
+                at: at.0,
+            };
+            self.deliver(now, input, out);
+            for (session, request) in std::mem::take(&mut self.deliveries.early) {
+                self.ask_broker(now, session, request, out);
+            }
+        }
+    }
+
+    /// A session asks for something.
+    pub(super) fn session(
+        &mut self,
+        now: Clock,
+        session: SessionId,
+        request: SessionRequest,
+        out: &mut Vec<Effect>,
+    ) {
+        if !self.replica.is_leading() || self.is_halted() {
+            if matches!(request, SessionRequest::Attach { .. }) {
+                let epoch = self.replica.epoch();
+                out.push(to_session(
+                    session,
+                    SessionEvent::NotLeading { number: 0, epoch },
+                ));
+            }
+            return;
+        }
+        self.submits.seen(session);
+        if self.deliveries.serving.is_none() {
+            // Leads, but does not serve yet: kept until it does.
+            if self.deliveries.early.len() < EARLY_REQUESTS_MAX {
+                self.deliveries.early.push((session, request));
+            } else {
+                let event = SessionEvent::NotLeading {
+                    number: 0,
+                    epoch: self.replica.epoch(),
+                };
+                out.push(to_session(session, event));
+            }
+            return;
+        }
+        self.ask_broker(now, session, request, out);
+    }
+
+    fn ask_broker(
+        &mut self,
+        now: Clock,
+        session: SessionId,
+        request: SessionRequest,
+        out: &mut Vec<Effect>,
+    ) {
+        let input = match request {
+            SessionRequest::Attach {
+                consumer,
+                generation,
+                queue,
+                credit,
+                held,
+            } => BrokerInput::Attach {
+                session,
+                consumer,
+                generation,
+                queue,
+                credit,
+                held,
+            },
+            SessionRequest::Detach {
+                consumer,
+                generation,
+            } => BrokerInput::Detach {
+                session,
+                consumer,
+                generation,
+            },
+            SessionRequest::Credit { consumer, credit } => BrokerInput::Credited {
+                session,
+                consumer,
+                credit,
+            },
+        };
+        self.deliver(now, input, out);
+    }
+
+    /// A session is gone.
+    pub(super) fn session_lost(&mut self, now: Clock, session: SessionId, out: &mut Vec<Effect>) {
+        self.submits.forget(session);
+        self.deliveries.early.retain(|(early, _)| *early != session);
+        self.deliver(now, BrokerInput::SessionLost { session }, out);
+    }
+
+    /// A page of a queue is wanted.
+    pub(super) fn browse(&mut self, query: BrowseQuery, out: &mut Vec<Effect>) {
+        let answer = |page| Effect {
+            after: None,
+            act: Act::BrowsePage {
+                query: query.query,
+                page,
+            },
+        };
+        if !self.is_serving() {
+            let epoch = self.replica.epoch();
+            out.push(answer(BrowsePage::NotLeading { epoch }));
+            return;
+        }
+        if self.deliveries.browses >= BROWSES_WAITING_MAX {
+            out.push(answer(BrowsePage::Overloaded));
+            return;
+        }
+        let limit = query.limit.clamp(1, BROWSE_PAGE_MESSAGES_MAX) as usize;
+        let mut positions = self.broker.browse(&query.queue, query.after, limit + 1);
+        let is_end = positions.len() <= limit;
+        positions.truncate(limit);
+        let found = positions
+            .iter()
+            .filter_map(|position| Some((*position, self.broker.transient_message(*position)?)))
+            .collect();
+        let browse = Browse {
+            query: query.query,
+            positions,
+            found,
+            is_end,
+        };
+        let indexes = entries_of(
+            browse.positions.iter().filter(|position| !position.is_transient()),
+        );
+        self.deliveries.browses += 1;
+        if indexes.iter().all(|index| self.replica.tail_entry(*index).is_some()) {
+            let entries = self.tail_entries(&indexes);
+            self.browsed(browse, &entries, out);
+        } else {
+            self.load_entries(indexes, Purpose::Browse(browse), out);
+        }
+    }
+
+    /// The entries of a page.
+    pub(super) fn browsed(&mut self, browse: Browse, entries: &[Entry], out: &mut Vec<Effect>) {
+        self.deliveries.browses -= 1;
+        let wanted: Vec<MessagePosition> = browse.positions.clone();
+        let (mut found, _) = find(&wanted, entries);
+        found.extend(browse.found);
+        let last_read = entries.last().map(|entry| entry.index);
+        let mut messages = Vec::with_capacity(wanted.len());
+        let mut size_bytes = 0;
+        let mut is_end = browse.is_end;
+        for position in wanted {
+            let is_unread = last_read.is_some() && entry_of(position) > last_read;
+            if is_unread || size_bytes >= BROWSE_PAGE_BYTES {
+                is_end = false;
+                break;
+            }
+            if let Some(message) = found.remove(&position) {
+                size_bytes += message.len();
+                messages.push(BrowsedMessage { position, message });
+            }
+        }
+        out.push(Effect {
+            after: None,
+            act: Act::BrowsePage {
+                query: browse.query,
+                page: BrowsePage::Messages {
+                    messages,
+                    end: is_end,
+                },
+            },
+        });
+    }
+
+    /// The entries of messages that the broker wants. What was not read in one go is asked for again; what lies
+    /// before the last entry that came and did not come itself is gone.
+    pub(super) fn fetched(
+        &mut self,
+        now: Clock,
+        fetch: Fetch,
+        entries: &[Entry],
+        out: &mut Vec<Effect>,
+    ) {
+        if fetch.epoch != self.deliveries.leading {
+            return;
+        }
+        let (found, mut missing) = find(&fetch.positions, entries);
+        if let Some(last) = entries.last().map(|entry| entry.index) {
+            let (gone, rest): (Vec<_>, Vec<_>) = missing
+                .into_iter()
+                .partition(|position| entry_of(*position) <= Some(last));
+            missing = gone;
+            if !rest.is_empty() {
+                let indexes = entries_of(rest.iter());
+                let purpose = Purpose::Fetch(Fetch {
+                    epoch: fetch.epoch,
+                    positions: rest,
+                });
+                self.load_entries(indexes, purpose, out);
+            }
+        }
+        let input = BrokerInput::Fetched {
+            messages: found.into_iter().collect(),
+            missing,
+        };
+        self.deliver(now, input, out);
+    }
+
+    fn carry_out(&mut self, effect: BrokerEffect, out: &mut Vec<Effect>) -> Option<BrokerInput> {
+        match effect {
+            BrokerEffect::Applied {
+                entry,
+                outcomes,
+                removed,
+            } => {
+                if let Some((session, number)) = self.submits.answered(Index(entry)) {
+                    let event = SessionEvent::Outcomes {
+                        number,
+                        outcomes,
+                        removed,
+                    };
+                    out.push(to_session(session, event));
+                }
+            }
+            BrokerEffect::TransientApplied {
+                session,
+                number,
+                outcomes,
+            } => {
+                let event = SessionEvent::Outcomes {
+                    number,
+                    outcomes,
+                    removed: 0,
+                };
+                out.push(to_session(session, event));
+            }
+            BrokerEffect::Deliver {
+                session,
+                consumer,
+                generation,
+                deliveries,
+            } => {
+                let epoch = self.replica.epoch();
+                let event = SessionEvent::Deliver {
+                    consumer,
+                    generation,
+                    epoch,
+                    deliveries,
+                };
+                out.push(to_session(session, event));
+            }
+            BrokerEffect::Attached {
+                session,
+                consumer,
+                generation,
+                lost,
+            } => {
+                let event = SessionEvent::Attached {
+                    consumer,
+                    generation,
+                    lost,
+                };
+                out.push(to_session(session, event));
+            }
+            BrokerEffect::AttachRefused {
+                session,
+                consumer,
+                generation,
+                reason,
+            } => {
+                let event = SessionEvent::AttachRefused {
+                    consumer,
+                    generation,
+                    reason: reason.to_string(),
+                };
+                out.push(to_session(session, event));
+            }
+            BrokerEffect::Fetch { positions } => return self.fetch(positions, out),
+            BrokerEffect::Propose { batch } => note_all(self.submits.push_own(batch), out),
+            BrokerEffect::Diverged { entry } => self.applier.diverged = Some(Index(entry)),
+        }
+        None
+    }
+
+    /// Finds messages in memory, and asks the log for the rest.
+    fn fetch(&mut self, positions: Vec<MessagePosition>, out: &mut Vec<Effect>) -> Option<BrokerInput> {
+        let mut positions = positions;
+        positions.sort_unstable();
+        let (in_memory, on_disk): (Vec<_>, Vec<_>) = positions
+            .into_iter()
+            .partition(|position| {
+                entry_of(*position).is_some_and(|index| self.replica.tail_entry(index).is_some())
+            });
+        if !on_disk.is_empty() {
+            let indexes = entries_of(on_disk.iter());
+            let fetch = Fetch {
+                epoch: self.deliveries.leading,
+                positions: on_disk,
+            };
+            self.load_entries(indexes, Purpose::Fetch(fetch), out);
+        }
+        if in_memory.is_empty() {
+            return None;
+        }
+        let entries = self.tail_entries(&entries_of(in_memory.iter()));
+        let (found, missing) = find(&in_memory, &entries);
+        Some(BrokerInput::Fetched {
+            messages: found.into_iter().collect(),
+            missing,
+        })
+    }
+
+    fn tail_entries(&self, indexes: &[Index]) -> Vec<Entry> {
+        let entries = indexes.iter().filter_map(|index| self.replica.tail_entry(*index));
+        entries.cloned().collect()
+    }
+
+    fn load_entries(&mut self, indexes: Vec<Index>, purpose: Purpose, out: &mut Vec<Effect>) {
+        let request = self.request(purpose);
+        let read = Read::Entries {
+            indexes,
+            max_bytes: FETCH_LOAD_BYTES,
+        };
+        out.push(Effect {
+            after: None,
+            act: Act::Load { request, read },
+        });
+    }
+}
+
+/// The entries in which positions lie, ascending, each once. The positions ascend.
+fn entries_of<'a>(positions: impl Iterator<Item = &'a MessagePosition>) -> Vec<Index> {
+    let mut indexes: Vec<Index> = positions.filter_map(|position| entry_of(*position)).collect();
+    indexes.sort_unstable();
+    indexes.dedup();
+    indexes
+}
+
+fn entry_of(position: MessagePosition) -> Option<Index> {
+    (!position.is_transient()).then(|| Index(position.entry()))
+}
+
+/// Finds messages in entries. Both ascend.
+fn find(
+    positions: &[MessagePosition],
+    entries: &[Entry],
+) -> (BTreeMap<MessagePosition, Bytes>, Vec<MessagePosition>) {
+    let mut found = BTreeMap::new();
+    let mut missing = Vec::new();
+    let mut at = 0;
+    while at < positions.len() {
+        let index = entry_of(positions[at]);
+        let end = at + positions[at..].partition_point(|position| entry_of(*position) == index);
+        let group = &positions[at..end];
+        at = end;
+        let batch = entries
+            .binary_search_by_key(&index, |entry| Some(entry.index))
+            .ok()
+            .and_then(|place| Batch::parse(entries[place].payload.clone()).ok());
+        let Some(batch) = batch else {
+            missing.extend_from_slice(group);
+            continue;
+        };
+        let messages: Vec<Option<Bytes>> =
+            group.iter().map(|position| batch.message(position.ordinal())).collect();
+        let wanted_bytes: usize = messages.iter().flatten().map(Bytes::len).sum();
+        let is_small_part = wanted_bytes < batch.bytes().len() / 2;
+        for (position, message) in group.iter().zip(messages) {
+            match message {
+                Some(message) if is_small_part => {
+                    found.insert(*position, Bytes::copy_from_slice(&message));
+                }
+                Some(message) => {
+                    found.insert(*position, message);
+                }
+                None => missing.push(*position),
+            }
+        }
+    }
+    (found, missing)
+}

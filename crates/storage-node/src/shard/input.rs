@@ -1,0 +1,187 @@
+//! What a shard is told. Inputs are facts; they come in any order that the outside produces.
+
+use bytes::Bytes;
+use quorate_broker::{Credit, SessionId};
+use quorate_message::{ConsumerId, DestinationName, MessagePosition};
+use quorate_replication::{
+    Entry, Index, Message, NodeId, Nonce, Order, Position, Stamp, Time, WriteId,
+};
+
+/// The two clocks of a step: one that only runs forward, for deadlines, and the wall clock, for stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Clock {
+    /// Monotonic, runs through suspension.
+    pub time: Time,
+    /// Milliseconds since 1970.
+    pub stamp: Stamp,
+}
+
+/// Names a request of the shard (a read, a checkpoint) in its answer. Fresh for each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// The state of the broker at one index of the log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Checkpoint {
+    /// The last entry that it contains.
+    pub at: Position,
+    /// Stamp of that entry.
+    pub stamp: Stamp,
+    /// The broker's own encoding.
+    pub state: Bytes,
+}
+
+/// One closed segment of the log: it is dropped as a whole or stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentInfo {
+    /// Index of its first entry; names the segment.
+    pub first: Index,
+    /// Index of its last entry.
+    pub last: Index,
+    /// Bytes that it takes on the disk.
+    pub size_bytes: u64,
+}
+
+/// A batch that a gateway wants in the log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Submission {
+    /// The session that gets the answer.
+    pub session: SessionId,
+    /// The gateway's name for it in the answer.
+    pub number: u64,
+    /// The batch, in its stored encoding.
+    pub batch: Bytes,
+}
+
+/// What a session asks for, besides batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionRequest {
+    /// A consumer wants messages.
+    Attach {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Of two attachments of one consumer the higher one counts.
+        generation: u64,
+        /// The queue that it reads.
+        queue: DestinationName,
+        /// What may be sent to it.
+        credit: Credit,
+        /// What it holds from before.
+        held: Vec<MessagePosition>,
+    },
+    /// A consumer leaves.
+    Detach {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The attachment that ends.
+        generation: u64,
+    },
+    /// More may be sent to a consumer.
+    Credit {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// How much more.
+        credit: Credit,
+    },
+}
+
+/// A page of a queue is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BrowseQuery {
+    /// Names the query in its answer; the asker's.
+    pub query: u64,
+    /// The queue.
+    pub queue: DestinationName,
+    /// The position after which the page starts; none: from the oldest.
+    pub after: Option<MessagePosition>,
+    /// Messages wanted; bounded by `limits::BROWSE_PAGE_MESSAGES_MAX`.
+    pub limit: u32,
+}
+
+/// An input of `Shard`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A message from another replica of this shard.
+    Peer {
+        /// The sender.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// An order from the coordinator.
+    Order(Order),
+    /// All writes up to this one are durable.
+    Persisted(WriteId),
+    /// Answer to `Act::Load`. A range: consecutive entries from the first one asked for, possibly fewer, or none
+    /// when the first is no longer there. Single entries: those that are there, in ascending order.
+    Loaded {
+        /// The request.
+        request: RequestId,
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+    /// Answer to `Act::LoadCheckpoint`.
+    CheckpointLoaded {
+        /// The request.
+        request: RequestId,
+        /// The newest durable checkpoint.
+        checkpoint: Option<Checkpoint>,
+    },
+    /// A checkpoint is durable.
+    CheckpointSaved {
+        /// The last entry that it contains.
+        at: Position,
+        /// The closed segments of the log, ascending.
+        segments: Vec<SegmentInfo>,
+    },
+    /// Segments are gone from the disk; the log is without holes after `base`.
+    SegmentsDropped {
+        /// The entry before the first one that is held without a hole.
+        base: Position,
+    },
+    /// Entries of a transfer are in its staging place (not yet durable).
+    InstallWritten {
+        /// The transfer.
+        transfer: Nonce,
+    },
+    /// What is staged cannot be kept (the disk is full) and is thrown away.
+    InstallFailed {
+        /// The transfer.
+        transfer: Nonce,
+    },
+    /// The checkpoint and the entries of a transfer are durable and are the log: it begins after `at`.
+    InstallCommitted {
+        /// The transfer.
+        transfer: Nonce,
+        /// The entry that the checkpoint stands for.
+        at: Position,
+    },
+    /// Batches that arrived together, in order.
+    Submitted(Vec<Submission>),
+    /// A session asks for something.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// What it asks for.
+        request: SessionRequest,
+    },
+    /// A session is gone, with everything attached in it.
+    SessionLost {
+        /// The session.
+        session: SessionId,
+    },
+    /// A page of a queue is wanted.
+    Browse(BrowseQuery),
+    /// A background check or a read found damage in the log.
+    Damaged,
+    /// Whether the disk has room for more messages. What frees space is taken all the same.
+    Space {
+        /// There is none.
+        is_low: bool,
+    },
+    /// The clock moved to or past `next_deadline`.
+    Elapsed {
+        /// Fresh randomness.
+        nonce: Nonce,
+    },
+}

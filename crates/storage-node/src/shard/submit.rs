@@ -1,0 +1,237 @@
+//! From a session's batch to an entry, and from the applied entry back to the session.
+//!
+//! A batch is validated once, here; its bytes go into the log unchanged. Batches that arrived together are proposed
+//! together. The answer waits in a queue in the order of the entries until the broker has applied the entry. A
+//! replica that stops leading answers everything that waits with `NotLeading`: whether it was stored is told by the
+//! repeat, under the producers' numbers.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use quorate_broker::SessionId;
+use quorate_message::{Batch, Command};
+use quorate_replication::{Epoch, Index, Input as ReplicaInput};
+
+use super::{
+    Shard,
+    effect::{Act, Effect, SessionEvent},
+    input::{Clock, Submission},
+    note_all,
+};
+use crate::{
+    limits::{OWN_BATCHES_MAX, PROPOSAL_BYTES_MAX, PROPOSAL_ENTRIES_MAX},
+    shard::effect::Note,
+};
+
+/// What was proposed and is not answered, and what waits to be proposed.
+#[derive(Debug, Default)]
+pub(super) struct Submits {
+    waiting: VecDeque<Waiting>,
+    /// The broker's own batches.
+    own: VecDeque<Bytes>,
+    /// Sessions that asked for something in this leadership: they are told when it ends.
+    sessions: BTreeSet<SessionId>,
+    /// The disk has no room for messages.
+    pub(super) is_space_low: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entry: Index,
+    session: SessionId,
+    number: u64,
+    /// Until it is applied, so that it is parsed once.
+    batch: Option<Batch>,
+}
+
+impl Submits {
+    /// Forgets everything: another leadership begins.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.own.clear();
+        self.sessions.clear();
+    }
+
+    /// A session asked for something.
+    pub(super) fn seen(&mut self, session: SessionId) {
+        self.sessions.insert(session);
+    }
+
+    /// A session is gone. Answers to it are still taken off the queue in their turn.
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+    }
+
+    /// Keeps a batch of the broker until there is room.
+    pub(super) fn push_own(&mut self, batch: Bytes) -> Option<Note> {
+        if self.own.len() >= OWN_BATCHES_MAX {
+            return Some(Note::Dropped("batch of the broker: too many wait"));
+        }
+        self.own.push_back(batch);
+        None
+    }
+
+    /// The batch of an entry, if it was parsed here.
+    pub(super) fn parsed(&mut self, entry: Index) -> Option<Batch> {
+        let at = self
+            .waiting
+            .binary_search_by_key(&entry, |waiting| waiting.entry)
+            .ok()?;
+        self.waiting[at].batch.take()
+    }
+
+    /// Whom to tell about an applied entry.
+    pub(super) fn answered(&mut self, entry: Index) -> Option<(SessionId, u64)> {
+        while self.waiting.front().is_some_and(|waiting| waiting.entry < entry) {
+            self.waiting.pop_front();
+        }
+        let waiting = self.waiting.pop_front_if(|waiting| waiting.entry == entry)?;
+        Some((waiting.session, waiting.number))
+    }
+}
+
+impl Shard {
+    /// Batches that arrived together.
+    pub(super) fn submitted(
+        &mut self,
+        now: Clock,
+        submissions: Vec<Submission>,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut payloads = Vec::with_capacity(submissions.len());
+        let mut accepted = Vec::with_capacity(submissions.len());
+        let mut size_bytes = 0;
+        for submission in submissions {
+            let (session, number) = (submission.session, submission.number);
+            let payload = submission.batch.clone();
+            match self.check(submission) {
+                Ok(batch) if batch.is_transient() => {
+                    let input = quorate_broker::Input::Transient {
+                        session,
+                        number,
+                        batch,
+                    };
+                    self.deliver(now, input, out);
+                }
+                Ok(batch) => {
+                    size_bytes += payload.len();
+                    payloads.push(payload);
+                    accepted.push((session, number, batch));
+                    if payloads.len() >= PROPOSAL_ENTRIES_MAX || size_bytes >= PROPOSAL_BYTES_MAX {
+                        self.propose(now, &mut payloads, &mut accepted, out);
+                        size_bytes = 0;
+                    }
+                }
+                Err(event) => out.push(to_session(session, event)),
+            }
+        }
+        self.propose(now, &mut payloads, &mut accepted, out);
+    }
+
+    /// Proposes the broker's own batches while there is room.
+    pub(super) fn propose_own(&mut self, now: Clock, out: &mut Vec<Effect>) {
+        while self.replica.can_propose() {
+            let Some(batch) = self.submits.own.pop_front() else {
+                return;
+            };
+            let input = ReplicaInput::Proposed {
+                stamp: now.stamp,
+                payloads: vec![batch],
+            };
+            self.replicate(now, input, out);
+        }
+    }
+
+    /// Tells everybody that this replica leads no longer.
+    pub(super) fn refuse_all(&mut self, epoch: Epoch, out: &mut Vec<Effect>) {
+        for waiting in std::mem::take(&mut self.submits.waiting) {
+            let event = SessionEvent::NotLeading {
+                number: waiting.number,
+                epoch,
+            };
+            out.push(to_session(waiting.session, event));
+        }
+        for session in std::mem::take(&mut self.submits.sessions) {
+            out.push(to_session(
+                session,
+                SessionEvent::NotLeading { number: 0, epoch },
+            ));
+        }
+        self.submits.own.clear();
+    }
+
+    fn check(&mut self, submission: Submission) -> Result<Batch, SessionEvent> {
+        let number = submission.number;
+        if !self.replica.is_leading() || self.is_halted() {
+            let epoch = self.replica.epoch();
+            return Err(SessionEvent::NotLeading { number, epoch });
+        }
+        let overloaded = |reason| Err(SessionEvent::Overloaded { number, reason });
+        if !self.replica.can_propose() {
+            return overloaded("log of the shard: too much is not yet committed");
+        }
+        let malformed = |reason| SessionEvent::Malformed { number, reason };
+        let batch =
+            Batch::parse(submission.batch).map_err(|error| malformed(error.to_string()))?;
+        let mut frees_space = true;
+        for (_, command) in batch.commands() {
+            match command {
+                Command::Publish { .. } => frees_space = false,
+                Command::Settle { .. } | Command::Purge { .. } => {}
+                Command::Checkpoint { .. } => {
+                    return Err(malformed("checkpoints are the shard's own".to_owned()));
+                }
+            }
+        }
+        if self.submits.is_space_low && !frees_space {
+            return overloaded("disk: no space left for messages; settle or purge some");
+        }
+        if batch.is_transient() && self.deliveries.serving.is_none() {
+            return overloaded("shard: the new leader does not serve yet");
+        }
+        self.submits.seen(submission.session);
+        Ok(batch)
+    }
+
+    fn propose(
+        &mut self,
+        now: Clock,
+        payloads: &mut Vec<Bytes>,
+        accepted: &mut Vec<(SessionId, u64, Batch)>,
+        out: &mut Vec<Effect>,
+    ) {
+        if payloads.is_empty() {
+            return;
+        }
+        let before = self.replica.end().index;
+        // Queued before the replica is stepped: with one voter the step may commit at once.
+        for (entry, (session, number, batch)) in (before.0 + 1..).zip(accepted.drain(..)) {
+            self.submits.waiting.push_back(Waiting {
+                entry: Index(entry),
+                session,
+                number,
+                batch: Some(batch),
+            });
+        }
+        let proposed = payloads.len() as u64;
+        let input = ReplicaInput::Proposed {
+            stamp: now.stamp,
+            payloads: std::mem::take(payloads),
+        };
+        self.replicate(now, input, out);
+        let appended = self.replica.end().index.0 - before.0;
+        if self.replica.is_leading() && appended != proposed {
+            note_all(Some(Note::Dropped("proposal: the replica took another number of entries")), out);
+            let epoch = self.replica.epoch();
+            self.refuse_all(epoch, out);
+        }
+    }
+}
+
+/// An event for a session.
+pub(super) fn to_session(session: SessionId, event: SessionEvent) -> Effect {
+    Effect {
+        after: None,
+        act: Act::ToSession { session, event },
+    }
+}
