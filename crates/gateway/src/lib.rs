@@ -1,4 +1,23 @@
 //! Gateway: client protocols, routing and failover.
+//!
+//! Stateless: what it holds is sessions, credit and retries, all of it in [`session::Core`]. Around that machine are
+//! one task that owns it (`engine`), the links to the storage nodes (`upstream`), the watch on the coordinators
+//! (`topology`), and the services that clients call (`messaging`, `admin`).
 
+mod admin;
+mod browse;
+mod calls;
+pub mod config;
+mod convert;
+mod engine;
 pub mod limits;
+mod listener;
+mod mailbox;
+mod messaging;
+mod metrics;
+mod nodes;
+pub mod server;
 pub mod session;
+mod status;
+mod topology;
+mod upstream;

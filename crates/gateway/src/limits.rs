@@ -1,5 +1,7 @@
 //! The bounds of the gateway, each with its reason. What an operator may want to change is in `config`.
 
+use std::time::Duration;
+
 /// Unanswered batches of one kind that a shard's leader has at one time. Few, so that what waits meanwhile becomes
 /// one larger batch; enough that the leader's disk, its network and the gateway all have work.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
@@ -59,3 +61,94 @@ pub const CREDIT_STEP_BYTES: u64 = 64 << 10;
 
 /// Message credit is passed on when so many have come together, or when the leader would otherwise run dry.
 pub const CREDIT_STEP_MESSAGES: u64 = 64;
+
+/// Messages in one request of a publish call: several batches' worth.
+pub const FRAME_MESSAGES_MAX: usize = 16 * 1024;
+
+/// Positions in one request to settle: several batches' worth.
+pub const SETTLE_POSITIONS_MAX: usize = 16 * 1024;
+
+/// Frames that may wait for the engine. Each is from another call or link, or its sender waits.
+pub const ENGINE_INPUTS_MAX: usize = 1024;
+
+/// Frames that the engine takes in before it forms batches.
+pub const ENGINE_STEP_INPUTS: usize = 256;
+
+/// Bytes of batches in one frame to a node, unless one batch alone is larger.
+pub const PARCEL_BYTES: usize = 1 << 20;
+
+/// Bytes of messages in one frame to a client, unless one message alone is larger.
+pub const OFFER_BYTES: usize = 256 << 10;
+
+/// Commands in one frame to a node.
+pub const COMMANDS_IN_FRAME: usize = 1024;
+
+/// Time to open a connection and both streams; a host that is gone answers nothing.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// First pause before a connection is tried again: a process that restarts is back within that order.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(5);
+
+/// Longest pause before a connection is tried again.
+pub const RECONNECT_MAX: Duration = Duration::from_millis(500);
+
+/// Flow-control window of one stream to a node.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Flow-control window of one connection to a node.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// A quiet connection to a node is asked for a sign of life this often. Whether a node leads is not decided here, so
+/// that this only finds half-open connections and need not be short.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// A connection without an answer for so long is given up.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest frame that is taken from a node: a page of browsed messages of 1 MiB is the largest.
+pub const NODE_FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// Time for one question to a node.
+pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A client that connects must say the HTTP/2 preface within this.
+pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Length of the HTTP/2 preface.
+pub const PREFACE_BYTES: usize = 24;
+
+/// The first request of a consumer's call must come within this.
+pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause after a connection could not be accepted, so that a lack of file descriptors is no busy loop.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Flow-control window of one call of a client.
+pub const CLIENT_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Flow-control window of one connection of a client.
+pub const CLIENT_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// A quiet client is asked for a sign of life this often.
+pub const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A client without an answer for so long is gone.
+pub const CLIENT_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls that a client may open and reset before they were served: more is an attack ("rapid reset").
+pub const PENDING_RESETS_MAX: usize = 64;
+
+/// Bytes of the headers of one call.
+pub const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// Largest request: several messages of the greatest size.
+pub const REQUEST_BYTES_MAX: usize = 4 << 20;
+
+/// Messages in one page of a browsed queue: even of the greatest size they fit one frame of a node.
+pub const BROWSE_PAGE_MESSAGES: u32 = 32;
+
+/// Open calls get so long to end when the gateway stops.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause between two tries of a question to a leader that cannot be had now.
+pub const QUESTION_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,217 @@
+//! The calls of `quorate.v1.AdminService`: questions go to all nodes at once, and a node that does not answer in time
+//! is missing in the answer, not an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_proto::{
+    internal::v1 as wire,
+    v1::{self, admin_service_server::AdminService},
+};
+use tokio::task::JoinSet;
+use tonic::{Request, Response, Status};
+use tracing::{Instrument, debug, info_span};
+
+use crate::{
+    convert,
+    engine::{Answer, Engine},
+    messaging::{ask, span_of},
+    nodes::Nodes,
+    session::Input,
+};
+
+/// Serves operators.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(crate) engine: Engine,
+    pub(crate) nodes: Nodes,
+}
+
+impl Admin {
+    /// Asks every node the same; the answers of those that gave one.
+    async fn ask_all<A, F>(
+        &self,
+        nodes: &[wire::NodeInfo],
+        question: impl Fn(wire::node_service_client::NodeServiceClient<tonic::transport::Channel>) -> F,
+    ) -> Vec<(u32, A)>
+    where
+        A: Send + 'static,
+        F: Future<Output = Result<Response<A>, Status>> + Send + 'static,
+    {
+        let mut asked = JoinSet::new();
+        for node in nodes {
+            match self.nodes.client(&node.address) {
+                Ok(client) => {
+                    let answer = question(client);
+                    let id = node.id;
+                    asked.spawn(async move { (id, answer.await) }.in_current_span());
+                }
+                Err(status) => debug!(node = node.id, %status, "node cannot be asked"),
+            }
+        }
+        let mut answers = Vec::new();
+        while let Some(answered) = asked.join_next().await {
+            match answered {
+                Ok((node, Ok(answer))) => answers.push((node, answer.into_inner())),
+                Ok((node, Err(status))) => debug!(node, %status, "node does not answer"),
+                Err(error) => debug!(%error, "question ended early"),
+            }
+        }
+        answers
+    }
+
+    async fn queues(&self, prefix: String) -> Result<v1::ListQueuesResponse, Status> {
+        let topology = self.nodes.topology()?;
+        let answers = self
+            .ask_all(&topology.nodes, |mut client| {
+                let prefix = prefix.clone();
+                async move { client.list_queues(wire::ListQueuesRequest { prefix }).await }
+            })
+            .await;
+        let mut queues = BTreeMap::new();
+        let mut answered = BTreeSet::new();
+        for (_, answer) in answers {
+            answered.extend(answer.shards);
+            queues.extend(
+                answer
+                    .queues
+                    .into_iter()
+                    .map(|q| (q.name.clone(), queue(q))),
+            );
+        }
+        let shards = topology.shards.iter().map(|shard| shard.id);
+        Ok(v1::ListQueuesResponse {
+            queues: queues.into_values().collect(),
+            unanswered_shards: shards.filter(|shard| !answered.contains(shard)).collect(),
+        })
+    }
+
+    async fn cluster(&self) -> Result<v1::GetClusterResponse, Status> {
+        let view = self.nodes.view();
+        let topology = self.nodes.topology()?;
+        let statuses: BTreeMap<_, _> = self
+            .ask_all(&topology.nodes, |mut client| async move {
+                client.get_status(wire::GetStatusRequest {}).await
+            })
+            .await
+            .into_iter()
+            .collect();
+        Ok(v1::GetClusterResponse {
+            cluster: topology.cluster.clone(),
+            nodes: topology.nodes.iter().map(node).collect(),
+            shards: topology
+                .shards
+                .iter()
+                .map(|shard| self::shard(shard, &statuses))
+                .collect(),
+            coordinator_reachable: view.coordinator_reachable,
+            topology_version: topology.version,
+        })
+    }
+}
+
+fn queue(status: wire::QueueStatus) -> v1::Queue {
+    v1::Queue {
+        name: status.name,
+        shard: status.shard,
+        messages: status.messages,
+        in_flight: status.in_flight,
+        consumers: status.consumers,
+        enqueued_total: status.enqueued_total,
+        settled_total: status.settled_total,
+        non_persistent: status.non_persistent,
+    }
+}
+
+fn node(info: &wire::NodeInfo) -> v1::Node {
+    v1::Node {
+        id: info.id,
+        name: info.name.clone(),
+        address: info.address.clone(),
+        alive: info.alive,
+        pid: info.pid,
+    }
+}
+
+fn shard(info: &wire::ShardInfo, statuses: &BTreeMap<u32, wire::GetStatusResponse>) -> v1::Shard {
+    let of = |node: u32| {
+        let replicas = &statuses.get(&node)?.replicas;
+        replicas.iter().find(|replica| replica.shard == info.id)
+    };
+    let leader = of(info.leader);
+    let voters: Vec<_> = info.voters.iter().map(|member| member.node).collect();
+    let replicas = voters.iter().filter_map(|voter| {
+        let replica = of(*voter)?;
+        let peer = leader.and_then(|leader| leader.peers.iter().find(|p| p.node == *voter));
+        let is_leader = *voter == info.leader;
+        let end = leader.map_or(replica.durable_index, |leader| leader.durable_index);
+        Some(v1::Replica {
+            node: *voter,
+            in_quorum: !replica.impaired && (is_leader || peer.is_some_and(|p| p.in_quorum)),
+            durable_index: replica.durable_index,
+            commit_index: replica.commit_index,
+            lag_entries: end.saturating_sub(replica.durable_index),
+            impaired: replica.impaired,
+        })
+    });
+    v1::Shard {
+        id: info.id,
+        leader: info.leader,
+        epoch: info.epoch,
+        replicas: replicas.collect(),
+        voters,
+        leaderless_reason: info.leaderless_reason.clone(),
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn list_queues(
+        &self,
+        request: Request<v1::ListQueuesRequest>,
+    ) -> Result<Response<v1::ListQueuesResponse>, Status> {
+        let span = span_of(info_span!("list_queues"), request.metadata());
+        let queues = self.queues(request.into_inner().prefix).instrument(span);
+        queues.await.map(Response::new)
+    }
+
+    async fn purge_queue(
+        &self,
+        request: Request<v1::PurgeQueueRequest>,
+    ) -> Result<Response<v1::PurgeQueueResponse>, Status> {
+        let span = span_of(info_span!("purge_queue"), request.metadata());
+        let queue = convert::queue(&request.into_inner().queue)?;
+        let purge = |call| Input::Purge { call, queue };
+        match ask(&self.engine, purge).instrument(span).await? {
+            Answer::Purged(removed) => Ok(Response::new(v1::PurgeQueueResponse { removed })),
+            Answer::Confirmed(_) => Err(Status::internal("a purge was answered as a message")),
+        }
+    }
+
+    async fn get_cluster(
+        &self,
+        request: Request<v1::GetClusterRequest>,
+    ) -> Result<Response<v1::GetClusterResponse>, Status> {
+        let span = span_of(info_span!("get_cluster"), request.metadata());
+        self.cluster().instrument(span).await.map(Response::new)
+    }
+
+    async fn locate_destination(
+        &self,
+        request: Request<v1::LocateDestinationRequest>,
+    ) -> Result<Response<v1::LocateDestinationResponse>, Status> {
+        let destination = request.into_inner().destination;
+        let place = self.nodes.place(&convert::queue(&destination)?)?;
+        Ok(Response::new(v1::LocateDestinationResponse {
+            destination,
+            shard: place.shard.id,
+            leader: place.shard.leader,
+            replicas: place
+                .shard
+                .voters
+                .iter()
+                .map(|member| member.node)
+                .collect(),
+            epoch: place.shard.epoch,
+        }))
+    }
+}

@@ -1,0 +1,102 @@
+//! Shows a queue page by page. Each page is the leader's at that moment; a change of leader is waited for.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use quorate_message::DestinationName;
+use quorate_proto::v1;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tonic::Status;
+use tracing::{Instrument, Span};
+
+use crate::{
+    convert,
+    limits::{BROWSE_PAGE_MESSAGES, OFFER_BYTES},
+    nodes::Nodes,
+    session::ShardId,
+};
+
+/// Clones share the connections to the nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Browser {
+    pub(crate) nodes: Nodes,
+}
+
+/// The pages of one call.
+#[derive(Debug)]
+pub(crate) struct Pages(mpsc::Receiver<Result<v1::BrowseResponse, Status>>);
+
+impl Stream for Pages {
+    type Item = Result<v1::BrowseResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
+}
+
+impl Browser {
+    /// Begins to show a queue. The client's speed is the speed at which pages are asked for.
+    pub(crate) fn browse(&self, request: &v1::BrowseRequest, span: Span) -> Result<Pages, Status> {
+        let queue = convert::queue(&request.queue)?;
+        let after = request.after.map_or(0, |position| position.value);
+        let left = match request.limit {
+            0 => u64::MAX,
+            limit => u64::from(limit),
+        };
+        let (pages, receiver) = mpsc::channel(1);
+        let browser = self.clone();
+        let show = async move {
+            if let Err(status) = browser.show(&queue, after, left, &pages).await {
+                // Nobody to tell: the client left.
+                drop(pages.send(Err(status)).await);
+            }
+        };
+        tokio::spawn(show.instrument(span));
+        Ok(Pages(receiver))
+    }
+
+    async fn show(
+        &self,
+        queue: &DestinationName,
+        mut after: u64,
+        mut left: u64,
+        pages: &mpsc::Sender<Result<v1::BrowseResponse, Status>>,
+    ) -> Result<(), Status> {
+        while left > 0 {
+            let limit = u64::from(BROWSE_PAGE_MESSAGES).min(left);
+            let limit = u32::try_from(limit).expect("a page is small");
+            let (shard, page) = self.nodes.browse_page(queue, after, limit).await?;
+            let Some(last) = page.messages.last() else {
+                return Ok(());
+            };
+            after = last.position;
+            left = left.saturating_sub(page.messages.len() as u64);
+            let end = page.end;
+            let mut response = v1::BrowseResponse::default();
+            let mut bytes = 0;
+            for stored in page.messages {
+                let stored = convert::node::delivery(stored)
+                    .map_err(|error| Status::internal(error.to_string()))?;
+                bytes += stored.message.len();
+                response
+                    .messages
+                    .push(convert::delivery(ShardId(shard), &stored)?);
+                if bytes >= OFFER_BYTES {
+                    bytes = 0;
+                    let full = std::mem::take(&mut response);
+                    if pages.send(Ok(full)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            let whole = response.messages.is_empty() || pages.send(Ok(response)).await.is_ok();
+            if end || !whole {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,319 @@
+//! Between the generated types and those of the session machine: the only file that knows both.
+//!
+//! Whatever a client gets wrong is refused here with a status that names the thing and the remedy.
+
+pub(crate) mod node;
+
+use bytes::{Bytes, BytesMut};
+use quorate_message::{
+    ConsumerId, Destination, DestinationKind, DestinationName, Message, MessagePosition,
+    ProducerId, Settlement, Value, limits::PRIORITY_DEFAULT,
+};
+use quorate_proto::v1;
+use tonic::Status;
+
+use crate::{
+    limits::{FRAME_MESSAGES_MAX, SETTLE_POSITIONS_MAX},
+    session::{Credit, OpenConsumer, Outcome, Publication, ShardId, StoredDelivery},
+};
+
+/// The queue of this name.
+pub(crate) fn queue(name: &str) -> Result<DestinationName, Status> {
+    let destination: Destination = name
+        .parse()
+        .map_err(|error| Status::invalid_argument(format!("destination {name:?}: {error}")))?;
+    match destination.kind {
+        DestinationKind::Queue => Ok(destination.name),
+        DestinationKind::Topic => Err(Status::unimplemented(format!(
+            "destination {name:?} is a topic; only queues can be used in this version"
+        ))),
+    }
+}
+
+/// The producer of this id.
+pub(crate) fn producer(id: &[u8]) -> Result<ProducerId, Status> {
+    ProducerId::try_from(id)
+        .map_err(|error| Status::invalid_argument(format!("producer_id: {error}")))
+}
+
+/// The consumer of this id; none when the client leaves it to the gateway.
+pub(crate) fn consumer(id: &[u8]) -> Result<Option<ConsumerId>, Status> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    ConsumerId::try_from(id)
+        .map(Some)
+        .map_err(|error| Status::invalid_argument(format!("consumer_id: {error}")))
+}
+
+/// Reads the messages of one call. It keeps the name last used, since neighbours mostly share it.
+#[derive(Debug)]
+pub(crate) struct Publications {
+    message_bytes_max: usize,
+    last: Option<(String, DestinationName)>,
+}
+
+impl Publications {
+    pub(crate) fn new(message_bytes_max: usize) -> Self {
+        Self {
+            message_bytes_max,
+            last: None,
+        }
+    }
+
+    /// The messages of a frame, each encoded once, all into one buffer.
+    pub(crate) fn read(
+        &mut self,
+        messages: Vec<v1::OutboundMessage>,
+        needs_numbers: bool,
+    ) -> Result<Vec<Publication>, Status> {
+        if messages.len() > FRAME_MESSAGES_MAX {
+            return Err(Status::invalid_argument(format!(
+                "request holds {} messages; at most {FRAME_MESSAGES_MAX} are allowed, send the rest in the next",
+                messages.len()
+            )));
+        }
+        let bodies = messages.iter().filter_map(|m| m.message.as_ref());
+        let mut buffer = BytesMut::with_capacity(bodies.map(|m| m.body.len() + 64).sum());
+        messages
+            .into_iter()
+            .map(|outbound| self.read_one(outbound, needs_numbers, &mut buffer))
+            .collect()
+    }
+
+    fn read_one(
+        &mut self,
+        outbound: v1::OutboundMessage,
+        needs_number: bool,
+        buffer: &mut BytesMut,
+    ) -> Result<Publication, Status> {
+        let queue = match &self.last {
+            Some((name, queue)) if *name == outbound.destination => queue.clone(),
+            Some(_) | None => {
+                let queue = queue(&outbound.destination)?;
+                self.last = Some((outbound.destination, queue.clone()));
+                queue
+            }
+        };
+        if needs_number && outbound.number == 0 {
+            return Err(Status::invalid_argument(format!(
+                "message for {queue} has number 0; a producer numbers its messages for each destination from 1"
+            )));
+        }
+        let message = outbound.message.unwrap_or_default();
+        if message.body.len() > self.message_bytes_max {
+            return Err(Status::invalid_argument(format!(
+                "message {} for {queue} has a body of {} bytes; at most {} are allowed (the gateway's \
+                 max_message_bytes)",
+                outbound.number,
+                message.body.len(),
+                self.message_bytes_max
+            )));
+        }
+        let message = stored(message)?;
+        message.encode(buffer).map_err(|error| {
+            let number = outbound.number;
+            Status::invalid_argument(format!("message {number} for {queue}: {error}"))
+        })?;
+        Ok(Publication {
+            queue,
+            number: outbound.number,
+            non_persistent: outbound.non_persistent,
+            priority: message.priority,
+            expires_at_ms: message.expires_at_ms,
+            message: buffer.split().freeze(),
+        })
+    }
+}
+
+fn stored(message: v1::Message) -> Result<Message, Status> {
+    let priority = match message.priority {
+        None => PRIORITY_DEFAULT,
+        Some(priority) => u8::try_from(priority).map_err(|_| {
+            Status::invalid_argument(format!("priority {priority} is not one of 0 to 9"))
+        })?,
+    };
+    let mut properties: Vec<_> = message
+        .properties
+        .into_iter()
+        .map(|(name, property)| (name, value(property)))
+        .collect();
+    // The generated map has no order of its own; a message has one encoding.
+    properties.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(Message {
+        id: message.message_id,
+        correlation_id: message.correlation_id,
+        reply_to: message.reply_to,
+        content_type: message.content_type,
+        priority,
+        timestamp_ms: message.timestamp_ms,
+        expires_at_ms: message.expires_at_ms,
+        properties,
+        body: message.body,
+    })
+}
+
+fn value(value: v1::Value) -> Value {
+    use v1::value::Kind;
+    match value.kind {
+        None => Value::Null,
+        Some(Kind::Boolean(value)) => Value::Boolean(value),
+        Some(Kind::Int(value)) => Value::Int(value),
+        Some(Kind::Long(value)) => Value::Long(value),
+        Some(Kind::Double(value)) => Value::Double(value),
+        Some(Kind::Text(value)) => Value::Text(value),
+        Some(Kind::Binary(value)) => Value::Binary(value),
+    }
+}
+
+fn proto_value(value: Value) -> v1::Value {
+    use v1::value::Kind;
+    let kind = match value {
+        Value::Null => None,
+        Value::Boolean(value) => Some(Kind::Boolean(value)),
+        Value::Int(value) => Some(Kind::Int(value)),
+        Value::Long(value) => Some(Kind::Long(value)),
+        Value::Double(value) => Some(Kind::Double(value)),
+        Value::Text(value) => Some(Kind::Text(value)),
+        Value::Binary(value) => Some(Kind::Binary(value)),
+    };
+    v1::Value { kind }
+}
+
+/// What a client asks for when it opens a consumer; `random` is its id when it names none.
+pub(crate) fn open(
+    open: v1::OpenConsumer,
+    random: ConsumerId,
+    wall_micros: u64,
+) -> Result<OpenConsumer, Status> {
+    Ok(OpenConsumer {
+        consumer: consumer(&open.consumer_id)?.unwrap_or(random),
+        queue: queue(&open.queue)?,
+        held: open.held.iter().map(position).collect(),
+        credit: open.credit.as_ref().map_or_else(Credit::default, credit),
+        wall_micros,
+    })
+}
+
+pub(crate) fn position(position: &v1::Position) -> (ShardId, MessagePosition) {
+    let value = MessagePosition::from_value(position.value);
+    (ShardId(position.shard), value)
+}
+
+pub(crate) fn proto_position((shard, position): (ShardId, MessagePosition)) -> v1::Position {
+    v1::Position {
+        shard: shard.0,
+        value: position.value(),
+    }
+}
+
+pub(crate) fn credit(credit: &v1::Credit) -> Credit {
+    Credit {
+        messages: u64::from(credit.messages),
+        bytes: credit.bytes,
+    }
+}
+
+/// How a client settles, and what.
+pub(crate) fn settle(
+    settle: &v1::Settle,
+) -> Result<(Settlement, Vec<(ShardId, MessagePosition)>), Status> {
+    if settle.positions.len() > SETTLE_POSITIONS_MAX {
+        return Err(Status::invalid_argument(format!(
+            "settle names {} positions; at most {SETTLE_POSITIONS_MAX} are allowed, settle the rest in the next",
+            settle.positions.len()
+        )));
+    }
+    let settlement = match settle.settlement() {
+        v1::Settlement::Accept => Settlement::Accept,
+        v1::Settlement::Release => Settlement::Release,
+        v1::Settlement::Return => Settlement::Return,
+        v1::Settlement::Reject => Settlement::Reject,
+        v1::Settlement::Unspecified => {
+            return Err(Status::invalid_argument(
+                "settle names no settlement; choose ACCEPT, RELEASE, RETURN or REJECT",
+            ));
+        }
+    };
+    Ok((settlement, settle.positions.iter().map(position).collect()))
+}
+
+/// A stored message as clients see it.
+pub(crate) fn delivery(shard: ShardId, delivery: &StoredDelivery) -> Result<v1::Delivery, Status> {
+    let position = (shard, delivery.position);
+    let message = message(&delivery.message).map_err(|error| {
+        Status::data_loss(format!(
+            "message {shard}.{} cannot be read: {error}",
+            delivery.position
+        ))
+    })?;
+    Ok(v1::Delivery {
+        position: Some(proto_position(position)),
+        message: Some(message),
+        delivery_count: delivery.delivery_count,
+        redelivered: delivery.redelivered,
+    })
+}
+
+fn message(stored: &Bytes) -> Result<v1::Message, quorate_message::MessageError> {
+    let message = Message::decode(stored)?;
+    Ok(v1::Message {
+        message_id: message.id,
+        correlation_id: message.correlation_id,
+        reply_to: message.reply_to,
+        content_type: message.content_type,
+        priority: Some(u32::from(message.priority)),
+        timestamp_ms: message.timestamp_ms,
+        expires_at_ms: message.expires_at_ms,
+        properties: message
+            .properties
+            .into_iter()
+            .map(|(name, value)| (name, proto_value(value)))
+            .collect(),
+        body: message.body,
+    })
+}
+
+pub(crate) fn outcome(outcome: Outcome) -> v1::Outcome {
+    match outcome {
+        Outcome::Stored => v1::Outcome::Stored,
+        Outcome::Duplicate => v1::Outcome::Duplicate,
+        Outcome::Applied => v1::Outcome::Applied,
+        Outcome::UnknownMessage => v1::Outcome::UnknownMessage,
+        Outcome::NumberTooOld => v1::Outcome::NumberTooOld,
+        Outcome::LimitReached => v1::Outcome::LimitReached,
+    }
+}
+
+/// What a client is told about an outcome that is an error; empty for the others.
+pub(crate) fn outcome_error(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Stored | Outcome::Duplicate | Outcome::Applied | Outcome::UnknownMessage => "",
+        Outcome::NumberTooOld => {
+            "the producer's number is below its window of 4,096, so whether the message was stored is not known; \
+             repeat unconfirmed messages before sending new ones"
+        }
+        Outcome::LimitReached => {
+            "a limit of the shard is reached and the message is not stored; remove what is not needed, then retry"
+        }
+    }
+}
+
+/// Confirms that neighbours share, as one where the last ends where this begins.
+pub(crate) fn push_confirm(confirms: &mut Vec<v1::Confirm>, first: u64, count: u32, with: Outcome) {
+    let proto = outcome(with) as i32;
+    if let Some(last) = confirms.last_mut()
+        && last.first + u64::from(last.count) == first
+        && last.outcome == proto
+        && let Some(sum) = last.count.checked_add(count)
+    {
+        last.count = sum;
+        return;
+    }
+    confirms.push(v1::Confirm {
+        first,
+        count,
+        outcome: proto,
+        error: outcome_error(with).to_owned(),
+    });
+}

@@ -1,0 +1,183 @@
+//! What goes to storage nodes and coordinators and comes from them. What cannot be read is refused whole: the stream it
+//! came on ends, since nothing after it can be trusted.
+
+use quorate_message::{ConsumerId, MessagePosition, Outcome};
+use quorate_proto::{internal::v1 as wire, v1};
+
+use crate::session::{
+    BatchNumber, Command, Epoch, Generation, NodeEvent, NodeId, Outcomes, ShardId, StoredDelivery,
+    Topology, TopologyNode, TopologyShard,
+};
+
+/// A node said what no version of it says.
+#[derive(Debug, thiserror::Error)]
+#[error("storage node sent {0}; are gateway and node of compatible versions?")]
+pub(crate) struct Unreadable(&'static str);
+
+/// A command as the control stream carries it.
+pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand {
+    use wire::control_command::Kind;
+    let kind = match command {
+        Command::Attach {
+            consumer,
+            generation,
+            queue,
+            credit,
+            held,
+        } => Kind::Attach(wire::Attach {
+            consumer: id_bytes(consumer),
+            queue: queue.as_str().to_owned(),
+            credit_messages: bounded(credit.messages),
+            credit_bytes: credit.bytes,
+            held: held.into_iter().map(MessagePosition::value).collect(),
+            generation: generation.0,
+        }),
+        Command::Detach {
+            consumer,
+            generation,
+        } => Kind::Detach(wire::Detach {
+            consumer: id_bytes(consumer),
+            generation: generation.0,
+        }),
+        Command::Credit { consumer, credit } => Kind::Credit(wire::CreditGrant {
+            consumer: id_bytes(consumer),
+            messages: bounded(credit.messages),
+            bytes: credit.bytes,
+        }),
+        Command::Submit { number, batch } => Kind::Submit(wire::Submit {
+            number: number.0,
+            batch,
+        }),
+    };
+    wire::ControlCommand {
+        shard: shard.0,
+        kind: Some(kind),
+    }
+}
+
+fn id_bytes(consumer: ConsumerId) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(&consumer.0)
+}
+
+fn bounded(messages: u64) -> u32 {
+    u32::try_from(messages).unwrap_or(u32::MAX)
+}
+
+/// What a node said on the control stream.
+pub(crate) fn event(event: wire::ControlEvent) -> Result<(ShardId, NodeEvent), Unreadable> {
+    use wire::control_event::Kind;
+    let shard = ShardId(event.shard);
+    let event = match event.kind.ok_or(Unreadable("an event of no kind"))? {
+        Kind::Outcomes(outcomes) => NodeEvent::Outcomes {
+            number: BatchNumber(outcomes.number),
+            removed: outcomes.removed,
+            outcomes: self::outcomes(&outcomes)?,
+        },
+        Kind::Attached(attached) => NodeEvent::Attached {
+            consumer: consumer(&attached.consumer)?,
+            generation: Generation(attached.generation),
+            lost: attached
+                .lost
+                .into_iter()
+                .map(MessagePosition::from_value)
+                .collect(),
+        },
+        Kind::NotLeading(refused) => NodeEvent::NotLeading {
+            number: BatchNumber(refused.number),
+            epoch: Epoch(refused.epoch),
+        },
+        Kind::Overloaded(refused) => NodeEvent::Overloaded {
+            number: BatchNumber(refused.number),
+            reason: refused.reason.into(),
+        },
+        Kind::Malformed(refused) => NodeEvent::Malformed {
+            number: BatchNumber(refused.number),
+            reason: refused.reason.into(),
+        },
+        Kind::AttachRefused(refused) => NodeEvent::AttachRefused {
+            consumer: consumer(&refused.consumer)?,
+            generation: Generation(refused.generation),
+            reason: refused.reason.into(),
+        },
+    };
+    Ok((shard, event))
+}
+
+/// What a node said on the payload stream.
+pub(crate) fn deliveries(said: wire::ShardDeliveries) -> Result<(ShardId, NodeEvent), Unreadable> {
+    let deliveries = said.deliveries.into_iter().map(delivery);
+    Ok((
+        ShardId(said.shard),
+        NodeEvent::Deliveries {
+            epoch: Epoch(said.epoch),
+            deliveries: deliveries.collect::<Result<_, _>>()?,
+        },
+    ))
+}
+
+/// A delivery of a node.
+pub(crate) fn delivery(said: wire::StoredDelivery) -> Result<StoredDelivery, Unreadable> {
+    Ok(StoredDelivery {
+        consumer: consumer(&said.consumer)?,
+        generation: Generation(said.generation),
+        position: MessagePosition::from_value(said.position),
+        delivery_count: said.delivery_count,
+        redelivered: said.redelivered,
+        message: said.message,
+    })
+}
+
+fn consumer(id: &[u8]) -> Result<ConsumerId, Unreadable> {
+    // A page of browsed messages is for no consumer.
+    if id.is_empty() {
+        return Ok(ConsumerId::default());
+    }
+    ConsumerId::try_from(id).map_err(|_| Unreadable("a consumer id that has not 16 bytes"))
+}
+
+fn outcomes(said: &wire::Outcomes) -> Result<Outcomes, Unreadable> {
+    if said.each.is_empty() {
+        return outcome(said.all).map(Outcomes::All);
+    }
+    let each = said.each.iter().map(|each| outcome(*each));
+    each.collect::<Result<_, _>>().map(Outcomes::Each)
+}
+
+fn outcome(said: i32) -> Result<Outcome, Unreadable> {
+    match v1::Outcome::try_from(said) {
+        Ok(v1::Outcome::Stored) => Ok(Outcome::Stored),
+        Ok(v1::Outcome::Duplicate) => Ok(Outcome::Duplicate),
+        Ok(v1::Outcome::Applied) => Ok(Outcome::Applied),
+        Ok(v1::Outcome::UnknownMessage) => Ok(Outcome::UnknownMessage),
+        Ok(v1::Outcome::NumberTooOld) => Ok(Outcome::NumberTooOld),
+        Ok(v1::Outcome::LimitReached) => Ok(Outcome::LimitReached),
+        Ok(v1::Outcome::Unspecified) | Err(_) => Err(Unreadable("an outcome that is unknown")),
+    }
+}
+
+/// The topology as the session machine knows it.
+pub(crate) fn topology(told: &wire::Topology) -> Topology {
+    Topology {
+        version: told.version,
+        nodes: told
+            .nodes
+            .iter()
+            .map(|node| TopologyNode {
+                id: NodeId(node.id),
+                name: node.name.as_str().into(),
+                address: node.address.as_str().into(),
+            })
+            .collect(),
+        shards: told
+            .shards
+            .iter()
+            .map(|shard| TopologyShard {
+                id: ShardId(shard.id),
+                epoch: Epoch(shard.epoch),
+                leader: (shard.leader != 0).then_some(NodeId(shard.leader)),
+                leaderless_reason: shard.leaderless_reason.as_str().into(),
+            })
+            .collect(),
+        slots: told.slots.iter().map(|shard| ShardId(*shard)).collect(),
+    }
+}

@@ -1,0 +1,404 @@
+//! The one task that owns the session machine: takes in all that has arrived, steps, and hands out what is to be done.
+//!
+//! Calls and links talk to it over one bounded channel, a frame at a time; it answers into their mailboxes and never
+//! waits for anybody.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use quorate_service::clock::monotonic_micros;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tonic::Status;
+use tracing::{debug, info, warn};
+
+use crate::{
+    calls::{Confirms, Offers},
+    limits::{ENGINE_INPUTS_MAX, ENGINE_STEP_INPUTS},
+    mailbox::Mailbox,
+    metrics::GatewayMetrics,
+    session::{CallId, Core, Effect, Failure, Input, LinkId, NodeId, Note, Outcome, Time},
+    status::failure_status,
+    upstream::{Commands, Parcels},
+};
+
+/// What a unary call gets.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Its message has this outcome.
+    Confirmed(Outcome),
+    /// So many messages are purged.
+    Purged(u64),
+}
+
+/// Where a call's answers go.
+#[derive(Debug)]
+pub(crate) enum Caller {
+    Unary(oneshot::Sender<Result<Answer, Failure>>),
+    Publisher(Arc<Mailbox<Confirms>>),
+    Consumer(Arc<Mailbox<Offers>>),
+}
+
+/// What comes to the engine.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A call begins.
+    Called { call: CallId, caller: Caller },
+    /// Both streams to a node are open.
+    Linked {
+        node: NodeId,
+        link: LinkId,
+        commands: Arc<Mailbox<Commands>>,
+        parcels: Arc<Mailbox<Parcels>>,
+    },
+    /// Everything else.
+    Input(Input),
+}
+
+/// The nodes that shall be linked, with their addresses.
+pub(crate) type Wanted = BTreeMap<NodeId, Arc<str>>;
+
+/// The way to the engine. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    events: mpsc::Sender<Event>,
+    signals: Arc<Signals>,
+    next_call: Arc<AtomicU64>,
+}
+
+/// What is told where nobody can wait for room in the channel: calls that were closed, and deliveries that
+/// connections took. Bounded by the calls that are open and the credit that is lent.
+#[derive(Debug, Default)]
+struct Signals {
+    inputs: Mutex<Vec<Input>>,
+    changed: Notify,
+}
+
+impl Signals {
+    fn push(&self, input: Input) {
+        let inputs = self.inputs.lock();
+        inputs.unwrap_or_else(PoisonError::into_inner).push(input);
+        self.changed.notify_one();
+    }
+
+    fn take(&self) -> Vec<Input> {
+        let inputs = self.inputs.lock();
+        std::mem::take(&mut *inputs.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Says that its call is closed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct CallGuard {
+    pub(crate) call: CallId,
+    signals: Arc<Signals>,
+}
+
+impl CallGuard {
+    /// Says that the client's connection took so many stored bytes.
+    pub(crate) fn taken(&self, bytes: u64) {
+        let call = self.call;
+        self.signals.push(Input::Taken { call, bytes });
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        self.signals.push(Input::Dropped { call: self.call });
+    }
+}
+
+impl Engine {
+    /// Starts the engine on the present runtime. The receiver names the nodes that it wants to be linked with.
+    pub(crate) fn start(core: Core, metrics: GatewayMetrics) -> (Self, watch::Receiver<Wanted>) {
+        let (events, inbox) = mpsc::channel(ENGINE_INPUTS_MAX);
+        let (wanted, wishes) = watch::channel(Wanted::new());
+        let signals = Arc::<Signals>::default();
+        let running = Running {
+            core,
+            calls: BTreeMap::new(),
+            links: BTreeMap::new(),
+            wanted,
+            metrics,
+        };
+        tokio::spawn(running.run(inbox, Arc::clone(&signals)));
+        let engine = Self {
+            events,
+            signals,
+            next_call: Arc::new(AtomicU64::new(1)),
+        };
+        (engine, wishes)
+    }
+
+    /// Tells the engine.
+    pub(crate) async fn tell(&self, event: Event) -> Result<(), Status> {
+        let sent = self.events.send(event).await;
+        sent.map_err(|_| Status::unavailable("gateway is stopping; retry on another gateway"))
+    }
+
+    /// Begins a call.
+    pub(crate) async fn call(&self, caller: Caller) -> Result<CallGuard, Status> {
+        let call = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
+        self.tell(Event::Called { call, caller }).await?;
+        Ok(CallGuard {
+            call,
+            signals: Arc::clone(&self.signals),
+        })
+    }
+}
+
+struct Link {
+    link: LinkId,
+    commands: Arc<Mailbox<Commands>>,
+    parcels: Arc<Mailbox<Parcels>>,
+}
+
+struct Running {
+    core: Core,
+    calls: BTreeMap<CallId, Caller>,
+    links: BTreeMap<NodeId, Link>,
+    wanted: watch::Sender<Wanted>,
+    metrics: GatewayMetrics,
+}
+
+impl Running {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Event>, signals: Arc<Signals>) {
+        let mut events = Vec::with_capacity(ENGINE_STEP_INPUTS);
+        let mut effects = Vec::new();
+        loop {
+            let deadline = self.core.next_deadline().map(|at| {
+                let left = at.since(Time(monotonic_micros()));
+                tokio::time::Instant::now() + Duration::from_micros(left)
+            });
+            let mut elapsed = false;
+            tokio::select! {
+                biased;
+                taken = inbox.recv_many(&mut events, ENGINE_STEP_INPUTS) => {
+                    if taken == 0 {
+                        return;
+                    }
+                }
+                () = signals.changed.notified() => {}
+                () = sleep_until(deadline) => elapsed = true,
+            }
+            let now = Time(monotonic_micros());
+            for event in events.drain(..) {
+                self.take(now, event, &mut effects);
+            }
+            for input in signals.take() {
+                if let Input::Dropped { call } = input {
+                    self.calls.remove(&call);
+                }
+                self.core.step(now, input, &mut effects);
+            }
+            let end = if elapsed {
+                Input::Elapsed
+            } else {
+                Input::Drained
+            };
+            self.core.step(now, end, &mut effects);
+            for effect in effects.drain(..) {
+                self.carry_out(effect);
+            }
+            self.metrics.observe(&self.core, self.calls.len());
+            // The other tasks of this thread put in what arrived meanwhile, so that batches grow.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn take(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        let input = match event {
+            Event::Called { call, caller } => {
+                self.calls.insert(call, caller);
+                return;
+            }
+            Event::Linked {
+                node,
+                link,
+                commands,
+                parcels,
+            } => {
+                let state = Link {
+                    link,
+                    commands,
+                    parcels,
+                };
+                self.links.insert(node, state);
+                Input::Linked { node, link }
+            }
+            Event::Input(input) => input,
+        };
+        self.core.step(now, input, effects);
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Link { node, address } => {
+                self.wanted.send_modify(|wanted| {
+                    wanted.insert(node, address);
+                });
+            }
+            Effect::Unlink { node } => {
+                self.links.remove(&node);
+                self.wanted.send_modify(|wanted| {
+                    wanted.remove(&node);
+                });
+            }
+            Effect::Submit {
+                node,
+                link,
+                shard,
+                number,
+                batch,
+            } => {
+                self.metrics.batch(batch.len());
+                if let Some(state) = self.link(node, link) {
+                    state
+                        .parcels
+                        .put(|parcels| parcels.push(shard, number, batch));
+                }
+            }
+            Effect::Control {
+                node,
+                link,
+                shard,
+                command,
+            } => {
+                if let Some(state) = self.link(node, link) {
+                    state.commands.put(|commands| commands.push(shard, command));
+                }
+            }
+            Effect::Note(note) => self.note(note),
+            Effect::Confirmed { .. }
+            | Effect::Opened { .. }
+            | Effect::Delivered { .. }
+            | Effect::Settled { .. }
+            | Effect::Purged { .. }
+            | Effect::Ended { .. }
+            | Effect::Failed { .. }
+            | Effect::Pause { .. }
+            | Effect::Resume { .. } => self.answer(effect),
+        }
+    }
+
+    fn link(&self, node: NodeId, link: LinkId) -> Option<&Link> {
+        self.links.get(&node).filter(|state| state.link == link)
+    }
+
+    /// Hands a call what is for it; a call that is gone gets nothing.
+    fn answer(&mut self, effect: Effect) {
+        match effect {
+            Effect::Confirmed {
+                call,
+                first,
+                count,
+                outcome,
+            } => {
+                self.metrics.confirmed(outcome, count);
+                match self.calls.get(&call) {
+                    Some(Caller::Publisher(mailbox)) => {
+                        mailbox.put(|confirms| confirms.push(first, count, outcome));
+                    }
+                    Some(Caller::Unary(_)) => self.reply(call, Ok(Answer::Confirmed(outcome))),
+                    Some(Caller::Consumer(_)) | None => {}
+                }
+            }
+            Effect::Purged { call, removed } => self.reply(call, Ok(Answer::Purged(removed))),
+            Effect::Ended { call } => match self.calls.get(&call) {
+                Some(Caller::Publisher(mailbox)) => mailbox.end(Ok(())),
+                Some(Caller::Consumer(mailbox)) => mailbox.end(Ok(())),
+                Some(Caller::Unary(_)) | None => {}
+            },
+            Effect::Failed { call, failure } => self.failed(call, failure),
+            Effect::Pause { call } => self.pause(call, true),
+            Effect::Resume { call } => self.pause(call, false),
+            Effect::Opened { call, .. }
+            | Effect::Delivered { call, .. }
+            | Effect::Settled { call, .. } => {
+                if let Effect::Delivered { deliveries, .. } = &effect {
+                    self.metrics.delivered(deliveries.len());
+                }
+                if let Some(Caller::Consumer(mailbox)) = self.calls.get(&call) {
+                    mailbox.put(|offers| offers.push(effect));
+                }
+            }
+            Effect::Link { .. }
+            | Effect::Unlink { .. }
+            | Effect::Submit { .. }
+            | Effect::Control { .. }
+            | Effect::Note(_) => unreachable!("not for a call"),
+        }
+    }
+
+    fn reply(&mut self, call: CallId, answer: Result<Answer, Failure>) {
+        if let Some(Caller::Unary(_)) = self.calls.get(&call)
+            && let Some(Caller::Unary(reply)) = self.calls.remove(&call)
+            && reply.send(answer).is_err()
+        {
+            debug!(%call, "the caller left before its answer");
+        }
+    }
+
+    fn failed(&mut self, call: CallId, failure: Failure) {
+        self.metrics.failed();
+        match self.calls.get(&call) {
+            Some(Caller::Publisher(mailbox)) => mailbox.end(Err(failure_status(&failure))),
+            Some(Caller::Consumer(mailbox)) => mailbox.end(Err(failure_status(&failure))),
+            Some(Caller::Unary(_)) => self.reply(call, Err(failure)),
+            None => {}
+        }
+    }
+
+    fn pause(&self, call: CallId, paused: bool) {
+        match self.calls.get(&call) {
+            Some(Caller::Publisher(mailbox)) => mailbox.pause(paused),
+            Some(Caller::Consumer(mailbox)) => mailbox.pause(paused),
+            Some(Caller::Unary(_)) | None => {}
+        }
+    }
+
+    fn note(&self, note: Note) {
+        match note {
+            Note::Leader {
+                shard,
+                epoch,
+                leader: Some(leader),
+            } => info!(%shard, %epoch, %leader, "shard has a leader"),
+            Note::Leader {
+                shard,
+                epoch,
+                leader: None,
+            } => info!(%shard, %epoch, "shard has no leader; its messages wait"),
+            Note::Resent {
+                shard,
+                node,
+                batches,
+            } => {
+                self.metrics.resent(batches);
+                info!(%shard, %node, batches, "unanswered batches are sent again");
+            }
+            Note::Overloaded { shard, reason } => {
+                debug!(%shard, %reason, "leader asks for a pause");
+            }
+            Note::Dropped { shard, deliveries } => {
+                self.metrics.dropped(deliveries);
+                debug!(%shard, deliveries, "deliveries dropped: held already, or out of date");
+            }
+            Note::Overdue { shard, calls } => {
+                warn!(%shard, calls, "calls failed: no answer within the deadline");
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

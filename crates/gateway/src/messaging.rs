@@ -1,0 +1,317 @@
+//! The calls of `quorate.v1.MessagingService`: they check what clients say and move frames to and from the engine.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use quorate_message::ConsumerId;
+use quorate_proto::v1::{self, consume_request::Kind, messaging_service_server::MessagingService};
+use quorate_service::{clock::wall_ms, trace_context};
+use tokio::sync::oneshot;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+use tracing::{Instrument, Span, debug, info_span};
+
+use crate::{
+    browse::Browser,
+    calls::{Confirms, Offers},
+    convert::{self, Publications},
+    engine::{Answer, CallGuard, Caller, Engine, Event},
+    limits::FIRST_REQUEST_TIMEOUT,
+    listener::first,
+    mailbox::{Frames, Mailbox},
+    session::{CallId, Failure, Input, Publication},
+    status::failure_status,
+};
+
+/// Serves clients that send and receive.
+#[derive(Clone, Debug)]
+pub(crate) struct Messaging {
+    pub(crate) engine: Engine,
+    pub(crate) browser: Browser,
+    pub(crate) message_bytes_max: usize,
+}
+
+/// The answer to a unary call that the engine carries out.
+pub(crate) async fn ask(
+    engine: &Engine,
+    input: impl FnOnce(CallId) -> Input,
+) -> Result<Answer, Status> {
+    let (reply, answer) = oneshot::channel();
+    let guard = engine.call(Caller::Unary(reply)).await?;
+    engine.tell(Event::Input(input(guard.call))).await?;
+    let answer: Result<Answer, Failure> = answer
+        .await
+        .map_err(|_| Status::unavailable("gateway is stopping; retry on another gateway"))?;
+    answer.map_err(|failure| failure_status(&failure))
+}
+
+/// The span of a call, within the caller's trace.
+pub(crate) fn span_of(span: Span, metadata: &MetadataMap) -> Span {
+    trace_context::continue_from(&span, metadata);
+    span
+}
+
+impl Messaging {
+    async fn send_one(&self, request: v1::SendRequest) -> Result<v1::SendResponse, Status> {
+        let named = !request.producer_id.is_empty();
+        let producer = match named {
+            true => Some(convert::producer(&request.producer_id)?),
+            false => None,
+        };
+        let message = request
+            .message
+            .ok_or_else(|| Status::invalid_argument("the request holds no message"))?;
+        if !named && message.number != 0 {
+            return Err(Status::invalid_argument(
+                "message has a number but no producer_id; give both, or none to let the gateway number it",
+            ));
+        }
+        let messages = Publications::new(self.message_bytes_max).read(vec![message], named)?;
+        let publish = |call| Input::Publish {
+            call,
+            producer,
+            messages,
+        };
+        match ask(&self.engine, publish).await? {
+            Answer::Confirmed(outcome) => match convert::outcome_error(outcome) {
+                "" => Ok(v1::SendResponse {
+                    outcome: convert::outcome(outcome) as i32,
+                }),
+                error if outcome == quorate_message::Outcome::LimitReached => {
+                    Err(Status::resource_exhausted(error))
+                }
+                error => Err(Status::failed_precondition(error)),
+            },
+            Answer::Purged(_) => Err(Status::internal("a message was answered as a purge")),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl MessagingService for Messaging {
+    type PublishStream = Frames<Confirms, CallGuard>;
+    type ConsumeStream = OfferStream;
+    type BrowseStream = crate::browse::Pages;
+
+    async fn send(
+        &self,
+        request: Request<v1::SendRequest>,
+    ) -> Result<Response<v1::SendResponse>, Status> {
+        let span = span_of(info_span!("send"), request.metadata());
+        let sent = self.send_one(request.into_inner()).instrument(span);
+        sent.await.map(Response::new)
+    }
+
+    async fn publish(
+        &self,
+        request: Request<Streaming<v1::PublishRequest>>,
+    ) -> Result<Response<Self::PublishStream>, Status> {
+        let span = span_of(info_span!("publish"), request.metadata());
+        let mailbox = Mailbox::new();
+        let caller = Caller::Publisher(Arc::clone(&mailbox));
+        let guard = self.engine.call(caller).await?;
+        let reader = PublishReader {
+            engine: self.engine.clone(),
+            call: guard.call,
+            publications: Publications::new(self.message_bytes_max),
+            producer: None,
+            mailbox: Arc::clone(&mailbox),
+        };
+        tokio::spawn(reader.run(request.into_inner()).instrument(span));
+        Ok(Response::new(Frames::new(mailbox, guard)))
+    }
+
+    async fn consume(
+        &self,
+        request: Request<Streaming<v1::ConsumeRequest>>,
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        let span = span_of(info_span!("consume"), request.metadata());
+        let mailbox = Mailbox::new();
+        let caller = Caller::Consumer(Arc::clone(&mailbox));
+        let guard = self.engine.call(caller).await?;
+        let reader = ConsumeReader {
+            engine: self.engine.clone(),
+            call: guard.call,
+            mailbox: Arc::clone(&mailbox),
+        };
+        tokio::spawn(reader.run(request.into_inner()).instrument(span));
+        Ok(Response::new(OfferStream {
+            guard,
+            frames: Frames::new(mailbox, ()),
+        }))
+    }
+
+    async fn browse(
+        &self,
+        request: Request<v1::BrowseRequest>,
+    ) -> Result<Response<Self::BrowseStream>, Status> {
+        let span = span_of(info_span!("browse"), request.metadata());
+        let pages = self.browser.browse(&request.into_inner(), span)?;
+        Ok(Response::new(pages))
+    }
+}
+
+/// The client's side of a publish call.
+struct PublishReader {
+    engine: Engine,
+    call: CallId,
+    publications: Publications,
+    producer: Option<(bytes::Bytes, quorate_message::ProducerId)>,
+    mailbox: Arc<Mailbox<Confirms>>,
+}
+
+impl PublishReader {
+    async fn run(mut self, mut requests: Streaming<v1::PublishRequest>) {
+        let mailbox = Arc::clone(&self.mailbox);
+        if let Err(status) = self.read(&mut requests).await {
+            debug!(call = %self.call, %status, "publish call ends");
+            mailbox.end(Err(status));
+        }
+    }
+
+    async fn read(&mut self, requests: &mut Streaming<v1::PublishRequest>) -> Result<(), Status> {
+        let call = self.call;
+        while self.mailbox.may_read().await {
+            let next = tokio::select! {
+                next = requests.message() => next?,
+                () = self.mailbox.ended() => return Ok(()),
+            };
+            let Some(request) = next else {
+                return self
+                    .engine
+                    .tell(Event::Input(Input::Finished { call }))
+                    .await;
+            };
+            let (producer, messages) = self.check(request)?;
+            let input = Input::Publish {
+                call,
+                producer: Some(producer),
+                messages,
+            };
+            self.engine.tell(Event::Input(input)).await?;
+        }
+        Ok(())
+    }
+
+    fn check(
+        &mut self,
+        request: v1::PublishRequest,
+    ) -> Result<(quorate_message::ProducerId, Vec<Publication>), Status> {
+        let id = request.producer_id;
+        let producer = match &self.producer {
+            Some((named, producer)) if id.is_empty() || *named == id => *producer,
+            Some(_) => {
+                return Err(Status::invalid_argument(
+                    "producer_id changed within the call; open another call for another producer",
+                ));
+            }
+            None => {
+                let producer = convert::producer(&id)?;
+                self.producer = Some((bytes::Bytes::copy_from_slice(&id), producer));
+                producer
+            }
+        };
+        Ok((producer, self.publications.read(request.messages, true)?))
+    }
+}
+
+/// The client's side of a consumer's call.
+struct ConsumeReader {
+    engine: Engine,
+    call: CallId,
+    mailbox: Arc<Mailbox<Offers>>,
+}
+
+impl ConsumeReader {
+    async fn run(self, mut requests: Streaming<v1::ConsumeRequest>) {
+        if let Err(status) = self.read(&mut requests).await {
+            debug!(call = %self.call, %status, "consumer's call ends");
+            self.mailbox.end(Err(status));
+        }
+    }
+
+    async fn read(&self, requests: &mut Streaming<v1::ConsumeRequest>) -> Result<(), Status> {
+        let call = self.call;
+        let request = first(requests.message(), FIRST_REQUEST_TIMEOUT).await?;
+        let Some(Kind::Open(open)) = request.kind else {
+            return Err(Status::invalid_argument(
+                "the first request of a consumer must be `open`",
+            ));
+        };
+        let mut random = ConsumerId::default();
+        getrandom::fill(&mut random.0)
+            .map_err(|error| Status::internal(format!("randomness: {error}")))?;
+        let open = convert::open(open, random, wall_ms().saturating_mul(1_000))?;
+        self.engine
+            .tell(Event::Input(Input::Consume { call, open }))
+            .await?;
+        while self.mailbox.may_read().await {
+            let next = tokio::select! {
+                next = requests.message() => next?,
+                () = self.mailbox.ended() => return Ok(()),
+            };
+            let input = match next {
+                None => Input::Finished { call },
+                Some(request) => self.check(request)?,
+            };
+            let is_last = matches!(input, Input::Finished { .. });
+            self.engine.tell(Event::Input(input)).await?;
+            if is_last {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, request: v1::ConsumeRequest) -> Result<Input, Status> {
+        let call = self.call;
+        match request.kind {
+            Some(Kind::Credit(credit)) => Ok(Input::Credited {
+                call,
+                credit: convert::credit(&credit),
+            }),
+            Some(Kind::Settle(settle)) => {
+                let (settlement, positions) = convert::settle(&settle)?;
+                Ok(Input::Settle {
+                    call,
+                    settlement,
+                    positions,
+                    token: settle.token,
+                })
+            }
+            Some(Kind::Open(_)) => Err(Status::invalid_argument(
+                "the consumer is open; open another call for another consumer",
+            )),
+            None => Err(Status::invalid_argument(
+                "request of no kind; send `credit` or `settle`",
+            )),
+        }
+    }
+}
+
+/// What a consumer is sent. What the connection takes, the leader may send again.
+#[derive(Debug)]
+pub(crate) struct OfferStream {
+    guard: CallGuard,
+    frames: Frames<Offers, ()>,
+}
+
+impl Stream for OfferStream {
+    type Item = Result<v1::ConsumeResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = Pin::new(&mut self.frames).poll_next(context);
+        polled.map(|next| {
+            next.map(|frame| {
+                let frame = frame?;
+                if frame.taken > 0 {
+                    self.guard.taken(frame.taken);
+                }
+                frame.response
+            })
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! What this gateway counts. Names begin with `quorate_gateway_`.
+
+use quorate_service::{
+    metrics::Metrics,
+    prometheus_client::metrics::{counter::Counter, gauge::Gauge},
+};
+
+use crate::session::{Core, Outcome};
+
+/// Clones share the counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GatewayMetrics {
+    confirmed: Counter,
+    refused: Counter,
+    delivered: Counter,
+    batches: Counter,
+    batch_bytes: Counter,
+    resent: Counter,
+    dropped: Counter,
+    failed: Counter,
+    calls: Gauge,
+    consumers: Gauge,
+    waiting_bytes: Gauge,
+    shards: Gauge,
+    shards_reachable: Gauge,
+    pub(crate) connections: Gauge,
+}
+
+impl GatewayMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let this = Self::default();
+        metrics.register(|registry| {
+            let counters = [
+                (
+                    "confirmed_messages",
+                    "Messages stored or accepted",
+                    &this.confirmed,
+                ),
+                (
+                    "refused_messages",
+                    "Messages whose outcome is an error",
+                    &this.refused,
+                ),
+                (
+                    "delivered_messages",
+                    "Messages handed to consumers",
+                    &this.delivered,
+                ),
+                (
+                    "batches",
+                    "Batches of messages sent to leaders",
+                    &this.batches,
+                ),
+                (
+                    "batch_bytes",
+                    "Bytes of batches of messages sent to leaders",
+                    &this.batch_bytes,
+                ),
+                (
+                    "resent_batches",
+                    "Batches sent again after a change of leader or link",
+                    &this.resent,
+                ),
+                (
+                    "dropped_deliveries",
+                    "Deliveries that a consumer held already, or that were out of date",
+                    &this.dropped,
+                ),
+                (
+                    "failed_calls",
+                    "Calls that ended without success",
+                    &this.failed,
+                ),
+            ];
+            for (name, help, counter) in counters {
+                registry.register(name, help, counter.clone());
+            }
+            let gauges = [
+                ("calls", "Calls that are open", &this.calls),
+                ("consumers", "Consumers that are open", &this.consumers),
+                (
+                    "waiting_bytes",
+                    "Bytes of messages that wait for an answer",
+                    &this.waiting_bytes,
+                ),
+                ("shards", "Shards that are known", &this.shards),
+                (
+                    "shards_reachable",
+                    "Shards whose leader is linked",
+                    &this.shards_reachable,
+                ),
+                ("connections", "Connections of clients", &this.connections),
+            ];
+            for (name, help, gauge) in gauges {
+                registry.register(name, help, gauge.clone());
+            }
+        });
+        this
+    }
+
+    pub(crate) fn confirmed(&self, outcome: Outcome, count: u32) {
+        let counter = match outcome.is_stored() {
+            true => &self.confirmed,
+            false => &self.refused,
+        };
+        counter.inc_by(u64::from(count));
+    }
+
+    pub(crate) fn delivered(&self, messages: usize) {
+        self.delivered.inc_by(messages as u64);
+    }
+
+    pub(crate) fn batch(&self, bytes: usize) {
+        self.batches.inc();
+        self.batch_bytes.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn resent(&self, batches: usize) {
+        self.resent.inc_by(batches as u64);
+    }
+
+    pub(crate) fn dropped(&self, deliveries: usize) {
+        self.dropped.inc_by(deliveries as u64);
+    }
+
+    pub(crate) fn failed(&self) {
+        self.failed.inc();
+    }
+
+    /// Takes over what the machine knows.
+    pub(crate) fn observe(&self, core: &Core, calls: usize) {
+        self.calls.set(bounded(calls as u64));
+        self.consumers.set(bounded(core.consumers() as u64));
+        self.waiting_bytes.set(bounded(core.waiting_bytes()));
+        self.shards.set(bounded(core.shards() as u64));
+        self.shards_reachable
+            .set(bounded(core.shards_reachable() as u64));
+    }
+}
+
+fn bounded(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

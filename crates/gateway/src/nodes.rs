@@ -1,0 +1,151 @@
+//! Single questions to storage nodes, for browsing and for operators; and where things are, to know whom to ask.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use quorate_message::{DestinationName, slot};
+use quorate_proto::internal::v1 as wire;
+use tokio::{sync::watch, time::Instant};
+use tonic::{Code, Status, transport::Channel};
+use wire::node_service_client::NodeServiceClient;
+
+use crate::{
+    limits::{NODE_FRAME_BYTES_MAX, QUESTION_PAUSE, QUESTION_TIMEOUT},
+    topology::{ClusterView, pause},
+    upstream::lazy_channel,
+};
+
+/// Clones share the connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Nodes {
+    view: watch::Receiver<ClusterView>,
+    channels: Arc<Mutex<BTreeMap<String, Channel>>>,
+    deadline: Duration,
+}
+
+/// Where a queue is.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) shard: wire::ShardInfo,
+    /// Address of the leader.
+    pub(crate) leader: Option<String>,
+}
+
+impl Nodes {
+    pub(crate) fn new(view: watch::Receiver<ClusterView>, deadline: Duration) -> Self {
+        Self {
+            view,
+            channels: Arc::default(),
+            deadline,
+        }
+    }
+
+    /// What is known of the cluster.
+    pub(crate) fn view(&self) -> ClusterView {
+        self.view.borrow().clone()
+    }
+
+    /// The newest topology.
+    pub(crate) fn topology(&self) -> Result<Arc<wire::Topology>, Status> {
+        self.view().topology.ok_or_else(|| {
+            Status::unavailable("no coordinator has told this gateway where queues live; retry")
+        })
+    }
+
+    /// The shard of a queue and who leads it.
+    pub(crate) fn place(&self, queue: &DestinationName) -> Result<Place, Status> {
+        let topology = self.topology()?;
+        let slot = usize::from(slot(queue).0);
+        let shard = topology.slots.get(slot);
+        let shard = shard.and_then(|id| topology.shards.iter().find(|shard| shard.id == *id));
+        let shard = shard.ok_or_else(|| {
+            Status::unavailable(
+                "the cluster has no shards yet; start its storage nodes, then retry",
+            )
+        })?;
+        let leader = topology.nodes.iter().find(|node| node.id == shard.leader);
+        Ok(Place {
+            shard: shard.clone(),
+            leader: leader.map(|node| node.address.clone()),
+        })
+    }
+
+    /// A client for the node at this address.
+    pub(crate) fn client(&self, address: &str) -> Result<NodeServiceClient<Channel>, Status> {
+        let channels = self.channels.lock();
+        let mut channels = channels.unwrap_or_else(PoisonError::into_inner);
+        let channel = match channels.get(address) {
+            Some(channel) => channel.clone(),
+            None => {
+                let topology = self.view().topology;
+                let nodes = topology.iter().flat_map(|topology| &topology.nodes);
+                let known: Vec<_> = nodes.map(|node| node.address.as_str()).collect();
+                channels.retain(|address, _| known.contains(&address.as_str()));
+                let channel = lazy_channel(address, QUESTION_TIMEOUT).map_err(Status::internal)?;
+                channels.insert(address.to_owned(), channel.clone());
+                channel
+            }
+        };
+        Ok(NodeServiceClient::new(channel).max_decoding_message_size(NODE_FRAME_BYTES_MAX))
+    }
+
+    /// A page of a queue, from whoever leads it; asked again over changes of leader until the deadline.
+    pub(crate) async fn browse_page(
+        &self,
+        queue: &DestinationName,
+        after: u64,
+        limit: u32,
+    ) -> Result<(u32, wire::BrowsePageResponse), Status> {
+        let end = Instant::now() + self.deadline;
+        let mut view = self.view.clone();
+        loop {
+            view.mark_unchanged();
+            let refused = match self.try_page(queue, after, limit).await {
+                Ok(page) => return Ok(page),
+                Err(status) if is_permanent(&status) => return Err(status),
+                Err(status) => status,
+            };
+            if Instant::now() >= end {
+                return Err(Status::deadline_exceeded(format!(
+                    "queue {queue} cannot be browsed: {}; retry",
+                    refused.message()
+                )));
+            }
+            pause(&mut view, QUESTION_PAUSE).await;
+        }
+    }
+
+    async fn try_page(
+        &self,
+        queue: &DestinationName,
+        after: u64,
+        limit: u32,
+    ) -> Result<(u32, wire::BrowsePageResponse), Status> {
+        let place = self.place(queue)?;
+        let shard = place.shard.id;
+        let leader = place.leader.ok_or_else(|| {
+            Status::unavailable(format!(
+                "shard {shard} has no leader ({})",
+                place.shard.leaderless_reason
+            ))
+        })?;
+        let request = wire::BrowsePageRequest {
+            shard,
+            queue: queue.as_str().to_owned(),
+            after,
+            limit,
+        };
+        let page = self.client(&leader)?.browse_page(request).await?;
+        Ok((shard, page.into_inner()))
+    }
+}
+
+fn is_permanent(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument | Code::DataLoss | Code::Unimplemented
+    )
+}

@@ -1,0 +1,191 @@
+//! Puts a gateway together and serves it until it shall stop.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use quorate_message::ProducerId;
+use quorate_proto::v1::{
+    admin_service_server::AdminServiceServer, messaging_service_server::MessagingServiceServer,
+};
+use quorate_service::{health::Health, metrics::Metrics, shutdown::Shutdown};
+use tokio::{net::TcpListener, sync::watch};
+use tonic::transport::{Server, server::Router};
+use tracing::{info, warn};
+
+use crate::{
+    admin::Admin,
+    browse::Browser,
+    config::Config,
+    engine::Engine,
+    limits::{
+        CLIENT_CONNECTION_WINDOW_BYTES, CLIENT_KEEP_ALIVE, CLIENT_KEEP_ALIVE_TIMEOUT,
+        CLIENT_STREAM_WINDOW_BYTES, HEADER_BYTES_MAX, PENDING_RESETS_MAX, REQUEST_BYTES_MAX,
+        STOP_TIMEOUT,
+    },
+    listener,
+    messaging::Messaging,
+    metrics::GatewayMetrics,
+    nodes::Nodes,
+    session::{Config as SessionConfig, Core},
+    topology::{COMPONENT, ClusterView, Watcher},
+    upstream::{Introduction, keep_links},
+};
+
+/// Components of a gateway's health.
+pub const COMPONENTS: &[&str] = &[COMPONENT];
+
+const SERVICES: &[&str] = &["quorate.v1.MessagingService", "quorate.v1.AdminService"];
+
+/// Why a gateway cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The port cannot be had.
+    #[error(
+        "listen for clients on {address}: {source}; change the key `listen` or stop what uses that port"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("get random numbers: {0}")]
+    Random(getrandom::Error),
+    /// The reflection service cannot be built.
+    #[error("describe the services for reflection: {0}")]
+    Reflection(tonic_reflection::server::Error),
+    /// The server failed.
+    #[error("serve clients: {0}")]
+    Serve(tonic::transport::Error),
+}
+
+/// A gateway that listens and is not yet served.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Gateway {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn bind(config: Config) -> Result<Self, ServeError> {
+        let address = config.listen;
+        let failed = |source| ServeError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            config,
+            listener,
+            address,
+        })
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the stop is asked for, then lets open calls end for a moment.
+    ///
+    /// # Errors
+    /// When the server fails.
+    pub async fn serve(
+        self,
+        health: Health,
+        metrics: &Metrics,
+        shutdown: Shutdown,
+    ) -> Result<(), ServeError> {
+        let counts = GatewayMetrics::new(metrics);
+        let config = &self.config;
+        let core = Core::new(SessionConfig {
+            producer: random_producer()?,
+            transient_producer: random_producer()?,
+            deadline_micros: config.deadline_ms * 1_000,
+            memory_bytes: config.memory_bytes,
+        });
+        let (engine, wishes) = Engine::start(core, counts.clone());
+        let who = Introduction {
+            cluster: config.cluster.clone(),
+            gateway: config.name.clone(),
+        };
+        tokio::spawn(keep_links(engine.clone(), wishes, who.clone()));
+        let (view, viewed) = watch::channel(ClusterView::default());
+        let watcher = Watcher {
+            engine: engine.clone(),
+            who,
+            advertise: config.advertised(),
+            coordinators: config.coordinators.clone(),
+            view,
+            health: health.clone(),
+        };
+        tokio::spawn(watcher.run());
+        let nodes = Nodes::new(viewed, Duration::from_millis(config.deadline_ms));
+        let router = router(config, &engine, nodes, &health)?;
+        info!(address = %self.address, "clients are served");
+        let connections = counts.connections.clone();
+        let connections = listener::accept(self.listener, config.max_connections, connections);
+        let stop = shutdown.clone();
+        let serving =
+            router.serve_with_incoming_shutdown(connections, async move { stop.requested().await });
+        tokio::select! {
+            served = serving => served.map_err(ServeError::Serve),
+            () = stopped(&shutdown) => {
+                warn!("calls are still open; they are cut off");
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn stopped(shutdown: &Shutdown) {
+    shutdown.requested().await;
+    tokio::time::sleep(STOP_TIMEOUT).await;
+}
+
+fn random_producer() -> Result<ProducerId, ServeError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(ServeError::Random)?;
+    Ok(ProducerId(id))
+}
+
+fn router(
+    config: &Config,
+    engine: &Engine,
+    nodes: Nodes,
+    health: &Health,
+) -> Result<Router, ServeError> {
+    let messaging = Messaging {
+        engine: engine.clone(),
+        browser: Browser {
+            nodes: nodes.clone(),
+        },
+        message_bytes_max: config.max_message_bytes,
+    };
+    let admin = Admin {
+        engine: engine.clone(),
+        nodes,
+    };
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(ServeError::Reflection)?;
+    Ok(Server::builder()
+        .initial_stream_window_size(CLIENT_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CLIENT_CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(config.max_calls_per_connection)
+        .http2_keepalive_interval(Some(CLIENT_KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(CLIENT_KEEP_ALIVE_TIMEOUT))
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .add_service(
+            MessagingServiceServer::new(messaging).max_decoding_message_size(REQUEST_BYTES_MAX),
+        )
+        .add_service(AdminServiceServer::new(admin).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(health.grpc(SERVICES))
+        .add_service(reflection))
+}
