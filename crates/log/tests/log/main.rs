@@ -1,5 +1,6 @@
 //! The log against disks that fail: crashes at any operation, damage, lack of space.
 #![expect(clippy::unwrap_used, reason = "what fails to unwrap fails the test")]
+#![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
 mod crash;
 mod damage;
@@ -96,7 +97,7 @@ fn read_all(log: &ShardLog) -> Vec<Entry> {
     loop {
         let first = entries
             .last()
-            .map_or(log.base().index, |entry| entry.index)
+            .map_or_else(|| log.base().index, |entry| entry.index)
             .next();
         let range = ReadRange {
             first,
