@@ -14,6 +14,7 @@ const KNOWN: &str = "initialReconnectDelay, maxReconnectDelay, randomize, timeou
 pub struct Address {
     gateways: Vec<String>,
     options: FailoverOptions,
+    has_timeout: bool,
 }
 
 /// How to fail over.
@@ -88,10 +89,12 @@ impl Address {
         &self.options
     }
 
-    /// Replaces the `timeout` if none is set.
+    /// Replaces the `timeout` if none is written (-1 is written too: it means for ever).
     #[must_use]
     pub fn with_default_timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout.get_or_insert(timeout);
+        if !self.has_timeout {
+            self.options.timeout = Some(timeout);
+        }
         self
     }
 }
@@ -125,6 +128,9 @@ impl FromStr for Address {
         }
         Ok(Self {
             gateways,
+            has_timeout: options
+                .split('&')
+                .any(|option| option.starts_with("timeout=")),
             options: parse_options(options)?,
         })
     }
@@ -253,6 +259,9 @@ mod tests {
         );
         let address: Address = "a:1?timeout=-1".parse().expect("a good address");
         assert_eq!(address.options, FailoverOptions::default());
+        let for_ever = address.with_default_timeout(Duration::from_secs(2));
+        assert_eq!(for_ever.options.timeout, None);
+        let address: Address = "a:1".parse().expect("a good address");
         let patient = address.with_default_timeout(Duration::from_secs(2));
         assert_eq!(patient.options.timeout, Some(Duration::from_secs(2)));
     }

@@ -5,11 +5,11 @@
 //! use quorate_client::{Client, OutboundMessage};
 //!
 //! let client = Client::connect("failover:(tcp://gw1:60001,tcp://gw2:60001)".parse()?).await?;
-//! let producer = client.producer(Default::default());
+//! let producer = client.producer(&Default::default())?;
 //! let confirm = producer.send(OutboundMessage::text("orders", "one apple")).await?;
 //! confirm.await?; // committed by a durable quorum
 //!
-//! let mut consumer = client.consumer("orders", Default::default())?;
+//! let mut consumer = client.consumer("orders", &Default::default())?;
 //! let delivery = consumer.receive().await?;
 //! consumer.accept(&delivery);
 //! consumer.flush().await?; // the acceptance is committed

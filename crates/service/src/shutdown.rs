@@ -1,7 +1,7 @@
 //! One clean stop: on SIGTERM, on SIGINT, or when the process that started this one is gone.
 //!
 //! The first request begins the stop, a second signal ends the process at once (it is always safe to be killed).
-//! With `QUORATE_EXIT_WITH_PARENT=1` the end of standard input is a request too: a parent that holds the other end
+//! With `QUORATE_EXIT_WITH_PARENT=1` (or `true`) the end of standard input is a request too: a parent that holds the other end
 //! of that pipe takes its children with it however it dies. Should the stop then hang, the process exits by itself,
 //! since nobody is left to see to it.
 
@@ -48,7 +48,7 @@ impl Shutdown {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         tokio::spawn(shutdown.clone().follow_signals(terminate, interrupt));
-        if env::var_os(EXIT_WITH_PARENT).is_some_and(|value| value == "1") {
+        if env::var_os(EXIT_WITH_PARENT).is_some_and(|value| value == "1" || value == "true") {
             let shutdown = shutdown.clone();
             std::thread::Builder::new()
                 .name("parent".to_owned())
@@ -193,9 +193,11 @@ mod tests {
 
     #[test]
     fn the_end_of_standard_input_asks_for_the_stop_only_when_tied_to_the_parent() {
-        let mut tied = child("1");
-        drop(tied.stdin.take());
-        assert!(ends_cleanly(tied));
+        for yes in ["1", "true"] {
+            let mut tied = child(yes);
+            drop(tied.stdin.take());
+            assert!(ends_cleanly(tied));
+        }
 
         let mut free = child("0");
         drop(free.stdin.take());

@@ -1,0 +1,179 @@
+//! `quorate send`: each line a message, every one confirmed before the command ends.
+
+use std::{collections::VecDeque, path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use indicatif::ProgressBar;
+use quorate_client::{Confirm, OutboundMessage, Producer, ProducerOptions};
+use serde::Serialize;
+use tokio::sync::mpsc::Receiver;
+
+use crate::{
+    arguments::{Common, Format},
+    connection::connect,
+    lines::{self, Part},
+    output, progress,
+};
+
+/// Flags of `quorate send`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Send {
+    /// Where to: a queue's name
+    destination: String,
+
+    /// Send each line of this file; without --file and --message, of standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "message")]
+    file: Option<PathBuf>,
+
+    /// Send this text
+    #[arg(long, short)]
+    message: Option<String>,
+
+    /// Send the --message so many times
+    #[arg(long, requires = "message", default_value_t = 1)]
+    count: u64,
+
+    /// Keep the messages in the leader's memory only; they are lost in its crash
+    #[arg(long)]
+    non_persistent: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Sent {
+    destination: String,
+    confirmed: u64,
+    bytes: u64,
+    seconds: f64,
+}
+
+pub(crate) async fn run(common: &Common, arguments: Send) -> Result<()> {
+    let client = connect(common).await?;
+    let producer = client.producer(&ProducerOptions::default())?;
+    let started = Instant::now();
+    let mut sending = Sending {
+        producer,
+        destination: arguments.destination,
+        non_persistent: arguments.non_persistent,
+        unconfirmed: VecDeque::new(),
+        confirmed: 0,
+        bytes: 0,
+        bar: ProgressBar::hidden(),
+    };
+    if let Some(text) = arguments.message {
+        sending.bar = progress::bytes(Some(arguments.count * text.len() as u64));
+        sending.repeat(&Bytes::from(text), arguments.count).await?;
+    } else if let Some(path) = &arguments.file {
+        let (parts, size) = lines::of_file(path)?;
+        sending.bar = progress::bytes(size);
+        sending.lines(parts).await?;
+    } else {
+        sending.bar = progress::bytes(None);
+        sending.lines(lines::of_stdin()?).await?;
+    }
+    let sent = Sent {
+        destination: sending.destination,
+        confirmed: sending.confirmed,
+        bytes: sending.bytes,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    sending.bar.finish_and_clear();
+    match common.output {
+        Format::Json => output::json(&sent),
+        Format::Text => output::line(&format!(
+            "{} messages to {} confirmed in {:.2} s",
+            sent.confirmed, sent.destination, sent.seconds
+        )),
+    }
+}
+
+struct Sending {
+    producer: Producer,
+    destination: String,
+    non_persistent: bool,
+    /// With the size of each.
+    unconfirmed: VecDeque<(Confirm, u64)>,
+    confirmed: u64,
+    bytes: u64,
+    bar: ProgressBar,
+}
+
+impl Sending {
+    async fn repeat(&mut self, body: &Bytes, count: u64) -> Result<()> {
+        for _ in 0..count {
+            self.one(body.clone()).await?;
+        }
+        self.rest().await
+    }
+
+    async fn lines(&mut self, mut parts: Receiver<Result<Part>>) -> Result<()> {
+        loop {
+            // While nothing is read, confirms are taken: an error is told at once, and the bar moves.
+            let part = match self.unconfirmed.front_mut() {
+                None => parts.recv().await,
+                Some((confirm, _)) => tokio::select! {
+                    biased;
+                    outcome = confirm => {
+                        self.settled(outcome)?;
+                        continue;
+                    }
+                    part = parts.recv() => part,
+                },
+            };
+            let Some(part) = part else {
+                return self.rest().await;
+            };
+            for line in part? {
+                self.one(line).await?;
+            }
+        }
+    }
+
+    async fn one(&mut self, body: Bytes) -> Result<()> {
+        let bytes = body.len() as u64;
+        let mut message = OutboundMessage::bytes(self.destination.clone(), body);
+        message.non_persistent = self.non_persistent;
+        let confirm = self.producer.send(message).await;
+        let confirm = confirm.with_context(|| self.failed())?;
+        self.unconfirmed.push_back((confirm, bytes));
+        // The window of the producer is the bound: whatever lies before it is confirmed.
+        while self.unconfirmed.len() > ProducerOptions::default().window_messages {
+            self.oldest().await?;
+        }
+        Ok(())
+    }
+
+    async fn rest(&mut self) -> Result<()> {
+        while !self.unconfirmed.is_empty() {
+            self.oldest().await?;
+        }
+        Ok(())
+    }
+
+    async fn oldest(&mut self) -> Result<()> {
+        if let Some((confirm, _)) = self.unconfirmed.front_mut() {
+            let outcome = confirm.await;
+            self.settled(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn settled(&mut self, outcome: Result<(), quorate_client::Error>) -> Result<()> {
+        outcome.with_context(|| self.failed())?;
+        if let Some((_, bytes)) = self.unconfirmed.pop_front() {
+            self.confirmed += 1;
+            self.bytes += bytes;
+            // The line's end is part of the file, and so of the bar.
+            self.bar.set_position(self.bytes + self.confirmed);
+        }
+        Ok(())
+    }
+
+    fn failed(&self) -> String {
+        format!(
+            "send message {} to {} (all before it are confirmed)",
+            self.confirmed + 1,
+            self.destination
+        )
+    }
+}
