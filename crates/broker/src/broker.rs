@@ -164,6 +164,12 @@ impl Broker {
         self.state.applied()
     }
 
+    /// How many persistent messages are stored and not settled, in all queues.
+    #[must_use]
+    pub fn message_count(&self) -> u64 {
+        self.state.live().total()
+    }
+
     /// Whether an entry from `first_entry` to `last_entry` holds a message that is not settled.
     #[must_use]
     pub fn has_live(&self, first_entry: u64, last_entry: u64) -> bool {
@@ -177,8 +183,7 @@ impl Broker {
 
     /// All queues by name: those of the log, and on the leader those that have only consumers or non-persistent
     /// messages.
-    #[must_use]
-    pub fn queues(&self) -> Vec<QueueStatus> {
+    pub fn queues(&self) -> impl Iterator<Item = QueueStatus> + use<> {
         let stored = self.state.queues().iter().map(|queue| QueueStatus {
             name: queue.name().clone(),
             messages: queue.pending_count(),
@@ -193,7 +198,7 @@ impl Broker {
             dispatcher.complete_status(&mut queues);
         }
         queues.sort_by(|a, b| a.name.cmp(&b.name));
-        queues
+        queues.into_iter()
     }
 
     /// Up to `limit` messages of a queue behind `after`, in their order, those in flight included; non-persistent ones

@@ -18,12 +18,14 @@ const GROUP: u64 = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Live {
     groups: BTreeMap<u64, u64>,
+    total: u64,
 }
 
 impl Live {
     pub(super) fn added(&mut self, entry: u64, messages: u64) {
         if messages > 0 {
             *self.groups.entry(entry / GROUP).or_insert(0) += messages;
+            self.total += messages;
         }
     }
 
@@ -40,7 +42,13 @@ impl Live {
     pub(super) fn added_all(&mut self, positions: &RoaringTreemap) {
         for (group, count) in count_groups(positions) {
             *self.groups.entry(group).or_insert(0) += count;
+            self.total += count;
         }
+    }
+
+    /// Unsettled messages in all.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
     }
 
     fn subtract(&mut self, group: u64, messages: u64) {
@@ -49,6 +57,7 @@ impl Live {
             .get_mut(&group)
             .expect("what is removed was added");
         *count -= messages;
+        self.total -= messages;
         if *count == 0 {
             self.groups.remove(&group);
         }
