@@ -1,0 +1,5 @@
+//! The controller against a scripted world: a store, nodes with simple replicas, a network and a clock, all in memory.
+
+mod properties;
+mod scenarios;
+mod world;
