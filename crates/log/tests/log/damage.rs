@@ -263,3 +263,84 @@ fn reading_past_the_end_finds_nothing() {
         []
     );
 }
+
+/// The path of the only segment, and what is in it.
+fn only_segment(disk: &MemoryDisk) -> (&'static str, Vec<u8>) {
+    let path = "shards/00007/log/00000000000000000001.seg";
+    let mut bytes = Vec::new();
+    disk.change(path, |found| bytes.clone_from(found));
+    (path, bytes)
+}
+
+#[test]
+fn an_entry_that_is_gone_is_damage_if_something_proves_that_it_was_durable() {
+    for proof in ["none", "mark", "later record"] {
+        let disk = MemoryDisk::default();
+        let mut log = open(&disk).log;
+        let mut id = 1;
+        log.write(&[(WriteId(1), Write::Bound(position(1, 1000)))])
+            .unwrap();
+        append(&mut log, &mut id, 1, &[1000; 5]);
+        match proof {
+            "mark" => log.prepare().unwrap(),
+            "later record" => {
+                append(&mut log, &mut id, 1, &[1000; 2]);
+            }
+            _ => {}
+        }
+        drop(log);
+        // The fourth record, as if it had never been written.
+        let (path, _) = only_segment(&disk);
+        disk.change(path, |bytes| bytes[4096 + 3 * 1088..][..1088].fill(0));
+        let opened = open(&disk);
+        assert_eq!(opened.recovered.end, position(1, 3), "{proof}");
+        assert_eq!(opened.recovered.impaired, proof != "none", "{proof}");
+    }
+}
+
+#[test]
+fn the_remains_of_a_torn_write_are_zeroed_before_anything_is_written_there() {
+    let disk = MemoryDisk::default();
+    let mut log = open(&disk).log;
+    log.write(&[(WriteId(1), Write::Bound(position(1, 1000)))])
+        .unwrap();
+    append(&mut log, &mut 1, 1, &[448]);
+    let torn = (2..=5).map(|index| entry(1, index, 700)).collect();
+    log.write(&[(WriteId(9), Write::Append(torn))]).unwrap();
+    drop(log);
+    let (path, whole) = only_segment(&disk);
+    assert!(whole[4096 + 512..].iter().any(|byte| *byte != 0));
+    disk.change(path, |bytes| bytes[4096 + 512..][..512].fill(0));
+    let opened = open(&disk);
+    assert_eq!(opened.findings, [Finding::TornTail { after: Index(1) }]);
+    assert!(!opened.recovered.impaired);
+    let (_, bytes) = only_segment(&disk);
+    assert!(bytes[4096 + 512..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn rot_in_one_slot_takes_no_promise_back() {
+    for slot in 0..2 {
+        let disk = MemoryDisk::default();
+        let mut log = open(&disk).log;
+        log.write(&[
+            (WriteId(1), Write::Promise(claim(4))),
+            (WriteId(2), Write::Promise(claim(5))),
+        ])
+        .unwrap();
+        log.write(&[(WriteId(3), Write::Bound(position(5, 1)))])
+            .unwrap();
+        log.write(&[(WriteId(4), Write::Bound(position(5, 2)))])
+            .unwrap();
+        drop(log);
+        disk.change("shards/00007/promise", |bytes| bytes[slot * 4096 + 20] ^= 1);
+        disk.change("shards/00007/state", |bytes| bytes[slot * 4096 + 20] ^= 1);
+        for _ in 0..2 {
+            let recovered = open(&disk).recovered;
+            assert_eq!(
+                (recovered.promise, recovered.bound),
+                (Some(claim(5)), Some(position(5, 2)))
+            );
+        }
+    }
+}
