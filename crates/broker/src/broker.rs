@@ -268,7 +268,10 @@ impl Broker {
                     }
                     Change::Removed(queue, position) => dispatcher.removed(queue, position),
                     Change::GivenBack(queue, position) => dispatcher.given_back(queue, position),
-                    Change::Purged(queue) => removed += dispatcher.purged(queue),
+                    Change::Purged(destination) => {
+                        let name = &batch.destination(destination).name;
+                        removed += dispatcher.purged(name);
+                    }
                 }
             }
             effects.push(Effect::Applied {

@@ -230,8 +230,8 @@ impl Dispatcher {
     }
 
     /// A queue was emptied. Returns how many non-persistent messages went with it.
-    pub(crate) fn purged(&mut self, queue: QueueId) -> u64 {
-        let Some(id) = self.by_queue.get(&queue).copied() else {
+    pub(crate) fn purged(&mut self, name: &DestinationName) -> u64 {
+        let Some(id) = self.by_name.get(name).copied() else {
             return 0;
         };
         let lane = &mut self.lanes[id.0];

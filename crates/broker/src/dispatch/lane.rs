@@ -4,8 +4,9 @@
 //! pending, below the cursor:  in flight | ready (bytes here) | being fetched | back (bytes not here) | unreadable
 //! pending, from the cursor on: not looked at yet, save for what consumers were found to hold
 //! ```
-//! The sets are disjoint. Delivery takes the least of ready, fetched and back, so that what was given back goes to
-//! its old place; what is unreadable steps aside until it is tried again.
+//! The sets are disjoint. Delivery takes the least of them, once it is ready, so that what was given back goes to its
+//! old place. What cannot be read holds up what is behind it, for the sake of order, and is tried again; a log that
+//! stays unreadable makes its replica unfit to lead, and the next leader reads its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -86,6 +87,7 @@ impl Lane {
         self.is_caught_up
             && self.fetching.is_empty()
             && self.back.is_empty()
+            && self.unreadable.is_empty()
             && self.ready.len() < demand
     }
 
@@ -158,6 +160,7 @@ impl Lane {
                     .map(|(position, _)| position),
             )
             && !is_behind(self.back.first())
+            && !is_behind(self.unreadable.first())
     }
 
     /// How many messages are here or on their way.

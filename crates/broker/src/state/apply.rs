@@ -23,8 +23,8 @@ pub(crate) enum Change {
     Removed(QueueId, MessagePosition),
     /// A message that is not removed was given back.
     GivenBack(QueueId, MessagePosition),
-    /// A queue was emptied.
-    Purged(QueueId),
+    /// A destination, by its index in the batch, was emptied. The log may not know it.
+    Purged(u16),
 }
 
 /// What an entry did. Used over and over, so that it allocates rarely.
@@ -129,8 +129,8 @@ impl State {
                     let purged = self.queues[queue.0 as usize].purge();
                     record.removed += purged.len();
                     self.live.removed_all(&purged);
-                    record.changes.push(Change::Purged(queue));
                 }
+                record.changes.push(Change::Purged(destination));
                 Outcome::Applied
             }
             Command::Checkpoint { previous } => {

@@ -132,6 +132,9 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         entry: cursor.u64()?,
         digest: cursor.u64()?,
     };
+    if !has_checkpoint && (last.entry, last.digest) != (0, 0) {
+        return None;
+    }
     let queues_max = cursor.u32()?;
     let applied = cursor.varint().filter(|applied| *applied <= ENTRY_MAX)?;
     let stamp_ms = cursor.varint()?;

@@ -1,0 +1,827 @@
+//! The naive model: queues as plain maps, everything looked at one by one, and the world that plays the parts around
+//! a broker (log, sessions, consumers, clock).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_broker::{Broker, Credit, Delivery, Effect, Input, Limits, Outcomes, SessionId};
+use quorate_message::{
+    Batch, BatchBuilder, ConsumerId, DestinationName, MessagePosition, Outcome, ProducerId,
+    Publication, Settlement,
+};
+
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// (queue, producer, 0: a repeat, else the next number)
+    Publish(Vec<(u8, u8, u8)>),
+    PublishTransient(Vec<(u8, u8, u8)>),
+    Attach {
+        consumer: u8,
+        session: u8,
+        queue: u8,
+        credit: u32,
+        names_held: bool,
+    },
+    Detach(u8),
+    SessionLost(u8),
+    Credit {
+        consumer: u8,
+        messages: u32,
+        bytes: u64,
+    },
+    Settle {
+        consumer: u8,
+        settlement: u8,
+        most: u8,
+    },
+    SettleAny {
+        queue: u8,
+        place: u16,
+    },
+    Purge(u8),
+    AnswerFetch {
+        all: bool,
+        skip: u8,
+    },
+    Lease(bool),
+    Advance(u64),
+    CommitProposals,
+    Checkpoint,
+    Failover {
+        restarts: bool,
+    },
+}
+
+/// A message as the model sees it.
+#[derive(Clone, Debug)]
+struct Stored {
+    bytes: Bytes,
+    count: u32,
+    producer: u8,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ModelConsumer {
+    session: u8,
+    generation: u64,
+    queue: u8,
+    /// Reached through its session now.
+    is_attached: bool,
+    credit: Credit,
+    /// What it got and has not settled, in order.
+    held: Vec<MessagePosition>,
+}
+
+#[derive(Debug)]
+pub struct World {
+    now: u64,
+    epoch: u64,
+    leader: Broker,
+    follower: Broker,
+    entry: u64,
+    log: BTreeMap<u64, Batch>,
+    queues: BTreeMap<u8, BTreeMap<MessagePosition, Stored>>,
+    transient: BTreeMap<u8, BTreeMap<MessagePosition, Stored>>,
+    numbers: BTreeMap<(bool, u8, u8), BTreeSet<u64>>,
+    consumers: BTreeMap<u8, ModelConsumer>,
+    proposals: Vec<Bytes>,
+    fetches: Vec<Vec<MessagePosition>>,
+    has_lease: bool,
+    submissions: u64,
+    last_sent: BTreeMap<(u8, u8, u8), MessagePosition>,
+}
+
+fn name(queue: u8) -> DestinationName {
+    DestinationName::new(&format!("queue.{queue}")).unwrap()
+}
+
+fn consumer_id(consumer: u8) -> ConsumerId {
+    ConsumerId([consumer; 16])
+}
+
+fn settlement(number: u8) -> Settlement {
+    match number {
+        0 => Settlement::Accept,
+        1 => Settlement::Release,
+        2 => Settlement::Return,
+        _ => Settlement::Reject,
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let limits = Limits {
+            read_ahead_bytes: 20_000,
+            ..Limits::default()
+        };
+        let mut world = Self {
+            now: 0,
+            epoch: 0,
+            leader: Broker::new(limits),
+            follower: Broker::new(limits),
+            entry: 0,
+            log: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            transient: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            proposals: Vec::new(),
+            fetches: Vec::new(),
+            has_lease: true,
+            submissions: 0,
+            last_sent: BTreeMap::new(),
+        };
+        world.serve();
+        world
+    }
+
+    pub fn leader_checkpoint(&self) -> Vec<u8> {
+        self.leader.checkpoint()
+    }
+
+    pub fn act(&mut self, action: &Action) {
+        match action {
+            Action::Publish(messages) => self.publish(messages, false),
+            Action::PublishTransient(messages) => self.publish(messages, true),
+            Action::Attach {
+                consumer,
+                session,
+                queue,
+                credit,
+                names_held,
+            } => {
+                let credit = Credit {
+                    messages: *credit,
+                    bytes: u64::from(*credit) * 60,
+                };
+                self.attach(*consumer, *session, *queue, credit, *names_held);
+            }
+            Action::Detach(consumer) => self.detach(*consumer),
+            Action::SessionLost(session) => self.session_lost(*session),
+            Action::Credit {
+                consumer,
+                messages,
+                bytes,
+            } => {
+                let credit = Credit {
+                    messages: *messages,
+                    bytes: *bytes,
+                };
+                self.credit(*consumer, credit);
+            }
+            Action::Settle {
+                consumer,
+                settlement: number,
+                most,
+            } => {
+                self.settle_held(*consumer, settlement(*number), usize::from(*most));
+            }
+            Action::SettleAny { queue, place } => {
+                let position = MessagePosition::new(u64::from(place / 4), place % 4);
+                self.settle(*queue, &[position], Settlement::Accept);
+            }
+            Action::Purge(queue) => self.purge(*queue),
+            Action::AnswerFetch { all, skip } => self.answer_fetch(*all, *skip),
+            Action::Lease(held) => {
+                self.has_lease = *held;
+                self.tell(Input::Lease { held: *held });
+            }
+            Action::Advance(span) => {
+                self.now += span;
+                self.tell(Input::Elapsed);
+            }
+            Action::CommitProposals => self.commit_proposals(),
+            Action::Checkpoint => self.checkpoint(),
+            Action::Failover { restarts } => self.failover(*restarts),
+        }
+        quorate_broker::invariant::check(&self.leader).unwrap();
+        self.check_counts();
+    }
+
+    /// Everything works again: what is left must reach a consumer, and then nothing is left.
+    pub fn drain(&mut self) {
+        self.act(&Action::Lease(true));
+        for consumer in 0..4 {
+            self.act(&Action::Detach(consumer));
+        }
+        self.act(&Action::Advance(10_000_000));
+        self.settle_down();
+        for queue in 0..3 {
+            self.act(&Action::Attach {
+                consumer: queue,
+                session: 0,
+                queue,
+                credit: 0,
+                names_held: false,
+            });
+        }
+        for _ in 0..200 {
+            for queue in 0..3 {
+                self.act(&Action::Credit {
+                    consumer: queue,
+                    messages: 50,
+                    bytes: 4_000,
+                });
+                self.settle_down();
+                self.act(&Action::Settle {
+                    consumer: queue,
+                    settlement: 0,
+                    most: 255,
+                });
+                self.settle_down();
+            }
+            self.act(&Action::Advance(2_000_000));
+            self.settle_down();
+            if self.left() == 0 {
+                break;
+            }
+        }
+        assert_eq!(self.left(), 0, "messages that no consumer gets");
+        assert!(
+            self.leader
+                .queues()
+                .all(|queue| queue.messages == 0 && queue.in_flight == 0)
+        );
+        assert!(!self.leader.has_live(0, self.entry));
+        assert_eq!(self.leader.live_entries(0, self.entry).next(), None);
+        assert_eq!(self.leader.message_count(), 0);
+        assert_eq!(self.leader.digest(), self.follower.digest());
+    }
+
+    fn settle_down(&mut self) {
+        for _ in 0..100 {
+            if self.fetches.is_empty() && self.proposals.is_empty() {
+                return;
+            }
+            self.act(&Action::AnswerFetch {
+                all: true,
+                skip: 255,
+            });
+            self.act(&Action::CommitProposals);
+        }
+        panic!("the broker asks and asks");
+    }
+
+    fn left(&self) -> usize {
+        let queues = self.queues.values().chain(self.transient.values());
+        queues.map(BTreeMap::len).sum()
+    }
+
+    fn publish(&mut self, messages: &[(u8, u8, u8)], is_transient: bool) {
+        let mut builder = if is_transient {
+            BatchBuilder::transient()
+        } else {
+            BatchBuilder::persistent()
+        };
+        let mut expected = Vec::new();
+        let mut bodies = Vec::new();
+        for (queue, producer, kind) in messages {
+            let seen = self
+                .numbers
+                .entry((is_transient, *queue, *producer))
+                .or_default();
+            let highest = seen.last().copied().unwrap_or(0);
+            let number = match kind {
+                0 => highest.max(1),
+                1 => highest + 3,
+                _ => highest + 1,
+            };
+            let size = 10 + usize::from(*kind) * 15 + usize::from(*producer);
+            let body = Bytes::from(vec![*producer; size]);
+            let queue_name = name(*queue);
+            let publication = Publication {
+                queue: &queue_name,
+                producer: ProducerId([*producer; 16]),
+                number,
+                priority: 4,
+                expires_at_ms: 0,
+            };
+            builder.publish(&publication, &body).unwrap();
+            expected.push(if seen.insert(number) {
+                Outcome::Stored
+            } else {
+                Outcome::Duplicate
+            });
+            bodies.push((*queue, *producer, body));
+        }
+        let batch = Batch::parse(builder.finish()).unwrap();
+        if is_transient {
+            self.publish_transient(batch, &expected, bodies);
+            return;
+        }
+        let entry = self.entry + 1;
+        for (ordinal, (queue, producer, body)) in (0..).zip(bodies) {
+            if expected[usize::from(ordinal)] == Outcome::Stored {
+                let stored = Stored {
+                    bytes: body,
+                    count: 0,
+                    producer,
+                };
+                let position = MessagePosition::new(entry, ordinal);
+                self.queues
+                    .entry(queue)
+                    .or_default()
+                    .insert(position, stored);
+            }
+        }
+        self.commit(batch, Some(&expected), None);
+    }
+
+    fn publish_transient(
+        &mut self,
+        batch: Batch,
+        expected: &[Outcome],
+        bodies: Vec<(u8, u8, Bytes)>,
+    ) {
+        // The model learns the positions from the outcomes: they are counted from the leader's first on.
+        let known: usize = self.submissions as usize;
+        let mut next = known as u64;
+        for ((queue, producer, body), outcome) in bodies.into_iter().zip(expected) {
+            if *outcome == Outcome::Stored {
+                let position = MessagePosition::transient(self.epoch, next);
+                next += 1;
+                let stored = Stored {
+                    bytes: body,
+                    count: 0,
+                    producer,
+                };
+                self.transient
+                    .entry(queue)
+                    .or_default()
+                    .insert(position, stored);
+            }
+        }
+        self.submissions = next;
+        self.tell_transient(batch, expected);
+    }
+
+    fn tell_transient(&mut self, batch: Batch, expected: &[Outcome]) {
+        let input = Input::Transient {
+            session: SessionId(9),
+            number: 77,
+            batch,
+        };
+        let effects = self.step(input);
+        let answer = effects.iter().find_map(|effect| match effect {
+            Effect::TransientApplied {
+                outcomes,
+                number: 77,
+                ..
+            } => Some(outcomes.iter().collect::<Vec<_>>()),
+            _ => None,
+        });
+        assert_eq!(answer.as_deref(), Some(expected));
+        self.take(effects);
+    }
+
+    fn attach(&mut self, consumer: u8, session: u8, queue: u8, credit: Credit, names_held: bool) {
+        let known = self.consumers.entry(consumer).or_default();
+        known.generation += 1;
+        let keeps = names_held && known.queue == queue;
+        let held = if keeps {
+            known.held.clone()
+        } else {
+            Vec::new()
+        };
+        known.session = session;
+        known.queue = queue;
+        known.is_attached = true;
+        known.credit = credit;
+        known.held.clone_from(&held);
+        let generation = known.generation;
+        let input = Input::Attach {
+            session: SessionId(u64::from(session)),
+            consumer: consumer_id(consumer),
+            generation,
+            queue: name(queue),
+            credit,
+            held: held.clone(),
+        };
+        let effects = self.step(input);
+        let lost = effects.iter().find_map(|effect| match effect {
+            Effect::Attached {
+                lost,
+                generation: attached,
+                ..
+            } if *attached == generation => Some(lost.clone()),
+            _ => None,
+        });
+        let lost = lost.expect("every attachment is answered");
+        for position in &held {
+            let is_there = self.stored(queue, *position).is_some();
+            assert!(
+                lost.contains(position) || is_there,
+                "{position} is gone and was left with a consumer"
+            );
+        }
+        let known = self.consumers.get_mut(&consumer).unwrap();
+        known.held.retain(|position| !lost.contains(position));
+        self.take(effects);
+    }
+
+    fn detach(&mut self, consumer: u8) {
+        let Some(known) = self.consumers.get_mut(&consumer) else {
+            return;
+        };
+        known.is_attached = false;
+        known.held.clear();
+        let input = Input::Detach {
+            session: SessionId(u64::from(known.session)),
+            consumer: consumer_id(consumer),
+            generation: known.generation,
+        };
+        self.tell(input);
+    }
+
+    fn session_lost(&mut self, session: u8) {
+        for known in self
+            .consumers
+            .values_mut()
+            .filter(|known| known.session == session)
+        {
+            known.is_attached = false;
+        }
+        self.tell(Input::SessionLost {
+            session: SessionId(u64::from(session)),
+        });
+    }
+
+    fn credit(&mut self, consumer: u8, credit: Credit) {
+        let Some(known) = self
+            .consumers
+            .get_mut(&consumer)
+            .filter(|known| known.is_attached)
+        else {
+            return;
+        };
+        known.credit.messages += credit.messages;
+        known.credit.bytes += credit.bytes;
+        let session = SessionId(u64::from(known.session));
+        self.tell(Input::Credited {
+            session,
+            consumer: consumer_id(consumer),
+            credit,
+        });
+    }
+
+    fn settle_held(&mut self, consumer: u8, settlement: Settlement, most: usize) {
+        let Some(known) = self.consumers.get_mut(&consumer) else {
+            return;
+        };
+        let queue = known.queue;
+        let most = most.min(known.held.len());
+        let taken: Vec<MessagePosition> = known.held.drain(..most).collect();
+        let (transient, persistent): (Vec<_>, Vec<_>) = taken
+            .into_iter()
+            .partition(|position| position.is_transient());
+        self.settle(queue, &persistent, settlement);
+        self.settle_transient(queue, &transient, settlement);
+    }
+
+    /// The model's side of a settlement: its outcome. Whoever held a message that goes back holds it no longer.
+    fn settle_one(
+        &mut self,
+        queue: u8,
+        position: MessagePosition,
+        settlement: Settlement,
+    ) -> Outcome {
+        let queues = if position.is_transient() {
+            &mut self.transient
+        } else {
+            &mut self.queues
+        };
+        let messages = queues.entry(queue).or_default();
+        let Some(stored) = messages.get_mut(&position) else {
+            return Outcome::UnknownMessage;
+        };
+        match settlement {
+            Settlement::Accept | Settlement::Reject => {
+                messages.remove(&position);
+            }
+            Settlement::Return => stored.count += 1,
+            Settlement::Release => {}
+        }
+        for known in self.consumers.values_mut() {
+            known.held.retain(|held| *held != position);
+        }
+        self.last_sent.clear();
+        Outcome::Applied
+    }
+
+    fn settle(&mut self, queue: u8, positions: &[MessagePosition], settlement: Settlement) {
+        if positions.is_empty() {
+            return;
+        }
+        let mut builder = BatchBuilder::persistent();
+        let mut expected = Vec::new();
+        for position in positions {
+            builder.settle(&name(queue), *position, settlement).unwrap();
+            expected.push(self.settle_one(queue, *position, settlement));
+        }
+        self.commit(
+            Batch::parse(builder.finish()).unwrap(),
+            Some(&expected),
+            None,
+        );
+    }
+
+    fn settle_transient(
+        &mut self,
+        queue: u8,
+        positions: &[MessagePosition],
+        settlement: Settlement,
+    ) {
+        if positions.is_empty() {
+            return;
+        }
+        let mut builder = BatchBuilder::transient();
+        let mut expected = Vec::new();
+        for position in positions {
+            builder.settle(&name(queue), *position, settlement).unwrap();
+            expected.push(self.settle_one(queue, *position, settlement));
+        }
+        self.tell_transient(Batch::parse(builder.finish()).unwrap(), &expected);
+    }
+
+    fn purge(&mut self, queue: u8) {
+        let mut builder = BatchBuilder::persistent();
+        builder.purge(&name(queue)).unwrap();
+        let stored = self.queues.get(&queue).map_or(0, BTreeMap::len) as u64;
+        let mut removed = stored;
+        let mut gone: BTreeSet<MessagePosition> = BTreeSet::new();
+        if let Some(messages) = self.queues.get_mut(&queue) {
+            gone.extend(std::mem::take(messages).into_keys());
+        }
+        if let Some(messages) = self.transient.get_mut(&queue) {
+            removed += messages.len() as u64;
+            gone.extend(std::mem::take(messages).into_keys());
+        }
+        for known in self.consumers.values_mut() {
+            known.held.retain(|held| !gone.contains(held));
+        }
+        self.commit(
+            Batch::parse(builder.finish()).unwrap(),
+            Some(&[Outcome::Applied]),
+            Some(removed),
+        );
+    }
+
+    fn checkpoint(&mut self) {
+        let mut builder = BatchBuilder::persistent();
+        builder.checkpoint(self.leader.last_checkpoint()).unwrap();
+        self.commit(
+            Batch::parse(builder.finish()).unwrap(),
+            Some(&[Outcome::Applied]),
+            Some(0),
+        );
+        let bytes = self.follower.checkpoint();
+        assert_eq!(bytes, self.leader.checkpoint());
+        let restored = Broker::restore(&bytes).unwrap();
+        assert_eq!(restored.checkpoint(), bytes);
+        // From here on the follower is one that was restored.
+        self.follower = restored;
+    }
+
+    fn answer_fetch(&mut self, all: bool, skip: u8) {
+        if self.fetches.is_empty() {
+            return;
+        }
+        let count = if all { self.fetches.len() } else { 1 };
+        for positions in self.fetches.drain(..count).collect::<Vec<_>>() {
+            let mut messages = Vec::new();
+            let mut missing = Vec::new();
+            for (place, position) in positions.into_iter().enumerate() {
+                if place % 5 == usize::from(skip) {
+                    missing.push(position);
+                } else {
+                    let message = self.log[&position.entry()]
+                        .message(position.ordinal())
+                        .unwrap();
+                    messages.push((position, message));
+                }
+            }
+            // In two parts, as a large read is answered.
+            let rest = messages.split_off(messages.len() / 2);
+            self.tell(Input::Fetched {
+                messages,
+                missing: Vec::new(),
+            });
+            self.tell(Input::Fetched {
+                messages: rest,
+                missing,
+            });
+        }
+    }
+
+    fn commit_proposals(&mut self) {
+        for batch in std::mem::take(&mut self.proposals) {
+            let batch = Batch::parse(batch).unwrap();
+            let commands: Vec<_> = batch.commands().map(|(_, command)| command).collect();
+            for command in commands {
+                let quorate_message::Command::Settle {
+                    destination,
+                    position,
+                    settlement,
+                } = command
+                else {
+                    panic!("the broker proposes returns only");
+                };
+                assert_eq!(settlement, Settlement::Return);
+                let queue =
+                    (0..3).find(|queue| name(*queue) == batch.destination(destination).name);
+                self.settle_one(queue.unwrap(), position, settlement);
+            }
+            self.commit(batch, None, None);
+        }
+    }
+
+    fn failover(&mut self, restarts: bool) {
+        self.leader.step(self.now, Input::Deposed, &mut Vec::new());
+        let old = std::mem::replace(&mut self.leader, self.follower.clone());
+        self.follower = if restarts {
+            Broker::restore(&old.checkpoint()).unwrap()
+        } else {
+            old
+        };
+        assert_eq!(self.leader.digest(), self.follower.digest());
+        self.proposals.clear();
+        self.fetches.clear();
+        self.transient.clear();
+        self.numbers.retain(|(is_transient, _, _), _| !is_transient);
+        self.submissions = 0;
+        self.has_lease = true;
+        for known in self.consumers.values_mut() {
+            known.is_attached = false;
+        }
+        self.serve();
+    }
+
+    fn serve(&mut self) {
+        self.epoch += 1;
+        self.entry += 1;
+        self.last_sent.clear();
+        self.tell(Input::Serving {
+            epoch: self.epoch,
+            at: self.entry,
+        });
+    }
+
+    fn commit(
+        &mut self,
+        batch: Batch,
+        expected: Option<&[Outcome]>,
+        expected_removed: Option<u64>,
+    ) {
+        self.entry += 1;
+        self.log.insert(self.entry, batch.clone());
+        let input = Input::Committed {
+            entry: self.entry,
+            stamp_ms: self.now / 1000,
+            batch,
+        };
+        let mut silent = Vec::new();
+        self.follower.step(self.now, input.clone(), &mut silent);
+        assert_eq!(silent, [], "a follower asks for nothing");
+        let effects = self.step(input);
+        let applied = effects.iter().find_map(|effect| match effect {
+            Effect::Applied {
+                entry,
+                outcomes,
+                removed,
+            } if *entry == self.entry => Some((outcomes, *removed)),
+            _ => None,
+        });
+        let (outcomes, removed): (&Outcomes, u64) = applied.expect("the leader answers");
+        if let Some(expected) = expected {
+            assert_eq!(outcomes.iter().collect::<Vec<_>>(), expected);
+        }
+        if let Some(expected_removed) = expected_removed {
+            assert_eq!(removed, expected_removed);
+        }
+        self.take(effects);
+    }
+
+    fn tell(&mut self, input: Input) {
+        let effects = self.step(input);
+        self.take(effects);
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.leader.step(self.now, input, &mut effects);
+        effects
+    }
+
+    fn take(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Deliver {
+                    session,
+                    consumer,
+                    generation,
+                    deliveries,
+                } => {
+                    self.delivered(session, consumer, generation, deliveries);
+                }
+                Effect::Fetch { positions } => self.fetches.push(positions),
+                Effect::Propose { batch } => self.proposals.push(batch),
+                Effect::Diverged { entry } => panic!("replicas differ at {entry}"),
+                Effect::AttachRefused { reason, .. } => panic!("refused: {reason}"),
+                Effect::Applied { .. }
+                | Effect::TransientApplied { .. }
+                | Effect::Attached { .. } => {}
+            }
+        }
+    }
+
+    fn stored(&self, queue: u8, position: MessagePosition) -> Option<&Stored> {
+        let queues = if position.is_transient() {
+            &self.transient
+        } else {
+            &self.queues
+        };
+        queues
+            .get(&queue)
+            .and_then(|messages| messages.get(&position))
+    }
+
+    fn delivered(
+        &mut self,
+        session: SessionId,
+        to: ConsumerId,
+        generation: u64,
+        deliveries: Vec<Delivery>,
+    ) {
+        assert!(self.has_lease, "nothing is delivered without a lease");
+        let number = to.0[0];
+        for delivery in deliveries {
+            let position = delivery.position;
+            // Only attached consumers count: what another held before a failover it may have lost.
+            for (other, known) in &self.consumers {
+                assert!(
+                    !known.is_attached || !known.held.contains(&position),
+                    "{position} goes to {number} and is with {other}"
+                );
+            }
+            let known = self.consumers.get_mut(&number).unwrap();
+            assert!(known.is_attached && SessionId(u64::from(known.session)) == session);
+            assert_eq!(known.generation, generation);
+            assert!(
+                known.credit.messages > 0 && known.credit.bytes > 0,
+                "credit is exceeded"
+            );
+            known.credit.messages -= 1;
+            known.credit.bytes = known
+                .credit
+                .bytes
+                .saturating_sub(delivery.message.len() as u64);
+            known.held.push(position);
+            let queue = known.queue;
+            let stored = self.stored(queue, position);
+            let stored = stored.unwrap_or_else(|| panic!("{position} is delivered and not stored"));
+            assert_eq!(stored.bytes, delivery.message);
+            // What a lost consumer had of the leader's memory is returned there, without a command.
+            let may_be_more = position.is_transient() && delivery.count > stored.count;
+            assert!(stored.count == delivery.count || may_be_more);
+            assert!(delivery.count == 0 || delivery.redelivered);
+            // Fresh messages of one producer come to a consumer in its order; what was given back comes again.
+            if !position.is_transient() && !delivery.redelivered {
+                let producer = stored.producer;
+                let last = self.last_sent.insert((number, queue, producer), position);
+                assert!(
+                    last.is_none_or(|last| last < position),
+                    "{position} comes after {last:?}"
+                );
+            }
+        }
+    }
+
+    fn check_counts(&self) {
+        for status in self.leader.queues() {
+            let queue = (0..3).find(|queue| name(*queue) == status.name).unwrap();
+            let stored = self.queues.get(&queue).map_or(0, BTreeMap::len) as u64;
+            let transient = self.transient.get(&queue).map_or(0, BTreeMap::len) as u64;
+            assert_eq!(
+                (status.messages, status.non_persistent),
+                (stored, transient)
+            );
+            let all = self.leader.browse(&status.name, None, usize::MAX);
+            assert_eq!(all.len() as u64, stored + transient);
+        }
+        let live: BTreeSet<u64> = self
+            .queues
+            .values()
+            .flatten()
+            .map(|(position, _)| position.entry())
+            .collect();
+        assert!(
+            self.leader
+                .live_entries(0, self.entry)
+                .eq(live.iter().copied())
+        );
+        assert_eq!(
+            self.leader.has_live(2, 5),
+            live.range(2..=5).next().is_some()
+        );
+    }
+}

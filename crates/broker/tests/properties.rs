@@ -1,0 +1,72 @@
+//! A leader and a follower against a naive model, through everything that can happen: no message is lost, none is
+//! delivered after it was settled or to two at once, credit is never exceeded, numbers are stored once, replicas agree.
+
+mod model;
+
+use model::{Action, World};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        6 => vec((0..3_u8, 0..3_u8, 0..4_u8), 1..12).prop_map(Action::Publish),
+        2 => vec((0..3_u8, 0..3_u8, 0..4_u8), 1..6).prop_map(Action::PublishTransient),
+        4 => (0..4_u8, 0..2_u8, 0..3_u8, 0..12_u32, any::<bool>())
+            .prop_map(|(consumer, session, queue, credit, names_held)| {
+                Action::Attach { consumer, session, queue, credit, names_held }
+            }),
+        1 => (0..4_u8).prop_map(Action::Detach),
+        1 => (0..2_u8).prop_map(Action::SessionLost),
+        3 => (0..4_u8, 1..12_u32, 1..400_u64)
+            .prop_map(|(consumer, messages, bytes)| Action::Credit { consumer, messages, bytes }),
+        6 => (0..4_u8, 0..4_u8, 1..8_u8)
+            .prop_map(|(consumer, settlement, most)| Action::Settle { consumer, settlement, most }),
+        1 => (0..3_u8, 0..60_u16).prop_map(|(queue, place)| Action::SettleAny { queue, place }),
+        1 => (0..3_u8).prop_map(Action::Purge),
+        5 => (any::<bool>(), 0..4_u8).prop_map(|(all, skip)| Action::AnswerFetch { all, skip }),
+        1 => any::<bool>().prop_map(Action::Lease),
+        2 => (0..800_000_u64).prop_map(Action::Advance),
+        2 => Just(Action::CommitProposals),
+        1 => Just(Action::Checkpoint),
+        1 => any::<bool>().prop_map(|restarts| Action::Failover { restarts }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_broker_does_what_the_model_says(actions in vec(action(), 1..120)) {
+        let mut world = World::new();
+        for action in actions {
+            world.act(&action);
+        }
+        world.drain();
+    }
+
+    #[test]
+    fn restoring_any_bytes_is_never_trouble(bytes in vec(any::<u8>(), 0..300)) {
+        let behind_a_version = [&[1][..], &bytes[..]].concat();
+        prop_assert!(quorate_broker::Broker::restore(&bytes).is_err() || bytes.first() == Some(&1));
+        let _restored = quorate_broker::Broker::restore(&behind_a_version);
+    }
+
+    #[test]
+    fn restoring_a_damaged_checkpoint_is_never_trouble(
+        actions in vec(action(), 1..30),
+        place in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+    ) {
+        let mut world = World::new();
+        for action in actions {
+            world.act(&action);
+        }
+        let mut bytes = world.leader_checkpoint();
+        let place = place.index(bytes.len());
+        bytes[place] = value;
+        if let Ok(broker) = quorate_broker::Broker::restore(&bytes) {
+            // What is taken is a state: it is written as it was read.
+            prop_assert_eq!(broker.checkpoint(), bytes);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Encodings come back as they went in, and no bytes make a decoder panic.
+
+use bytes::{Bytes, BytesMut};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use quorate_message::limits::BATCH_COMMANDS_MAX;
+use quorate_message::{
+    Batch, BatchBuilder, BatchError, BatchFull, Command, DestinationName, Message, MessagePosition,
+    PreviousCheckpoint, ProducerId, Publication, Settlement, Value,
+};
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Boolean),
+        any::<i32>().prop_map(Value::Int),
+        any::<i64>().prop_map(Value::Long),
+        (-1e300..1e300).prop_map(Value::Double),
+        ".{0,40}".prop_map(Value::Text),
+        vec(any::<u8>(), 0..40).prop_map(|bytes| Value::Binary(bytes.into())),
+    ]
+}
+
+prop_compose! {
+    fn message()(
+        texts in (".{0,20}", ".{0,20}", ".{0,20}", ".{0,20}"),
+        times in (any::<u64>(), any::<u64>()),
+        priority in 0..=9_u8,
+        properties in vec((".{1,20}", value()), 0..6),
+        body in vec(any::<u8>(), 0..200),
+        present in any::<[bool; 4]>(),
+    ) -> Message {
+        let text = |present: bool, text: String| if present { text } else { String::new() };
+        Message {
+            id: text(present[0], texts.0),
+            correlation_id: text(present[1], texts.1),
+            reply_to: text(present[2], texts.2),
+            content_type: text(present[3], texts.3),
+            priority,
+            timestamp_ms: times.0,
+            expires_at_ms: times.1,
+            properties,
+            body: body.into(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Wish {
+    Publish(u8, u8, u64, Message),
+    Settle(u8, u64, Settlement),
+    Purge(u8),
+    Checkpoint(Option<PreviousCheckpoint>),
+}
+
+fn settlement() -> impl Strategy<Value = Settlement> {
+    prop_oneof![
+        Just(Settlement::Accept),
+        Just(Settlement::Release),
+        Just(Settlement::Return),
+        Just(Settlement::Reject),
+    ]
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let checkpoint = (any::<u64>(), any::<u64>())
+        .prop_map(|(entry, digest)| PreviousCheckpoint { entry, digest });
+    prop_oneof![
+        4 => (0..4_u8, 0..4_u8, 1..u64::MAX, message())
+            .prop_map(|(queue, producer, number, message)| Wish::Publish(queue, producer, number, message)),
+        2 => (0..4_u8, 0..1_u64 << 63, settlement())
+            .prop_map(|(queue, position, settlement)| Wish::Settle(queue, position, settlement)),
+        1 => (0..4_u8).prop_map(Wish::Purge),
+        1 => proptest::option::of(checkpoint).prop_map(Wish::Checkpoint),
+    ]
+}
+
+fn name(number: u8) -> DestinationName {
+    DestinationName::new(&format!("queue.{number}")).unwrap()
+}
+
+fn build(wishes: &[Wish]) -> Bytes {
+    let mut builder = BatchBuilder::persistent();
+    for wish in wishes {
+        match wish {
+            Wish::Publish(queue, producer, number, message) => {
+                let queue = name(*queue);
+                let publication = Publication {
+                    queue: &queue,
+                    producer: ProducerId([*producer; 16]),
+                    number: *number,
+                    priority: message.priority,
+                    expires_at_ms: message.expires_at_ms,
+                };
+                builder.publish_message(&publication, message).unwrap()
+            }
+            Wish::Settle(queue, position, settlement) => {
+                let position = MessagePosition::from_value(*position);
+                builder
+                    .settle(&name(*queue), position, *settlement)
+                    .unwrap()
+            }
+            Wish::Purge(queue) => builder.purge(&name(*queue)).unwrap(),
+            Wish::Checkpoint(previous) => builder.checkpoint(*previous).unwrap(),
+        };
+    }
+    let size = builder.size_bytes();
+    let bytes = builder.finish();
+    assert_eq!(bytes.len(), size);
+    assert!(builder.is_empty());
+    bytes
+}
+
+fn check_same(batch: &Batch, wishes: &[Wish]) {
+    assert_eq!(batch.len(), wishes.len());
+    for ((ordinal, command), wish) in batch.commands().zip(wishes) {
+        assert_eq!(batch.command(ordinal), Some(command));
+        match (command, wish) {
+            (
+                Command::Publish {
+                    destination,
+                    producer,
+                    number,
+                    priority,
+                    expires_at_ms,
+                    size_bytes,
+                },
+                Wish::Publish(queue, from, wished, message),
+            ) => {
+                assert_eq!(batch.destination(destination).name, name(*queue));
+                assert_eq!(producer, ProducerId([*from; 16]));
+                assert_eq!(number, *wished);
+                let stored = batch.message(ordinal).unwrap();
+                assert_eq!(stored.len(), size_bytes as usize);
+                let stored = Message::decode(&stored).unwrap();
+                assert_eq!(
+                    (stored.priority, stored.expires_at_ms),
+                    (priority, expires_at_ms)
+                );
+                assert_eq!(&stored, message);
+            }
+            (
+                Command::Settle {
+                    destination,
+                    position,
+                    settlement,
+                },
+                Wish::Settle(queue, at, wished),
+            ) => {
+                assert_eq!(batch.destination(destination).name, name(*queue));
+                assert_eq!(position.value(), *at);
+                assert_eq!(settlement, *wished);
+                assert_eq!(batch.message(ordinal), None);
+            }
+            (Command::Purge { destination }, Wish::Purge(queue)) => {
+                assert_eq!(batch.destination(destination).name, name(*queue));
+            }
+            (Command::Checkpoint { previous }, Wish::Checkpoint(wished)) => {
+                assert_eq!(previous, *wished);
+            }
+            other => panic!("another command came back: {other:?}"),
+        }
+    }
+}
+
+/// Walks all that a batch offers, as its users do.
+fn use_everything(batch: &Batch) {
+    for (ordinal, command) in batch.commands() {
+        match command {
+            Command::Publish { destination, .. }
+            | Command::Settle { destination, .. }
+            | Command::Purge { destination } => {
+                assert!(!batch.destination(destination).name.as_str().is_empty());
+            }
+            Command::Checkpoint { .. } => {}
+        }
+        if let Some(message) = batch.message(ordinal) {
+            let _decoded = Message::decode(&message);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_message_comes_back(message in message()) {
+        let mut encoded = BytesMut::new();
+        message.encode(&mut encoded).unwrap();
+        prop_assert_eq!(encoded.len(), message.check().unwrap());
+        let encoded = encoded.freeze();
+        let decoded = Message::decode(&encoded).unwrap();
+        prop_assert_eq!(&decoded, &message);
+    }
+
+    #[test]
+    fn a_batch_comes_back(wishes in vec(wish(), 1..40)) {
+        let batch = Batch::parse(build(&wishes)).unwrap();
+        check_same(&batch, &wishes);
+    }
+
+    #[test]
+    fn random_bytes_are_never_trouble(bytes in vec(any::<u8>(), 0..400)) {
+        let bytes = Bytes::from(bytes);
+        let _message = Message::decode(&bytes);
+        prop_assert!(Batch::parse(bytes).is_err());
+    }
+
+    #[test]
+    fn random_bytes_behind_a_version_are_never_trouble(bytes in vec(any::<u8>(), 0..400)) {
+        let bytes: Bytes = [&[1][..], &bytes[..]].concat().into();
+        if let Ok(message) = Message::decode(&bytes) {
+            let mut again = BytesMut::new();
+            message.encode(&mut again).unwrap();
+            prop_assert_eq!(&again[..], &bytes[..]);
+        }
+        if let Ok(batch) = Batch::parse(bytes) {
+            use_everything(&batch);
+        }
+    }
+
+    #[test]
+    fn a_damaged_batch_is_refused_or_whole(
+        wishes in vec(wish(), 1..20),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let mut bytes = build(&wishes).to_vec();
+        // Mostly in the head and the index, where it hurts.
+        let reach = bytes.len().min(16 + wishes.len() * 48);
+        for (place, value) in damage {
+            bytes[place.index(reach)] = value;
+        }
+        if is_cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(batch) = Batch::parse(bytes.into()) {
+            use_everything(&batch);
+        }
+    }
+
+    #[test]
+    fn a_damaged_message_is_refused_or_whole(
+        message in message(),
+        place in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+    ) {
+        let mut encoded = BytesMut::new();
+        message.encode(&mut encoded).unwrap();
+        let place = place.index(encoded.len());
+        encoded[place] = value;
+        let _decoded = Message::decode(&encoded.freeze());
+    }
+}
+
+#[test]
+fn a_builder_says_when_it_is_full() {
+    let mut builder = BatchBuilder::persistent();
+    for _ in 0..BATCH_COMMANDS_MAX {
+        builder.purge(&name(0)).unwrap();
+    }
+    assert_eq!(builder.purge(&name(0)), Err(BatchFull::Full));
+    assert_eq!(
+        Batch::parse(builder.finish()).unwrap().len(),
+        BATCH_COMMANDS_MAX
+    );
+}
+
+#[test]
+fn the_largest_message_goes_alone() {
+    let body = vec![7; 1024 * 1024 + 1000];
+    let queue = name(0);
+    let publication = Publication {
+        queue: &queue,
+        producer: ProducerId([1; 16]),
+        number: 1,
+        priority: 4,
+        expires_at_ms: 0,
+    };
+    let mut builder = BatchBuilder::persistent();
+    builder.publish(&publication, &body).unwrap();
+    assert_eq!(builder.publish(&publication, &body), Err(BatchFull::Full));
+    assert_eq!(builder.publish(&publication, b"x"), Err(BatchFull::Full));
+    let batch = Batch::parse(builder.finish()).unwrap();
+    assert_eq!(batch.message(0).unwrap().len(), body.len());
+}
+
+#[test]
+fn the_modes_are_kept_apart() {
+    let mut transient = BatchBuilder::transient();
+    let kind = Err(BatchFull::Command { field: "kind" });
+    assert_eq!(transient.purge(&name(0)), kind);
+    assert_eq!(transient.checkpoint(None), kind);
+    let stored = MessagePosition::new(1, 0);
+    assert_eq!(
+        transient.settle(&name(0), stored, Settlement::Accept),
+        Err(BatchFull::Command { field: "position" })
+    );
+    let position = MessagePosition::transient(1, 0);
+    transient
+        .settle(&name(0), position, Settlement::Accept)
+        .unwrap();
+    let mut bytes = transient.finish().to_vec();
+    assert!(Batch::parse(bytes.clone().into()).unwrap().is_transient());
+    // The same commands, said to be for the log.
+    bytes[1] = 0;
+    assert_eq!(
+        Batch::parse(bytes.into()),
+        Err(BatchError::Command {
+            ordinal: 0,
+            field: "position"
+        })
+    );
+}
+
+#[test]
+fn overlapping_messages_are_refused() {
+    let queue = name(0);
+    let mut builder = BatchBuilder::persistent();
+    for number in 1..=2 {
+        let publication = Publication {
+            queue: &queue,
+            producer: ProducerId([1; 16]),
+            number,
+            priority: 4,
+            expires_at_ms: 0,
+        };
+        builder.publish(&publication, b"body").unwrap();
+    }
+    let mut bytes = builder.finish().to_vec();
+    bytes[16 + 32 + 24] = 0;
+    assert_eq!(
+        Batch::parse(bytes.into()),
+        Err(BatchError::Command {
+            ordinal: 1,
+            field: "offset"
+        })
+    );
+}
