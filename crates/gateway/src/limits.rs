@@ -50,8 +50,9 @@ pub const CONSUMER_BYTES_MAX: u64 = 4 << 20;
 /// The same for each of very many consumers, that share the memory bound.
 pub const CONSUMER_BYTES_MIN: u64 = 64 << 10;
 
-/// Messages that a consumer may hold unsettled: each is remembered here, and named at every change of leader.
-pub const HELD_MAX: usize = 100_000;
+/// Messages that a consumer may hold unsettled: as many as the broker lets one have. Each is remembered here, and
+/// named at every change of leader.
+pub const HELD_MAX: usize = 65_536;
 
 /// Settlements of one consumer that are not answered; its client is not read from above that.
 pub const SETTLEMENTS_MAX: usize = 100_000;
@@ -79,6 +80,9 @@ pub const PARCEL_BYTES: usize = 1 << 20;
 
 /// Bytes of messages in one frame to a client, unless one message alone is larger.
 pub const OFFER_BYTES: usize = 256 << 10;
+
+/// Bytes of commands in one frame to a node, and one command more.
+pub const COMMAND_BYTES: usize = 1 << 20;
 
 /// Commands in one frame to a node.
 pub const COMMANDS_IN_FRAME: usize = 1024;

@@ -25,3 +25,6 @@ pub use input::{
     TopologyNode, TopologyShard,
 };
 pub use quorate_message::Outcome;
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ use crate::{
     convert::node as convert,
     engine::{Engine, Event, Wanted},
     limits::{
-        COMMANDS_IN_FRAME, CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, KEEP_ALIVE,
+        COMMAND_BYTES, COMMANDS_IN_FRAME, CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, KEEP_ALIVE,
         KEEP_ALIVE_TIMEOUT, NODE_FRAME_BYTES_MAX, PARCEL_BYTES, RECONNECT_MAX, RECONNECT_MIN,
         STREAM_WINDOW_BYTES,
     },
@@ -54,8 +54,15 @@ impl Gather for Commands {
             Some(hello) => Kind::Hello(hello),
             None if self.commands.is_empty() => return None,
             None => {
-                let count = self.commands.len().min(COMMANDS_IN_FRAME);
-                let commands = self.commands.drain(..count).collect();
+                let mut bytes = 0;
+                let mut full = |command: &wire::ControlCommand| {
+                    let is_full = bytes >= COMMAND_BYTES;
+                    bytes += cost(command);
+                    is_full
+                };
+                let most = self.commands.len().min(COMMANDS_IN_FRAME);
+                let count = self.commands.iter().take(most).position(&mut full);
+                let commands = self.commands.drain(..count.unwrap_or(most)).collect();
                 Kind::Commands(wire::ControlCommands { commands })
             }
         };
@@ -66,6 +73,23 @@ impl Gather for Commands {
         self.commands.len()
     }
 }
+
+/// About how many bytes a command takes in a frame.
+fn cost(command: &wire::ControlCommand) -> usize {
+    use wire::control_command::Kind;
+    let inner = match &command.kind {
+        Some(Kind::Attach(attach)) => attach.queue.len() + attach.held.len() * HELD_COST,
+        Some(Kind::Submit(submit)) => submit.batch.len(),
+        Some(Kind::Detach(_) | Kind::Credit(_)) | None => 0,
+    };
+    COMMAND_COST + inner
+}
+
+/// A command without its batch or what it names as held.
+const COMMAND_COST: usize = 64;
+
+/// A position in a frame: nine bytes at the most for one in a log, ten for one that is not.
+const HELD_COST: usize = 10;
 
 /// What waits for a node's payload stream.
 #[derive(Debug, Default)]

@@ -1,0 +1,373 @@
+//! Consumers: attachment, what they hold, credit, settlements.
+
+use super::*;
+
+fn open(bench: &mut Bench, held: &[u64]) -> Vec<Effect> {
+    bench.step(Input::Consume {
+        call: CALL,
+        open: OpenConsumer {
+            consumer: CONSUMER,
+            queue: queue(),
+            held: held.iter().map(|entry| (SHARD, position(*entry))).collect(),
+            credit: Credit {
+                messages: 10,
+                bytes: 1 << 20,
+            },
+            wall_micros: 100,
+        },
+    })
+}
+
+/// Attach commands: generation, credit in messages, held entries.
+fn attaches(effects: &[Effect]) -> Vec<(u64, u64, Vec<u64>)> {
+    commands(effects)
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Attach {
+                generation,
+                credit,
+                held,
+                ..
+            } => {
+                let held = held.iter().map(|held| held.value() / 1024).collect();
+                Some((generation.0, credit.messages, held))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn attached(generation: u64, lost: &[u64]) -> NodeEvent {
+    NodeEvent::Attached {
+        consumer: CONSUMER,
+        generation: Generation(generation),
+        lost: lost.iter().map(|entry| position(*entry)).collect(),
+    }
+}
+
+fn deliveries(epoch: u64, generation: u64, entries: &[u64]) -> NodeEvent {
+    NodeEvent::Deliveries {
+        epoch: Epoch(epoch),
+        deliveries: entries
+            .iter()
+            .map(|entry| delivery(generation, *entry))
+            .collect(),
+    }
+}
+
+fn delivered(effects: &[Effect]) -> Vec<u64> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Delivered { deliveries, .. } => Some(deliveries),
+            _ => None,
+        })
+        .flatten()
+        .map(|delivery| delivery.position.value() / 1024)
+        .collect()
+}
+
+fn opened(effects: &[Effect]) -> Vec<Vec<u64>> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Opened { lost, .. } => Some(
+                lost.iter()
+                    .map(|(_, position)| position.value() / 1024)
+                    .collect(),
+            ),
+            _ => None,
+        })
+        .collect()
+}
+
+fn settle(bench: &mut Bench, settlement: Settlement, entries: &[u64], token: u64) -> Vec<Effect> {
+    bench.step(Input::Settle {
+        call: CALL,
+        settlement,
+        positions: entries
+            .iter()
+            .map(|entry| (SHARD, position(*entry)))
+            .collect(),
+        token,
+    })
+}
+
+fn settled(effects: &[Effect]) -> Vec<(u64, Vec<Outcome>)> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Settled {
+                token, outcomes, ..
+            } => Some((*token, outcomes.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn attached_bench() -> Bench {
+    let mut bench = Bench::linked();
+    assert_eq!(attaches(&open(&mut bench, &[])), [(101, 10, vec![])]);
+    let effects = bench.hear(NODE_A, 1, attached(101, &[]));
+    assert_eq!(opened(&effects), [Vec::<u64>::new()]);
+    bench
+}
+
+#[test]
+fn a_new_leader_is_told_what_is_held_and_the_rest_of_the_credit() {
+    let mut bench = attached_bench();
+    let effects = bench.hear(NODE_A, 1, deliveries(1, 101, &[5, 6, 7]));
+    assert_eq!(delivered(&effects), [5, 6, 7]);
+    let sent = settle(&mut bench, Settlement::Accept, &[6], 0);
+    let (number, _) = settlements(commands(&sent)[0]);
+    bench.hear(NODE_A, 1, all(number, Outcome::Applied));
+    let effects = bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
+    assert_eq!(attaches(&effects), [(102, 7, vec![5, 7])]);
+    let effects = bench.hear(NODE_B, 2, attached(102, &[5]));
+    assert_eq!(opened(&effects), [vec![5]]);
+}
+
+#[test]
+fn a_settlement_under_way_counts_as_held_and_is_sent_again() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5, 6]));
+    settle(&mut bench, Settlement::Accept, &[5], 3);
+    let effects = bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
+    assert_eq!(attaches(&effects), [(102, 8, vec![5, 6])]);
+    let again = commands(&effects)
+        .into_iter()
+        .find(|command| matches!(command, Command::Submit { .. }))
+        .map(settlements)
+        .unwrap();
+    assert_eq!(again.1, [(position(5), Settlement::Accept)]);
+    // The first try was committed: the position is lost to the new leader, which is no news for the client, and the
+    // repeat finds nothing, as it should.
+    let effects = bench.hear(NODE_B, 2, attached(102, &[5]));
+    assert_eq!(opened(&effects), [Vec::<u64>::new()]);
+    let effects = bench.hear(NODE_B, 2, all(again.0, Outcome::UnknownMessage));
+    assert_eq!(settled(&effects), [(3, vec![Outcome::Applied])]);
+}
+
+#[test]
+fn what_is_held_or_out_of_date_is_not_delivered() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5]));
+    assert!(delivered(&bench.hear(NODE_A, 1, deliveries(1, 101, &[5]))).is_empty());
+    assert!(delivered(&bench.hear(NODE_A, 1, deliveries(1, 100, &[6]))).is_empty());
+    bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
+    assert!(delivered(&bench.hear(NODE_A, 1, deliveries(1, 101, &[7]))).is_empty());
+    bench.hear(NODE_B, 2, attached(102, &[]));
+    assert_eq!(
+        delivered(&bench.hear(NODE_B, 2, deliveries(2, 102, &[5, 7]))),
+        [7]
+    );
+}
+
+#[test]
+fn a_released_message_may_come_again_before_the_answer_to_its_release() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5]));
+    let sent = settle(&mut bench, Settlement::Release, &[5], 0);
+    let (number, _) = settlements(commands(&sent)[0]);
+    assert_eq!(
+        delivered(&bench.hear(NODE_A, 1, deliveries(1, 101, &[5]))),
+        [5]
+    );
+    bench.hear(NODE_A, 1, all(number, Outcome::Applied));
+    // It is held by its second delivery.
+    let effects = bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
+    assert_eq!(attaches(&effects)[0].2, [5]);
+}
+
+#[test]
+fn deliveries_that_overtake_the_attachment_come_after_it() {
+    let mut bench = Bench::linked();
+    open(&mut bench, &[5]);
+    assert!(delivered(&bench.hear(NODE_A, 1, deliveries(1, 101, &[5]))).is_empty());
+    let effects = bench.hear(NODE_A, 1, attached(101, &[5]));
+    assert_eq!(opened(&effects), [vec![5]]);
+    assert_eq!(delivered(&effects), [5], "it is lost, and then given again");
+}
+
+#[test]
+fn settlements_are_answered_when_committed_and_only_for_what_is_held() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5, 6]));
+    let sent = settle(&mut bench, Settlement::Accept, &[5, 9, 6], 8);
+    assert_eq!(settled(&sent), []);
+    let (number, batch) = settlements(commands(&sent)[0]);
+    assert_eq!(batch.len(), 2, "what is not held is nobody's to settle");
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Applied));
+    let outcomes = vec![Outcome::Applied, Outcome::UnknownMessage, Outcome::Applied];
+    assert_eq!(settled(&effects), [(8, outcomes)]);
+    let again = settle(&mut bench, Settlement::Accept, &[5], 9);
+    assert_eq!(settled(&again), [(9, vec![Outcome::UnknownMessage])]);
+}
+
+#[test]
+fn a_consumer_leaves_after_its_settlements_are_answered() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5, 6]));
+    let sent = settle(&mut bench, Settlement::Accept, &[5], 1);
+    let (number, _) = settlements(commands(&sent)[0]);
+    assert_eq!(
+        commands(&bench.step(Input::Finished { call: CALL })).len(),
+        0
+    );
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Applied));
+    assert_eq!(settled(&effects).len(), 1);
+    assert!(matches!(
+        commands(&effects)[..],
+        [Command::Detach {
+            generation: Generation(101),
+            ..
+        }]
+    ));
+    assert!(matches!(effects.last(), Some(Effect::Ended { call: CALL })));
+    assert_eq!(bench.core.consumers(), 0);
+}
+
+#[test]
+fn a_broken_call_is_detached_too_without_a_word_to_it() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5]));
+    let effects = bench.step(Input::Dropped { call: CALL });
+    assert!(
+        matches!(
+            effects[..],
+            [Effect::Control {
+                command: Command::Detach { .. },
+                ..
+            }]
+        ),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn the_same_consumer_on_another_call_takes_over_with_a_higher_generation() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5]));
+    let effects = bench.step(Input::Consume {
+        call: CallId(2),
+        open: OpenConsumer {
+            consumer: CONSUMER,
+            queue: queue(),
+            held: vec![(SHARD, position(5))],
+            credit: Credit {
+                messages: 1,
+                bytes: 1,
+            },
+            wall_micros: 50,
+        },
+    });
+    let taken = |e: &Effect| {
+        matches!(
+            e,
+            Effect::Failed {
+                call: CALL,
+                failure: Failure::TakenOver
+            }
+        )
+    };
+    assert!(effects.iter().any(taken), "{effects:?}");
+    assert_eq!(attaches(&effects), [(102, 1, vec![5])]);
+    assert_eq!(commands(&effects).len(), 1, "not detached in between");
+    // The end of the old call does not touch the new one.
+    assert_eq!(
+        commands(&bench.step(Input::Dropped { call: CALL })).len(),
+        0
+    );
+    assert_eq!(bench.core.consumers(), 1);
+}
+
+#[test]
+fn credit_is_passed_on_and_a_connection_that_takes_nothing_gets_no_more() {
+    let mut bench = attached_bench();
+    let credit = Credit {
+        messages: 1_000,
+        bytes: 60 << 20,
+    };
+    let effects = bench.step(Input::Credited { call: CALL, credit });
+    let granted = match commands(&effects)[..] {
+        [Command::Credit { credit, .. }] => *credit,
+        ref other => panic!("no credit: {other:?}"),
+    };
+    assert_eq!(granted.messages, 1_000);
+    // 4 MiB may be on their way to one consumer, 1 MiB was lent before.
+    assert_eq!(granted.bytes, 3 << 20);
+    let mut large = delivery(101, 5);
+    large.message = stored(&"x".repeat(1 << 20));
+    let size = large.message.len() as u64;
+    let event = NodeEvent::Deliveries {
+        epoch: Epoch(1),
+        deliveries: vec![large],
+    };
+    assert_eq!(commands(&bench.hear(NODE_A, 1, event)).len(), 0);
+    let effects = bench.step(Input::Taken {
+        call: CALL,
+        bytes: size,
+    });
+    match commands(&effects)[..] {
+        [Command::Credit { credit, .. }] => assert_eq!(
+            *credit,
+            Credit {
+                messages: 0,
+                bytes: size
+            }
+        ),
+        ref other => panic!("no credit: {other:?}"),
+    }
+}
+
+#[test]
+fn an_attachment_without_an_answer_is_asked_for_again_above_any_other_generation() {
+    let mut bench = Bench::linked();
+    open(&mut bench, &[]);
+    assert_eq!(attaches(&bench.wait()), [(1_000_101, 10, vec![])]);
+    assert_eq!(attaches(&bench.wait()), [(11_000_101, 10, vec![])]);
+    assert_eq!(opened(&bench.hear(NODE_A, 1, attached(101, &[]))).len(), 0);
+    assert_eq!(
+        opened(&bench.hear(NODE_A, 1, attached(11_000_101, &[]))).len(),
+        1
+    );
+}
+
+#[test]
+fn a_consumer_that_nobody_attaches_fails_at_the_deadline() {
+    let mut bench = Bench::linked();
+    bench.step(Input::Topology(topology(2, 2, None)));
+    open(&mut bench, &[]);
+    let effects = bench.wait();
+    let failed = |e: &Effect| {
+        matches!(
+            e,
+            Effect::Failed {
+                failure: Failure::Deadline { .. },
+                ..
+            }
+        )
+    };
+    assert!(effects.iter().any(failed), "{effects:?}");
+}
+
+#[test]
+fn positions_of_another_shard_are_refused() {
+    let mut bench = attached_bench();
+    let effects = bench.step(Input::Settle {
+        call: CALL,
+        settlement: Settlement::Accept,
+        positions: vec![(ShardId(4), position(1))],
+        token: 1,
+    });
+    let failed = |e: &Effect| {
+        matches!(
+            e,
+            Effect::Failed {
+                failure: Failure::ForeignPosition { .. },
+                ..
+            }
+        )
+    };
+    assert!(effects.iter().any(failed), "{effects:?}");
+}
