@@ -20,7 +20,7 @@ use super::{
     disk::{ReadJob, Task},
 };
 use crate::{
-    limits::{ROUND_INPUTS_MAX, SPACE_RETRY_MICROS},
+    limits::{COUNT_MICROS, ROUND_INPUTS_MAX, SPACE_RETRY_MICROS},
     mailbox::Mailbox,
     metrics::ShardMetrics,
     shard::{
@@ -53,6 +53,7 @@ pub(crate) struct ShardTask {
     last_browse: u64,
     is_space_low: bool,
     space_checked_at: u64,
+    counted_at: u64,
     span: Span,
 }
 
@@ -86,6 +87,7 @@ impl ShardTask {
             last_browse: 0,
             is_space_low: false,
             space_checked_at: 0,
+            counted_at: 0,
             span: info_span!("shard", shard = id.0),
         };
         task.publish(clock::monotonic_micros());
@@ -224,13 +226,21 @@ impl ShardTask {
                 self.browses.insert(query.query, answer);
                 self.step(now, Input::Browse(query), effects)
             }
-            Question::Status => Ok(()),
+            Question::Status => {
+                if now.time.0 >= self.counted_at + COUNT_MICROS {
+                    self.counted_at = now.time.0;
+                    let queues = self.shard.broker().queues();
+                    self.metrics.stored(queues.into_iter().map(|queue| queue.messages).sum());
+                }
+                Ok(())
+            }
         }
     }
 
     fn queues(&self, prefix: &str) -> Vec<proto::QueueStatus> {
         let queues = self.shard.broker().queues();
         queues
+            .into_iter()
             .filter(|queue| queue.name.as_str().starts_with(prefix))
             .map(|queue| crate::convert::session::encode_queue(self.id, &queue))
             .collect()
@@ -325,8 +335,7 @@ impl ShardTask {
             peers: replica.peers().map(|peer| (peer, peer.contact.is_some_and(|at| now.since(at) < timeout))).collect(),
         };
         let end = replica.end().index;
-        let messages = self.shard.broker().message_count();
-        self.metrics.publish(&published, end, messages);
+        self.metrics.publish(&published, end);
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
     }
 
