@@ -18,9 +18,7 @@ use tracing::{debug, info, warn};
 use crate::{
     convert::coordination::decode_order,
     frames::{Costed, Frames},
-    limits::{
-        PEER_FRAME_BYTES_MAX, RECONNECT_FIRST, RECONNECT_MAX,
-    },
+    limits::{PEER_FRAME_BYTES_MAX, RECONNECT_FIRST, RECONNECT_MAX},
     mailbox::Mailbox,
     peer::endpoint,
     runtime::{Item, Question, Shards},
@@ -81,17 +79,19 @@ impl Attendance {
             .connect()
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
-        let mut client = CoordinationServiceClient::new(channel)
-            .max_decoding_message_size(PEER_FRAME_BYTES_MAX);
+        let mut client =
+            CoordinationServiceClient::new(channel).max_decoding_message_size(PEER_FRAME_BYTES_MAX);
         self.outbox.clear();
         self.register.node = self.node.borrow().map_or(0, |node| node.0);
         let hello = AttendRequest {
             kind: Some(attend_request::Kind::Register(self.register.clone())),
         };
         // One message in each frame.
-        let frames = Frames::new(Arc::clone(&self.outbox), 0, |mut messages: Vec<AttendRequest>| {
-            messages.pop().unwrap_or_default()
-        })
+        let frames = Frames::new(
+            Arc::clone(&self.outbox),
+            0,
+            |mut messages: Vec<AttendRequest>| messages.pop().unwrap_or_default(),
+        )
         .first(hello);
         let mut answers = client.attend(frames).await?.into_inner();
         let mut registered: Option<Registered> = None;
@@ -120,9 +120,14 @@ impl Attendance {
             };
             match kind {
                 Some(attend_response::Kind::Registered(answer)) => {
-                    info!(address, node = answer.node, "registered with the coordinator");
+                    info!(
+                        address,
+                        node = answer.node,
+                        "registered with the coordinator"
+                    );
                     self.node.send_replace(Some(NodeId(answer.node)));
-                    ticks = tokio::time::interval(Duration::from_millis(answer.heartbeat_ms.max(10)));
+                    ticks =
+                        tokio::time::interval(Duration::from_millis(answer.heartbeat_ms.max(10)));
                     registered = Some(answer);
                 }
                 Some(attend_response::Kind::Order(order)) => self.order(order),
@@ -139,7 +144,9 @@ impl Attendance {
         match decode_order(order) {
             Ok((shard, order)) => match self.shards.get(shard) {
                 Some(handle) => {
-                    handle.mailbox.push_always([Item::Input(Input::Order(order))], 0);
+                    handle
+                        .mailbox
+                        .push_always([Item::Input(Input::Order(order))], 0);
                 }
                 // Not opened yet: the coordinator repeats it.
                 None => debug!(%shard, "order for a shard that this node does not have"),
@@ -174,13 +181,19 @@ impl Attendance {
                     serving: status.is_serving,
                 });
             }
-            handle.mailbox.push_always([Item::Question(Question::Status)], 0);
+            handle
+                .mailbox
+                .push_always([Item::Question(Question::Status)], 0);
         }
         heartbeat.hears = hears.into_iter().collect();
         let request = AttendRequest {
             kind: Some(attend_request::Kind::Heartbeat(heartbeat)),
         };
-        if self.outbox.push([(request, MESSAGE_COST)], MESSAGE_COST).is_err() {
+        if self
+            .outbox
+            .push([(request, MESSAGE_COST)], MESSAGE_COST)
+            .is_err()
+        {
             debug!("heartbeat dropped: the coordinator does not read");
         }
     }

@@ -122,3 +122,5 @@ pub const NODES_MAX: usize = 256;
 pub const TOPOLOGY_FILE_BYTES_MAX: u64 = 16 << 20;
 /// Requests of sessions that wait for a new leader to serve: that takes milliseconds.
 pub const EARLY_REQUESTS_MAX: usize = 65_536;
+/// How often a shard counts its messages for the metrics: that takes time with the number of its queues.
+pub const COUNT_MICROS: u64 = 5_000_000;

@@ -66,7 +66,11 @@ impl<T> Mailbox<T> {
     }
 
     /// Adds items whatever waits: their number is bounded where they come from. False: closed.
-    pub(crate) fn push_always(&self, items: impl IntoIterator<Item = T>, size_bytes: usize) -> bool {
+    pub(crate) fn push_always(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        size_bytes: usize,
+    ) -> bool {
         self.add(items, size_bytes, usize::MAX).is_ok()
     }
 
@@ -77,7 +81,11 @@ impl<T> Mailbox<T> {
             if state.is_closed {
                 return Poll::Ready(None);
             }
-            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            if !state
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
                 state.waker = Some(cx.waker().clone());
             }
             return Poll::Pending;

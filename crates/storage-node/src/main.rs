@@ -3,7 +3,12 @@
 use anyhow::Context;
 use clap::Parser;
 use quorate_service::{
-    arguments::Arguments, config, health::{self, Health}, metrics::Metrics, panic, shutdown::Shutdown,
+    arguments::Arguments,
+    config,
+    health::{self, Health},
+    metrics::Metrics,
+    panic,
+    shutdown::Shutdown,
     telemetry,
 };
 use quorate_storage_node::{Config, node};

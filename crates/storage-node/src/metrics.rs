@@ -106,23 +106,67 @@ impl Metrics {
     fn register(&self, registry: &quorate_service::metrics::Metrics) {
         let this = self.clone();
         registry.register(move |registry| {
-            registry.register("log_entries", "Entries handed to the log", this.appended_entries);
-            registry.register("log_bytes", "Bytes of entries handed to the log", this.appended_bytes);
-            registry.register("committed_entries", "Entries that became committed", this.committed_entries);
-            registry.register("peer_messages_dropped", "Messages to peers that were dropped", this.dropped_messages);
-            registry.register("log_write_seconds", "Time from a write to its durability", this.write_seconds);
-            registry.register("shard_role", "0 idle, 1 follower, 2 leader, 3 serving leader", this.role);
+            registry.register(
+                "log_entries",
+                "Entries handed to the log",
+                this.appended_entries,
+            );
+            registry.register(
+                "log_bytes",
+                "Bytes of entries handed to the log",
+                this.appended_bytes,
+            );
+            registry.register(
+                "committed_entries",
+                "Entries that became committed",
+                this.committed_entries,
+            );
+            registry.register(
+                "peer_messages_dropped",
+                "Messages to peers that were dropped",
+                this.dropped_messages,
+            );
+            registry.register(
+                "log_write_seconds",
+                "Time from a write to its durability",
+                this.write_seconds,
+            );
+            registry.register(
+                "shard_role",
+                "0 idle, 1 follower, 2 leader, 3 serving leader",
+                this.role,
+            );
             registry.register("shard_epoch", "Epoch that the replica promised", this.epoch);
-            registry.register("shard_impaired", "1 when the replica neither leads nor counts", this.impaired);
-            registry.register("shard_commit_index", "Last committed entry", this.commit_index);
-            registry.register("shard_uncommitted_entries", "Entries not yet committed", this.uncommitted_entries);
-            registry.register("shard_apply_lag_entries", "Committed entries not yet applied", this.apply_lag_entries);
+            registry.register(
+                "shard_impaired",
+                "1 when the replica neither leads nor counts",
+                this.impaired,
+            );
+            registry.register(
+                "shard_commit_index",
+                "Last committed entry",
+                this.commit_index,
+            );
+            registry.register(
+                "shard_uncommitted_entries",
+                "Entries not yet committed",
+                this.uncommitted_entries,
+            );
+            registry.register(
+                "shard_apply_lag_entries",
+                "Committed entries not yet applied",
+                this.apply_lag_entries,
+            );
             registry.register(
                 "shard_follower_lag_entries",
                 "As leader: entries that the slowest voter has not made durable",
                 this.follower_lag_entries,
             );
-            registry.register("shard_messages", "Messages stored and not settled", this.queue_messages);
+            registry.register(
+                "shard_messages",
+                "Messages stored and not settled",
+                this.queue_messages,
+            );
             registry.register("sessions", "Connected gateways", this.sessions);
         });
     }
@@ -131,7 +175,9 @@ impl Metrics {
 impl ShardMetrics {
     /// A write became durable after so long.
     pub(crate) fn wrote(&self, micros: u64) {
-        self.all.write_seconds.observe(std::time::Duration::from_micros(micros).as_secs_f64());
+        self.all
+            .write_seconds
+            .observe(std::time::Duration::from_micros(micros).as_secs_f64());
     }
 
     /// Writes are handed to the log.
@@ -151,7 +197,7 @@ impl ShardMetrics {
     }
 
     /// The state at the end of a round.
-    pub(crate) fn publish(&mut self, published: &Published, end: Index, messages: u64) {
+    pub(crate) fn publish(&mut self, published: &Published, end: Index) {
         let role = match (published.role, published.is_serving) {
             (RoleName::Idle, _) => 0,
             (RoleName::Follower, _) => 1,
@@ -160,16 +206,29 @@ impl ShardMetrics {
         };
         let commit = published.commit.0;
         let before = self.last_commit.replace(commit).unwrap_or(commit);
-        self.all.committed_entries.inc_by(commit.saturating_sub(before));
+        self.all
+            .committed_entries
+            .inc_by(commit.saturating_sub(before));
         set(&self.role, role);
         set(&self.epoch, published.epoch.0);
         set(&self.impaired, u64::from(published.is_impaired));
         set(&self.commit_index, commit);
         set(&self.uncommitted_entries, end.0.saturating_sub(commit));
-        set(&self.apply_lag_entries, commit.saturating_sub(published.applied.0));
-        let voters = published.peers.iter().map(|(peer, _)| peer).filter(|peer| peer.voter);
+        set(
+            &self.apply_lag_entries,
+            commit.saturating_sub(published.applied.0),
+        );
+        let voters = published
+            .peers
+            .iter()
+            .map(|(peer, _)| peer)
+            .filter(|peer| peer.voter);
         let slowest = voters.map(|peer| peer.matched).min().unwrap_or(end);
         set(&self.follower_lag_entries, end.0.saturating_sub(slowest.0));
+    }
+
+    /// Messages stored and not settled.
+    pub(crate) fn stored(&self, messages: u64) {
         set(&self.queue_messages, messages);
     }
 }

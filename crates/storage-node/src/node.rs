@@ -6,8 +6,10 @@ use quorate_log::{
     CheckpointMark, Checkpoints, DiskError, LogError, NodeDisk, Opened, Readers, RealDisk,
     SledStore, StoreError, Writers,
 };
-use quorate_proto::internal::v1::{Register, Topology};
-use quorate_replication::{Claim, DiskId, Member, Position, ShardId, Stamp, Time, Write, WriteId};
+use quorate_proto::internal::v1::{AttendRequest, Register, Topology};
+use quorate_replication::{
+    Claim, DiskId, Member, NodeId, Position, ShardId, Stamp, Time, Write, WriteId,
+};
 use quorate_service::{clock, health::Health, metrics::Metrics as Registry, shutdown::Shutdown};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -15,7 +17,9 @@ use tracing::{error, info, warn};
 use crate::{
     config::Config,
     coordinator::Attendance,
+    frames::Costed,
     limits::{COORDINATOR_OUTBOX_BYTES, READER_THREADS, STOP_TIMEOUT, WRITER_THREADS},
+    made_shards::MadeShards,
     mailbox::Mailbox,
     metrics::Metrics,
     peer::Peers,
@@ -23,7 +27,6 @@ use crate::{
     server::{self, Identity, ServeError, Services},
     sessions::Sessions,
     shard::{OpenError, Shard, input::Input},
-    made_shards::MadeShards,
     topology::{self, TopologyFile},
 };
 
@@ -81,34 +84,29 @@ pub async fn run(
         tokio::task::spawn_blocking(move || open_disk(&config, shards)).await??
     };
     health.ready(COMPONENT_DISK);
-    let (node_sender, mut node_receiver) = watch::channel(disk.disk.node());
-    let topology_file = TopologyFile::new(&config.data);
-    let (topology_sender, topology_receiver) = watch::channel(topology_file.load());
     let outbox = Arc::new(Mailbox::new(COORDINATOR_OUTBOX_BYTES));
-    let attendance = Attendance {
-        coordinators: config.coordinators.clone(),
-        register: register(&config, &disk.disk),
-        node_timeout: Duration::from_millis(config.node_timeout_ms),
-        shards: Arc::clone(&shards),
-        outbox: Arc::clone(&outbox),
-        node: node_sender,
-        topology: topology_sender,
-    };
-    tokio::spawn(attendance.run());
-    health.not_ready(COMPONENT_SHARDS, "no coordinator has given this node its number yet");
+    let file = TopologyFile::new(&config.data);
+    let (mut numbers, topology) = attend(&config, &disk, &outbox, &file);
+    health.not_ready(
+        COMPONENT_SHARDS,
+        "no coordinator has given this node its number yet",
+    );
     let node = tokio::select! {
-        found = node_receiver.wait_for(Option::is_some) => {
+        found = numbers.wait_for(Option::is_some) => {
             found.ok().and_then(|node| *node).expect("waited for a number, and its sender lives")
         }
         () = shutdown.requested() => return Ok(()),
     };
     disk.disk.register(node)?;
+    let member = Member {
+        node,
+        disk: disk.disk.disk_id(),
+    };
     let incarnation = disk.disk.incarnation();
-    let sessions = Arc::new(Sessions::new(Arc::clone(&shards)));
     let parts = Arc::new(NodeParts {
         shards: Arc::clone(&shards),
         peers: Arc::new(Peers::new(config.cluster.clone(), node, incarnation)),
-        sessions: Arc::clone(&sessions),
+        sessions: Arc::new(Sessions::new(Arc::clone(&shards))),
         coordinator: outbox,
         disk,
         metrics: Metrics::new(&registry),
@@ -116,8 +114,8 @@ pub async fn run(
     });
     let services = Arc::new(Services {
         cluster: config.cluster.clone(),
-        shards: Arc::clone(&shards),
-        sessions,
+        shards,
+        sessions: Arc::clone(&parts.sessions),
         identity: Arc::new(Identity {
             name: config.name.clone(),
             node,
@@ -125,20 +123,16 @@ pub async fn run(
         }),
         shutdown: shutdown.clone(),
     });
-    let member = Member {
-        node,
-        disk: parts.disk.disk.disk_id(),
-    };
     let opener = Opener {
         workers: Workers::start(config.worker_threads())?,
         config: replica_config(&config),
         parts: Arc::clone(&parts),
         member,
         health: health.clone(),
-        file: topology_file,
+        file,
         opened: BTreeSet::new(),
     };
-    let following = tokio::spawn(opener.follow(topology_receiver));
+    let following = tokio::spawn(opener.follow(topology));
     let serving = server::serve(listener, services, &health);
     tokio::select! {
         served = serving => served?,
@@ -148,6 +142,31 @@ pub async fn run(
     health.not_ready(COMPONENT_SHARDS, "stopping");
     tokio::task::spawn_blocking(move || close(&parts)).await?;
     Ok(())
+}
+
+/// Starts the stream to the coordinator; returns where the node's number and the topology appear.
+fn attend(
+    config: &Config,
+    disk: &DiskAccess,
+    outbox: &Arc<Mailbox<Costed<AttendRequest>>>,
+    file: &TopologyFile,
+) -> (
+    watch::Receiver<Option<NodeId>>,
+    watch::Receiver<Option<Topology>>,
+) {
+    let (node, numbers) = watch::channel(disk.disk.node());
+    let (topology, topologies) = watch::channel(file.load());
+    let attendance = Attendance {
+        coordinators: config.coordinators.clone(),
+        register: register(config, &disk.disk),
+        node_timeout: Duration::from_millis(config.node_timeout_ms),
+        shards: Arc::clone(&disk.shards),
+        outbox: Arc::clone(outbox),
+        node,
+        topology,
+    };
+    tokio::spawn(attendance.run());
+    (numbers, topologies)
 }
 
 async fn stop_timeout(shutdown: &Shutdown) {
@@ -171,11 +190,13 @@ fn open_disk(config: &Config, shards: Arc<Shards>) -> Result<DiskAccess, NodeErr
     let disk = NodeDisk::open(real, &config.cluster, fresh)?;
     let store = SledStore::open(&Path::new(&config.data).join("checkpoints"))?;
     let answers = Arc::clone(&shards);
-    let completion = Box::new(move |shard, result: Result<WriteId, LogError>| match result {
-        Ok(write) => answers.tell(shard, Item::Input(Input::Persisted(write))),
-        Err(error) if error.is_retryable() => answers.tell(shard, Item::DiskFull),
-        Err(error) => fail_stop(shard, &error),
-    });
+    let completion = Box::new(
+        move |shard, result: Result<WriteId, LogError>| match result {
+            Ok(write) => answers.tell(shard, Item::Input(Input::Persisted(write))),
+            Err(error) if error.is_retryable() => answers.tell(shard, Item::DiskFull),
+            Err(error) => fail_stop(shard, &error),
+        },
+    );
     Ok(DiskAccess {
         disk,
         writers: Arc::new(Writers::start(WRITER_THREADS, completion)),
@@ -225,15 +246,21 @@ struct Opener {
 }
 
 impl Opener {
-    async fn follow(mut self, mut topology: watch::Receiver<Option<Topology>>) -> Result<(), NodeError> {
+    async fn follow(
+        mut self,
+        mut topology: watch::Receiver<Option<Topology>>,
+    ) -> Result<(), NodeError> {
         let mut kept = topology.borrow_and_update().clone();
         if let Some(known) = &kept {
-            self.parts.peers.set(&topology::peers(known, self.member.node));
+            self.parts
+                .peers
+                .set(&topology::peers(known, self.member.node));
         }
         let on_disk = self.parts.disk.disk.shards()?;
         self.open_all(on_disk).await?;
         if self.opened.is_empty() {
-            self.health.not_ready(COMPONENT_SHARDS, "no shard is placed on this node yet");
+            self.health
+                .not_ready(COMPONENT_SHARDS, "no shard is placed on this node yet");
         }
         loop {
             if topology.changed().await.is_err() {
@@ -242,8 +269,13 @@ impl Opener {
             let Some(new) = topology.borrow_and_update().clone() else {
                 continue;
             };
-            self.parts.peers.set(&topology::peers(&new, self.member.node));
-            self.parts.metrics.sessions.set(i64::try_from(self.parts.sessions.len()).unwrap_or(i64::MAX));
+            self.parts
+                .peers
+                .set(&topology::peers(&new, self.member.node));
+            self.parts
+                .metrics
+                .sessions
+                .set(i64::try_from(self.parts.sessions.len()).unwrap_or(i64::MAX));
             let wanted = topology::shards_of(&new, self.member);
             self.open_all(wanted).await?;
             if topology::differs(kept.as_ref(), &new) {
@@ -257,11 +289,14 @@ impl Opener {
     }
 
     async fn open_all(&mut self, wanted: Vec<ShardId>) -> Result<(), NodeError> {
-        let missing: Vec<ShardId> =
-            wanted.into_iter().filter(|shard| !self.opened.contains(shard)).collect();
+        let missing: Vec<ShardId> = wanted
+            .into_iter()
+            .filter(|shard| !self.opened.contains(shard))
+            .collect();
         for shard in missing {
             let (parts, config) = (Arc::clone(&self.parts), self.config.clone());
-            let task = tokio::task::spawn_blocking(move || open_shard(shard, config, &parts)).await??;
+            let task =
+                tokio::task::spawn_blocking(move || open_shard(shard, config, &parts)).await??;
             self.workers.run(shard, task);
             self.opened.insert(shard);
         }
@@ -295,12 +330,20 @@ fn open_shard(
             None
         }
     };
-    let mark = checkpoint.as_ref().map(|found| found.mark).unwrap_or_default();
+    let mark = checkpoint
+        .as_ref()
+        .map(|found| found.mark)
+        .unwrap_or_default();
     let opened = disk.disk.open_shard(shard, mark)?;
     report(shard, &opened);
     let now = Time(clock::monotonic_micros());
     let checkpoint = checkpoint.map(checkpoint_of);
-    let (machine, opened) = match Shard::open(config.clone(), opened.recovered.clone(), checkpoint, now) {
+    let (machine, opened) = match Shard::open(
+        config.clone(),
+        opened.recovered.clone(),
+        checkpoint,
+        now,
+    ) {
         Ok(machine) => (machine, opened),
         Err(reason) => {
             error!(%shard, %reason, "state of the shard is lost; the replica is rebuilt by the leader");

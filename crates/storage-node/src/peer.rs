@@ -166,8 +166,8 @@ async fn run_link(node: NodeId, channel: Channel, hello: &PeerHello, outbox: &Ou
         }
     })
     .first(hello);
-    let mut client = ReplicationServiceClient::new(channel)
-        .max_encoding_message_size(PEER_FRAME_BYTES_MAX);
+    let mut client =
+        ReplicationServiceClient::new(channel).max_encoding_message_size(PEER_FRAME_BYTES_MAX);
     let mut answers = match client.link(frames).await {
         Ok(response) => response.into_inner(),
         Err(status) => {

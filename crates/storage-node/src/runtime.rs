@@ -133,7 +133,10 @@ pub(crate) struct ShardHandle {
 impl ShardHandle {
     /// What it published last.
     pub(crate) fn status(&self) -> Published {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -153,7 +156,10 @@ impl Shards {
     /// All of them.
     pub(crate) fn all(&self) -> Vec<(ShardId, ShardHandle)> {
         let shards = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
-        shards.iter().map(|(shard, handle)| (*shard, handle.clone())).collect()
+        shards
+            .iter()
+            .map(|(shard, handle)| (*shard, handle.clone()))
+            .collect()
     }
 
     /// Makes a shard known. Replaces nothing: a shard is opened once.
@@ -171,7 +177,12 @@ impl Shards {
     }
 
     /// Adds something that may be refused.
-    pub(crate) fn offer(&self, shard: ShardId, items: Vec<Item>, size_bytes: usize) -> Result<(), Refused> {
+    pub(crate) fn offer(
+        &self,
+        shard: ShardId,
+        items: Vec<Item>,
+        size_bytes: usize,
+    ) -> Result<(), Refused> {
         let handle = self.get(shard).ok_or(Refused::Closed)?;
         handle.mailbox.push(items, size_bytes)
     }
@@ -215,7 +226,9 @@ impl Workers {
     pub(crate) fn start(count: usize) -> std::io::Result<Self> {
         let mut handles = Vec::with_capacity(count);
         for number in 0..count.max(1) {
-            let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()?;
             handles.push(runtime.handle().clone());
             thread::Builder::new()
                 .name(format!("shards-{number}"))

@@ -12,13 +12,17 @@ use std::{net::SocketAddr, sync::Arc};
 use quorate_proto::{
     DESCRIPTOR_SET,
     internal::v1::{
-        node_service_server::NodeServiceServer, replication_service_server::ReplicationServiceServer,
+        node_service_server::NodeServiceServer,
+        replication_service_server::ReplicationServiceServer,
         session_service_server::SessionServiceServer,
     },
 };
 use quorate_service::{health::Health, shutdown::Shutdown};
 use tokio::net::TcpListener;
-use tonic::{Status, Streaming, transport::{Server, server::TcpIncoming}};
+use tonic::{
+    Status, Streaming,
+    transport::{Server, server::TcpIncoming},
+};
 
 pub(crate) use self::node::Identity;
 use crate::{

@@ -125,7 +125,12 @@ impl Sessions {
     }
 
     /// Joins a stream to its session, which the first of the two makes.
-    pub(crate) fn join(&self, gateway: String, id: u64, side: Side) -> Result<Arc<Session>, JoinError> {
+    pub(crate) fn join(
+        &self,
+        gateway: String,
+        id: u64,
+        side: Side,
+    ) -> Result<Arc<Session>, JoinError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (gateway, id);
         let session = match open.by_key.get(&key) {
@@ -149,7 +154,11 @@ impl Sessions {
         }
         if session.is_complete() {
             session.joined.notify_waiters();
-            info!(gateway = session.gateway, session = session.id.0, "gateway connected");
+            info!(
+                gateway = session.gateway,
+                session = session.id.0,
+                "gateway connected"
+            );
         }
         Ok(session)
     }
@@ -162,7 +171,11 @@ impl Sessions {
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).by_id.len()
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_id
+            .len()
     }
 
     /// Ends a session: both streams end, every shard hears of it. Once; later calls do nothing.
@@ -175,7 +188,12 @@ impl Sessions {
             open.by_key.remove(&session.key);
             open.by_id.remove(&session.id.0);
         }
-        info!(gateway = session.gateway, session = session.id.0, reason, "session ended");
+        info!(
+            gateway = session.gateway,
+            session = session.id.0,
+            reason,
+            "session ended"
+        );
         session.control.close();
         session.payload.close();
         self.shards.session_lost(session.id);

@@ -118,7 +118,10 @@ impl Shard {
         checkpoint: Option<Checkpoint>,
         now: Time,
     ) -> Result<Self, OpenError> {
-        let at = checkpoint.as_ref().map(|checkpoint| checkpoint.at).unwrap_or_default();
+        let at = checkpoint
+            .as_ref()
+            .map(|checkpoint| checkpoint.at)
+            .unwrap_or_default();
         if at.index < recovered.base.index {
             return Err(OpenError::Gap {
                 base: recovered.base,
@@ -260,7 +263,9 @@ impl Shard {
                 round: _,
             } => {
                 if self.replica.is_leading() && epoch == self.replica.epoch() {
-                    let note = self.sender.answered(now.time, from, transfer, taken, installed);
+                    let note = self
+                        .sender
+                        .answered(now.time, from, transfer, taken, installed);
                     note_all(note, out);
                 }
             }
@@ -280,10 +285,18 @@ impl Shard {
     }
 
     fn elapsed(&mut self, now: Clock, nonce: Nonce, out: &mut Vec<Effect>) {
-        if self.replica.next_deadline().is_some_and(|at| at <= now.time) {
+        if self
+            .replica
+            .next_deadline()
+            .is_some_and(|at| at <= now.time)
+        {
             self.replicate(now, ReplicaInput::Elapsed { nonce }, out);
         }
-        if self.broker.next_deadline().is_some_and(|at| at <= now.time.0) {
+        if self
+            .broker
+            .next_deadline()
+            .is_some_and(|at| at <= now.time.0)
+        {
             self.deliver(now, quorate_broker::Input::Elapsed, out);
         }
     }
@@ -434,4 +447,3 @@ fn note_all(note: Option<Note>, out: &mut Vec<Effect>) {
         act: Act::Note(note),
     }));
 }
-

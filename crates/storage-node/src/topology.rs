@@ -81,7 +81,10 @@ pub(crate) fn peers(topology: &Topology, this: NodeId) -> BTreeMap<NodeId, Strin
 /// The shards of which this node, with this disk, is a voter.
 pub(crate) fn shards_of(topology: &Topology, this: Member) -> Vec<ShardId> {
     let shards = topology.shards.iter().filter(|shard| {
-        shard.voters.iter().any(|voter| decode_member(voter) == this)
+        shard
+            .voters
+            .iter()
+            .any(|voter| decode_member(voter) == this)
     });
     shards.map(|shard| ShardId(shard.id)).collect()
 }
@@ -92,10 +95,18 @@ pub(crate) fn differs(kept: Option<&Topology>, new: &Topology) -> bool {
         return true;
     };
     let nodes = |topology: &Topology| -> Vec<(u32, String)> {
-        topology.nodes.iter().map(|node| (node.id, node.address.clone())).collect()
+        topology
+            .nodes
+            .iter()
+            .map(|node| (node.id, node.address.clone()))
+            .collect()
     };
     let shards = |topology: &Topology| -> Vec<_> {
-        topology.shards.iter().map(|shard| (shard.id, shard.voters.clone())).collect()
+        topology
+            .shards
+            .iter()
+            .map(|shard| (shard.id, shard.voters.clone()))
+            .collect()
     };
     nodes(kept) != nodes(new) || shards(kept) != shards(new)
 }
@@ -132,7 +143,10 @@ mod tests {
                 id: 4,
                 epoch: 2,
                 leader: 1,
-                voters: vec![ProtoMember { node: 1, disk: 11 }, ProtoMember { node: 2, disk: 22 }],
+                voters: vec![
+                    ProtoMember { node: 1, disk: 11 },
+                    ProtoMember { node: 2, disk: 22 },
+                ],
                 leaderless_reason: String::new(),
             }],
             ..Topology::default()

@@ -157,7 +157,13 @@ mod tests {
             learners: Vec::new(),
         };
         let decoded = decode_order(order(Some(record))).unwrap();
-        let (shard, Order::Lead { record, version, .. }) = decoded else {
+        let (
+            shard,
+            Order::Lead {
+                record, version, ..
+            },
+        ) = decoded
+        else {
             panic!("{decoded:?}");
         };
         assert_eq!((shard, version), (ShardId(2), RecordVersion(12)));

@@ -159,7 +159,7 @@ pub(crate) fn encode_queue(shard: ShardId, queue: &QueueStatus) -> proto::QueueS
         shard: shard.0,
         messages: queue.messages,
         in_flight: queue.in_flight,
-        consumers: u32::try_from(queue.consumers).unwrap_or(u32::MAX),
+        consumers: queue.consumers,
         enqueued_total: queue.enqueued_total,
         settled_total: queue.settled_total,
         non_persistent: queue.non_persistent,
@@ -176,7 +176,7 @@ pub(crate) fn encode_page(page: BrowsePage) -> Result<proto::BrowsePageResponse,
                     consumer: Bytes::new(),
                     generation: 0,
                     position: browsed.position.value(),
-                    delivery_count: 0,
+                    delivery_count: browsed.delivery_count,
                     redelivered: false,
                     message: browsed.message,
                 })
@@ -209,7 +209,11 @@ fn decode_attach(attach: proto::Attach) -> Result<SessionRequest, Malformed> {
             messages: attach.credit_messages,
             bytes: attach.credit_bytes,
         },
-        held: attach.held.into_iter().map(MessagePosition::from_value).collect(),
+        held: attach
+            .held
+            .into_iter()
+            .map(MessagePosition::from_value)
+            .collect(),
     })
 }
 
@@ -244,7 +248,9 @@ fn encode_outcomes(number: u64, outcomes: &Outcomes, removed: u64) -> proto::Out
         Outcomes::All { outcome, .. } => (encode_outcome(*outcome), Vec::new()),
         Outcomes::Each(each) => (
             v1::Outcome::Unspecified,
-            each.iter().map(|outcome| encode_outcome(*outcome).into()).collect(),
+            each.iter()
+                .map(|outcome| encode_outcome(*outcome).into())
+                .collect(),
         ),
     };
     proto::Outcomes {

@@ -37,7 +37,11 @@ impl ShardTask {
             Act::Send { to, message } => {
                 let cost = peer::cost_bytes(&message);
                 let message = peer::encode(self.id, message);
-                self.outgoing.peers.entry(to).or_default().push((message, cost));
+                self.outgoing
+                    .peers
+                    .entry(to)
+                    .or_default()
+                    .push((message, cost));
             }
             Act::Report(report) => {
                 const COST: usize = 256;
@@ -62,10 +66,17 @@ impl ShardTask {
             Act::InstallCommit {
                 transfer,
                 checkpoint,
-            } => self.parts.disk.install_commit(self.id, transfer, checkpoint),
+            } => self
+                .parts
+                .disk
+                .install_commit(self.id, transfer, checkpoint),
             Act::ToSession { session, event } => match session::encode_event(self.id, event) {
                 Encoded::Control(event, cost) => {
-                    self.outgoing.control.entry(session).or_default().push((event, cost));
+                    self.outgoing
+                        .control
+                        .entry(session)
+                        .or_default()
+                        .push((event, cost));
                 }
                 Encoded::Payload(deliveries, cost) => {
                     let payload = self.outgoing.payload.entry(session).or_default();
@@ -99,14 +110,18 @@ impl ShardTask {
             if let Some(session) = self.parts.sessions.get(id)
                 && session.push_control(events).is_err()
             {
-                self.parts.sessions.end(&session, "control events were not read");
+                self.parts
+                    .sessions
+                    .end(&session, "control events were not read");
             }
         }
         for (id, deliveries) in std::mem::take(&mut self.outgoing.payload) {
             if let Some(session) = self.parts.sessions.get(id)
                 && session.push_payload(deliveries).is_err()
             {
-                self.parts.sessions.end(&session, "deliveries were not read");
+                self.parts
+                    .sessions
+                    .end(&session, "deliveries were not read");
             }
         }
         let reports = std::mem::take(&mut self.outgoing.reports);

@@ -96,7 +96,13 @@ impl DiskAccess {
     }
 
     /// Starts to stage a transfer.
-    pub(crate) fn install_begin(&self, shard: ShardId, transfer: Nonce, at: Position, stamp: Stamp) {
+    pub(crate) fn install_begin(
+        &self,
+        shard: ShardId,
+        transfer: Nonce,
+        at: Position,
+        stamp: Stamp,
+    ) {
         let this = self.clone();
         self.on_log(shard, move |log| {
             this.set_staged(shard, None);
@@ -115,7 +121,9 @@ impl DiskAccess {
                 return;
             }
             match log.install_entries(&entries) {
-                Ok(()) => this.shards.tell(shard, Item::Input(Input::InstallWritten { transfer })),
+                Ok(()) => this
+                    .shards
+                    .tell(shard, Item::Input(Input::InstallWritten { transfer })),
                 Err(error) => this.install_failed(shard, transfer, &error),
             }
         });
@@ -171,7 +179,8 @@ impl DiskAccess {
         }
         warn!(%shard, %error, "checkpoint of the leader cannot be taken");
         self.set_staged(shard, None);
-        self.shards.tell(shard, Item::Input(Input::InstallFailed { transfer }));
+        self.shards
+            .tell(shard, Item::Input(Input::InstallFailed { transfer }));
     }
 
     fn on_log(&self, shard: ShardId, job: impl FnOnce(&mut ShardLog) + Send + 'static) {
@@ -256,7 +265,10 @@ fn fail_unless_full(shard: ShardId, error: &LogError) {
 }
 
 fn closed_segments(reader: &Reader) -> Vec<SegmentInfo> {
-    let segments = reader.segments().into_iter().filter(|segment| !segment.is_tail);
+    let segments = reader
+        .segments()
+        .into_iter()
+        .filter(|segment| !segment.is_tail);
     segments
         .map(|segment| SegmentInfo {
             first: segment.first,

@@ -159,7 +159,11 @@ impl ShardTask {
         if !submissions.is_empty() {
             self.step(now, Input::Submitted(submissions), effects)?;
         }
-        if self.shard.next_deadline().is_some_and(|deadline| deadline <= now.time) {
+        if self
+            .shard
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now.time)
+        {
             let nonce = Nonce(getrandom::u64().expect("the system has randomness"));
             self.step(now, Input::Elapsed { nonce }, effects)?;
         }
@@ -230,7 +234,8 @@ impl ShardTask {
                 if now.time.0 >= self.counted_at + COUNT_MICROS {
                     self.counted_at = now.time.0;
                     let queues = self.shard.broker().queues();
-                    self.metrics.stored(queues.into_iter().map(|queue| queue.messages).sum());
+                    self.metrics
+                        .stored(queues.into_iter().map(|queue| queue.messages).sum());
                 }
                 Ok(())
             }
@@ -332,18 +337,27 @@ impl ShardTask {
             commit: replica.commit(),
             applied: self.shard.applied(),
             base: replica.base(),
-            peers: replica.peers().map(|peer| (peer, peer.contact.is_some_and(|at| now.since(at) < timeout))).collect(),
+            peers: replica
+                .peers()
+                .map(|peer| (peer, peer.contact.is_some_and(|at| now.since(at) < timeout)))
+                .collect(),
         };
         let end = replica.end().index;
         self.metrics.publish(&published, end);
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
+        *self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = published;
     }
 
     /// The shard goes on no more: everybody who asks is told that it does not lead.
     fn stop(&mut self) {
         self.mailbox.close();
         self.mailbox.clear();
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *published = Published {
             is_halted: true,
             epoch: published.epoch,

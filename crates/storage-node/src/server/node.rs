@@ -1,10 +1,10 @@
 //! Questions about this node.
 
+use quorate_message::MessagePosition;
 use quorate_proto::internal::v1::{
     BrowsePageRequest, BrowsePageResponse, GetStatusRequest, GetStatusResponse, ListQueuesRequest,
     ListQueuesResponse, PeerStatus, ReplicaStatus, node_service_server::NodeService,
 };
-use quorate_message::MessagePosition;
 use quorate_replication::{Incarnation, NodeId, RoleName, ShardId};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
@@ -51,7 +51,8 @@ impl NodeService for Services {
         }
         let mut response = ListQueuesResponse::default();
         for (shard, receiver) in asked {
-            let Ok(Ok(Some(queues))) = tokio::time::timeout(QUESTION_TIMEOUT, receiver).await else {
+            let Ok(Ok(Some(queues))) = tokio::time::timeout(QUESTION_TIMEOUT, receiver).await
+            else {
                 continue;
             };
             response.shards.push(shard.0);
@@ -76,7 +77,9 @@ impl NodeService for Services {
         let question = Question::Browse { query, answer };
         self.shards
             .offer(shard, vec![Item::Question(question)], 0)
-            .map_err(|_| Status::failed_precondition(format!("this node does not serve shard {}", shard.0)))?;
+            .map_err(|_| {
+                Status::failed_precondition(format!("this node does not serve shard {}", shard.0))
+            })?;
         let page = tokio::time::timeout(QUESTION_TIMEOUT, receiver)
             .await
             .map_err(|_| Status::deadline_exceeded("the shard did not answer in time; try again"))?

@@ -24,7 +24,9 @@ impl ReplicationService for Services {
     ) -> Result<Response<Self::LinkStream>, Status> {
         let mut stream = request.into_inner();
         let Some(Kind::Hello(hello)) = first(&mut stream).await?.kind else {
-            return Err(Status::invalid_argument("link: the first frame must be `hello`"));
+            return Err(Status::invalid_argument(
+                "link: the first frame must be `hello`",
+            ));
         };
         check_hello(&self.cluster, &hello.cluster, "")?;
         let from = NodeId(hello.node);
@@ -64,7 +66,9 @@ impl ReplicationService for Services {
 /// Hands the messages of a frame to their shards, those of one shard together.
 fn route(shards: &crate::runtime::Shards, from: NodeId, frame: LinkRequest) -> Result<(), Status> {
     let Some(Kind::Messages(messages)) = frame.kind else {
-        return Err(Status::invalid_argument("link: only `messages` may follow the first frame"));
+        return Err(Status::invalid_argument(
+            "link: only `messages` may follow the first frame",
+        ));
     };
     let mut gathered: Vec<(ShardId, Vec<Item>, usize)> = Vec::new();
     for message in messages.messages {

@@ -25,7 +25,8 @@ const ITEM_COST: usize = 128;
 
 #[tonic::async_trait]
 impl SessionService for Services {
-    type ControlStream = Frames<quorate_proto::internal::v1::ControlEvent, Result<ControlResponse, Status>>;
+    type ControlStream =
+        Frames<quorate_proto::internal::v1::ControlEvent, Result<ControlResponse, Status>>;
     type PayloadStream =
         Frames<quorate_proto::internal::v1::ShardDeliveries, Result<PayloadResponse, Status>>;
 
@@ -35,12 +36,16 @@ impl SessionService for Services {
     ) -> Result<Response<Self::ControlStream>, Status> {
         let mut stream = request.into_inner();
         let Some(control_request::Kind::Hello(hello)) = first(&mut stream).await?.kind else {
-            return Err(Status::invalid_argument("control: the first frame must be `hello`"));
+            return Err(Status::invalid_argument(
+                "control: the first frame must be `hello`",
+            ));
         };
         let session = self.join(hello, Side::Control)?;
-        let frames = Frames::new(Arc::clone(&session.control), SESSION_FRAME_BYTES, |events| {
-            Ok(ControlResponse { events })
-        })
+        let frames = Frames::new(
+            Arc::clone(&session.control),
+            SESSION_FRAME_BYTES,
+            |events| Ok(ControlResponse { events }),
+        )
         .guard(self.guard(&session));
         let guard = self.guard(&session);
         let shards = Arc::clone(&self.shards);
@@ -73,12 +78,16 @@ impl SessionService for Services {
     ) -> Result<Response<Self::PayloadStream>, Status> {
         let mut stream = request.into_inner();
         let Some(payload_request::Kind::Hello(hello)) = first(&mut stream).await?.kind else {
-            return Err(Status::invalid_argument("payload: the first frame must be `hello`"));
+            return Err(Status::invalid_argument(
+                "payload: the first frame must be `hello`",
+            ));
         };
         let session = self.join(hello, Side::Payload)?;
-        let frames = Frames::new(Arc::clone(&session.payload), SESSION_FRAME_BYTES, |deliveries| {
-            Ok(PayloadResponse { deliveries })
-        })
+        let frames = Frames::new(
+            Arc::clone(&session.payload),
+            SESSION_FRAME_BYTES,
+            |deliveries| Ok(PayloadResponse { deliveries }),
+        )
         .guard(self.guard(&session));
         let guard = self.guard(&session);
         let shards = Arc::clone(&self.shards);
@@ -100,7 +109,13 @@ impl SessionService for Services {
                     return;
                 };
                 for batch in batches.batches {
-                    submit(&shards, &guard.session, ShardId(batch.shard), batch.number, batch.batch);
+                    submit(
+                        &shards,
+                        &guard.session,
+                        ShardId(batch.shard),
+                        batch.number,
+                        batch.batch,
+                    );
                 }
             }
         });
@@ -146,10 +161,14 @@ async fn wait_for_both(session: &Session) -> bool {
 
 fn control_frame(shards: &Shards, session: &Session, frame: ControlRequest) -> Result<(), Status> {
     let Some(control_request::Kind::Commands(commands)) = frame.kind else {
-        return Err(Status::invalid_argument("control: only `commands` may follow the first frame"));
+        return Err(Status::invalid_argument(
+            "control: only `commands` may follow the first frame",
+        ));
     };
     if commands.commands.len() > CONTROL_COMMANDS_MAX {
-        return Err(Status::invalid_argument("control: too many commands in one frame"));
+        return Err(Status::invalid_argument(
+            "control: too many commands in one frame",
+        ));
     }
     for command in commands.commands {
         let (shard, decoded) = decode_command(command)?;

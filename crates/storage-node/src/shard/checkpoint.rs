@@ -6,9 +6,7 @@
 //! settled after the checkpoint counts as settled: a restart replays the settlement before anything is delivered.
 
 use quorate_message::{Batch, BatchBuilder, Command};
-use quorate_replication::{
-    Entry, Index, Input as ReplicaInput, Position, RoleName, Time,
-};
+use quorate_replication::{Entry, Index, Input as ReplicaInput, Position, RoleName, Time};
 
 use super::{
     Shard,
@@ -119,7 +117,11 @@ impl Shard {
     pub(super) fn make_checkpoint(&mut self, now: Clock, entry: &Entry, out: &mut Vec<Effect>) {
         self.checkpointer.since_bytes = 0;
         self.checkpointer.applied_at = now.time;
-        if self.checkpointer.proposed.is_some_and(|index| index <= entry.index) {
+        if self
+            .checkpointer
+            .proposed
+            .is_some_and(|index| index <= entry.index)
+        {
             self.checkpointer.proposed = None;
         }
         if self.checkpointer.is_saving {
@@ -144,7 +146,10 @@ impl Shard {
     /// Saves the checkpoint that was made, once the log is durable up to it: a checkpoint is never ahead of its log.
     pub(super) fn save_checkpoint(&mut self, out: &mut Vec<Effect>) {
         let durable = self.replica.durable();
-        let ready = self.checkpointer.unsaved.take_if(|checkpoint| checkpoint.at.index <= durable);
+        let ready = self
+            .checkpointer
+            .unsaved
+            .take_if(|checkpoint| checkpoint.at.index <= durable);
         out.extend(ready.map(|checkpoint| Effect {
             after: None,
             act: Act::SaveCheckpoint(checkpoint),
@@ -164,7 +169,10 @@ impl Shard {
         }
         self.checkpointer.durable = at;
         let kept_for_followers = self.needed_by_followers();
-        let mut kept_bytes = segments.iter().map(|segment| segment.size_bytes).sum::<u64>();
+        let mut kept_bytes = segments
+            .iter()
+            .map(|segment| segment.size_bytes)
+            .sum::<u64>();
         let mut dropped = Vec::new();
         for segment in segments {
             let is_covered = segment.last <= at.index
@@ -189,7 +197,11 @@ impl Shard {
     fn needed_by_followers(&self) -> Index {
         match self.replica.role() {
             RoleName::Leader => {
-                let matched = self.replica.peers().filter(|peer| !peer.installing).map(|peer| peer.matched);
+                let matched = self
+                    .replica
+                    .peers()
+                    .filter(|peer| !peer.installing)
+                    .map(|peer| peer.matched);
                 let transfers = self.sender.needs_log_after();
                 matched.chain(transfers).min().unwrap_or(Index(u64::MAX))
             }

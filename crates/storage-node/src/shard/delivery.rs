@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_broker::{Effect as BrokerEffect, Input as BrokerInput, SessionId};
-use quorate_message::{Batch, MessagePosition};
+use quorate_message::{Batch, DestinationName, MessagePosition};
 use quorate_replication::{Entry, Epoch, Index};
 
 use super::{
@@ -19,8 +19,8 @@ use super::{
     submit::to_session,
 };
 use crate::limits::{
-    BROWSE_PAGE_BYTES, BROWSE_PAGE_MESSAGES_MAX, BROWSES_WAITING_MAX,
-    EARLY_REQUESTS_MAX, FETCH_LOAD_BYTES,
+    BROWSE_PAGE_BYTES, BROWSE_PAGE_MESSAGES_MAX, BROWSES_WAITING_MAX, EARLY_REQUESTS_MAX,
+    FETCH_LOAD_BYTES,
 };
 
 /// Where this replica's leadership stands.
@@ -50,6 +50,7 @@ pub(super) struct Fetch {
 #[derive(Clone, Debug)]
 pub(super) struct Browse {
     query: u64,
+    queue: DestinationName,
     positions: Vec<MessagePosition>,
     /// Transient messages, from the broker itself.
     found: BTreeMap<MessagePosition, Bytes>,
@@ -78,7 +79,10 @@ impl Shard {
     /// Becomes the serving leader for the broker when its `NewEpoch` is applied.
     pub(super) fn serve_if_due(&mut self, now: Clock, out: &mut Vec<Effect>) {
         let applied = self.applier.applied();
-        let due = self.deliveries.serving_from.take_if(|(_, at)| *at <= applied);
+        let due = self
+            .deliveries
+            .serving_from
+            .take_if(|(_, at)| *at <= applied);
         if let Some((epoch, at)) = due {
             self.deliveries.serving = Some(epoch);
             let input = BrokerInput::Serving {
@@ -201,15 +205,22 @@ impl Shard {
             .collect();
         let browse = Browse {
             query: query.query,
+            queue: query.queue.clone(),
             positions,
             found,
             is_end,
         };
         let indexes = entries_of(
-            browse.positions.iter().filter(|position| !position.is_transient()),
+            browse
+                .positions
+                .iter()
+                .filter(|position| !position.is_transient()),
         );
         self.deliveries.browses += 1;
-        if indexes.iter().all(|index| self.replica.tail_entry(*index).is_some()) {
+        if indexes
+            .iter()
+            .all(|index| self.replica.tail_entry(*index).is_some())
+        {
             let entries = self.tail_entries(&indexes);
             self.browsed(browse, &entries, out);
         } else {
@@ -235,7 +246,12 @@ impl Shard {
             }
             if let Some(message) = found.remove(&position) {
                 size_bytes += message.len();
-                messages.push(BrowsedMessage { position, message });
+                let count = self.broker.delivery_count(&browse.queue, position);
+                messages.push(BrowsedMessage {
+                    position,
+                    delivery_count: count,
+                    message,
+                });
             }
         }
         out.push(Effect {
@@ -300,75 +316,31 @@ impl Shard {
                     out.push(to_session(session, event));
                 }
             }
-            BrokerEffect::TransientApplied {
-                session,
-                number,
-                outcomes,
-            } => {
-                let event = SessionEvent::Outcomes {
-                    number,
-                    outcomes,
-                    removed: 0,
-                };
-                out.push(to_session(session, event));
-            }
-            BrokerEffect::Deliver {
-                session,
-                consumer,
-                generation,
-                deliveries,
-            } => {
-                let epoch = self.replica.epoch();
-                let event = SessionEvent::Deliver {
-                    consumer,
-                    generation,
-                    epoch,
-                    deliveries,
-                };
-                out.push(to_session(session, event));
-            }
-            BrokerEffect::Attached {
-                session,
-                consumer,
-                generation,
-                lost,
-            } => {
-                let event = SessionEvent::Attached {
-                    consumer,
-                    generation,
-                    lost,
-                };
-                out.push(to_session(session, event));
-            }
-            BrokerEffect::AttachRefused {
-                session,
-                consumer,
-                generation,
-                reason,
-            } => {
-                let event = SessionEvent::AttachRefused {
-                    consumer,
-                    generation,
-                    reason: reason.to_string(),
-                };
-                out.push(to_session(session, event));
-            }
             BrokerEffect::Fetch { positions } => return self.fetch(positions, out),
             BrokerEffect::Propose { batch } => note_all(self.submits.push_own(batch), out),
             BrokerEffect::Diverged { entry } => self.applier.diverged = Some(Index(entry)),
+            BrokerEffect::TransientApplied { .. }
+            | BrokerEffect::Deliver { .. }
+            | BrokerEffect::Attached { .. }
+            | BrokerEffect::AttachRefused { .. } => {
+                let (session, event) = event_of(effect, self.replica.epoch());
+                out.push(to_session(session, event));
+            }
         }
         None
     }
 
     /// Finds messages in memory, and asks the log for the rest.
-    fn fetch(&mut self, positions: Vec<MessagePosition>, out: &mut Vec<Effect>) -> Option<BrokerInput> {
+    fn fetch(
+        &mut self,
+        positions: Vec<MessagePosition>,
+        out: &mut Vec<Effect>,
+    ) -> Option<BrokerInput> {
         let mut positions = positions;
         positions.sort_unstable();
-        let (in_memory, on_disk): (Vec<_>, Vec<_>) = positions
-            .into_iter()
-            .partition(|position| {
-                entry_of(*position).is_some_and(|index| self.replica.tail_entry(index).is_some())
-            });
+        let (in_memory, on_disk): (Vec<_>, Vec<_>) = positions.into_iter().partition(|position| {
+            entry_of(*position).is_some_and(|index| self.replica.tail_entry(index).is_some())
+        });
         if !on_disk.is_empty() {
             let indexes = entries_of(on_disk.iter());
             let fetch = Fetch {
@@ -389,7 +361,9 @@ impl Shard {
     }
 
     fn tail_entries(&self, indexes: &[Index]) -> Vec<Entry> {
-        let entries = indexes.iter().filter_map(|index| self.replica.tail_entry(*index));
+        let entries = indexes
+            .iter()
+            .filter_map(|index| self.replica.tail_entry(*index));
         entries.cloned().collect()
     }
 
@@ -408,10 +382,74 @@ impl Shard {
 
 /// The entries in which positions lie, ascending, each once. The positions ascend.
 fn entries_of<'a>(positions: impl Iterator<Item = &'a MessagePosition>) -> Vec<Index> {
-    let mut indexes: Vec<Index> = positions.filter_map(|position| entry_of(*position)).collect();
+    let mut indexes: Vec<Index> = positions
+        .filter_map(|position| entry_of(*position))
+        .collect();
     indexes.sort_unstable();
     indexes.dedup();
     indexes
+}
+
+/// What a session is told of its consumers and transient batches.
+fn event_of(effect: BrokerEffect, epoch: Epoch) -> (SessionId, SessionEvent) {
+    match effect {
+        BrokerEffect::TransientApplied {
+            session,
+            number,
+            outcomes,
+        } => {
+            let event = SessionEvent::Outcomes {
+                number,
+                outcomes,
+                removed: 0,
+            };
+            (session, event)
+        }
+        BrokerEffect::Deliver {
+            session,
+            consumer,
+            generation,
+            deliveries,
+        } => {
+            let event = SessionEvent::Deliver {
+                consumer,
+                generation,
+                epoch,
+                deliveries,
+            };
+            (session, event)
+        }
+        BrokerEffect::Attached {
+            session,
+            consumer,
+            generation,
+            lost,
+        } => {
+            let event = SessionEvent::Attached {
+                consumer,
+                generation,
+                lost,
+            };
+            (session, event)
+        }
+        BrokerEffect::AttachRefused {
+            session,
+            consumer,
+            generation,
+            reason,
+        } => {
+            let event = SessionEvent::AttachRefused {
+                consumer,
+                generation,
+                reason: reason.to_string(),
+            };
+            (session, event)
+        }
+        BrokerEffect::Applied { .. }
+        | BrokerEffect::Fetch { .. }
+        | BrokerEffect::Propose { .. }
+        | BrokerEffect::Diverged { .. } => unreachable!("not for a session"),
+    }
 }
 
 fn entry_of(position: MessagePosition) -> Option<Index> {
@@ -439,8 +477,10 @@ fn find(
             missing.extend_from_slice(group);
             continue;
         };
-        let messages: Vec<Option<Bytes>> =
-            group.iter().map(|position| batch.message(position.ordinal())).collect();
+        let messages: Vec<Option<Bytes>> = group
+            .iter()
+            .map(|position| batch.message(position.ordinal()))
+            .collect();
         let wanted_bytes: usize = messages.iter().flatten().map(Bytes::len).sum();
         let is_small_part = wanted_bytes < batch.bytes().len() / 2;
         for (position, message) in group.iter().zip(messages) {

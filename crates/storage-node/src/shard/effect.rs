@@ -6,8 +6,7 @@ use bytes::Bytes;
 use quorate_broker::{Delivery, Outcomes, SessionId};
 use quorate_message::{ConsumerId, MessagePosition};
 use quorate_replication::{
-    Entry, Epoch, Event, Index, Message, NodeId, Nonce, Position, Report, Stamp,
-    Write, WriteId,
+    Entry, Epoch, Event, Index, Message, NodeId, Nonce, Position, Report, Stamp, Write, WriteId,
 };
 
 use super::input::{Checkpoint, RequestId};
@@ -211,6 +210,8 @@ pub enum BrowsePage {
 pub struct BrowsedMessage {
     /// Where it is.
     pub position: MessagePosition,
+    /// How often it was returned.
+    pub delivery_count: u32,
     /// The stored encoding.
     pub message: Bytes,
 }
@@ -286,7 +287,10 @@ impl fmt::Display for Note {
         match self {
             Self::Replica(event) => write!(f, "{event:?}"),
             Self::Diverged { at } => {
-                write!(f, "state differs from the leader's at {at}; impaired: restart this node to build it anew")
+                write!(
+                    f,
+                    "state differs from the leader's at {at}; impaired: restart this node to build it anew"
+                )
             }
             Self::Halted { at, reason } => write!(f, "stopped before {at}: {reason}"),
             Self::Checkpointed { at, size_bytes } => {

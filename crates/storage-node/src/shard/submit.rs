@@ -82,10 +82,16 @@ impl Submits {
 
     /// Whom to tell about an applied entry.
     pub(super) fn answered(&mut self, entry: Index) -> Option<(SessionId, u64)> {
-        while self.waiting.front().is_some_and(|waiting| waiting.entry < entry) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|waiting| waiting.entry < entry)
+        {
             self.waiting.pop_front();
         }
-        let waiting = self.waiting.pop_front_if(|waiting| waiting.entry == entry)?;
+        let waiting = self
+            .waiting
+            .pop_front_if(|waiting| waiting.entry == entry)?;
         Some((waiting.session, waiting.number))
     }
 }
@@ -171,8 +177,7 @@ impl Shard {
             return overloaded("log of the shard: too much is not yet committed");
         }
         let malformed = |reason| SessionEvent::Malformed { number, reason };
-        let batch =
-            Batch::parse(submission.batch).map_err(|error| malformed(error.to_string()))?;
+        let batch = Batch::parse(submission.batch).map_err(|error| malformed(error.to_string()))?;
         let mut frees_space = true;
         for (_, command) in batch.commands() {
             match command {
@@ -221,7 +226,12 @@ impl Shard {
         self.replicate(now, input, out);
         let appended = self.replica.end().index.0 - before.0;
         if self.replica.is_leading() && appended != proposed {
-            note_all(Some(Note::Dropped("proposal: the replica took another number of entries")), out);
+            note_all(
+                Some(Note::Dropped(
+                    "proposal: the replica took another number of entries",
+                )),
+                out,
+            );
             let epoch = self.replica.epoch();
             self.refuse_all(epoch, out);
         }

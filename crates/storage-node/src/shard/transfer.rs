@@ -41,8 +41,12 @@ impl Shard {
         entries: &[Entry],
     ) {
         // Without any, all that were asked for are gone: settled, and their segments dropped, meanwhile.
-        let last = entries.last().map(|entry| entry.index).or(asked.last().copied());
-        self.sender.entries(to, transfer, entries, last.map(Index::next));
+        let last = entries
+            .last()
+            .map(|entry| entry.index)
+            .or_else(|| asked.last().copied());
+        self.sender
+            .entries(to, transfer, entries, last.map(Index::next));
     }
 
     /// The checkpoint for a transfer.

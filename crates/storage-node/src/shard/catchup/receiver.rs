@@ -83,7 +83,9 @@ pub(crate) struct Installed {
 impl Receiver {
     /// Whether the log is being switched: nothing may be appended meanwhile.
     pub(crate) fn is_committing(&self) -> bool {
-        self.incoming.as_ref().is_some_and(|incoming| incoming.is_committing)
+        self.incoming
+            .as_ref()
+            .is_some_and(|incoming| incoming.is_committing)
     }
 
     /// Takes a chunk, adds what is to be done with it, and returns the answer, if one is due now.
@@ -99,12 +101,17 @@ impl Receiver {
             return Ok(None);
         }
         let is_known = self.incoming.as_ref().is_some_and(|incoming| {
-            incoming.transfer == chunk.transfer && incoming.claim == chunk.claim && incoming.at == chunk.at
+            incoming.transfer == chunk.transfer
+                && incoming.claim == chunk.claim
+                && incoming.at == chunk.at
         });
         if !is_known {
             self.incoming = Some(Incoming::new(&chunk));
         }
-        let incoming = self.incoming.as_mut().expect("set above if it was not there");
+        let incoming = self
+            .incoming
+            .as_mut()
+            .expect("set above if it was not there");
         if chunk.offset != incoming.received {
             // Repeated, or one before it is missing.
             return Ok(Some(incoming.answer()));
@@ -119,7 +126,10 @@ impl Receiver {
 
     /// Entries are staged.
     pub(crate) fn written(&mut self, transfer: Nonce, acts: &mut Vec<Act>) -> Option<Answer> {
-        let incoming = self.incoming.as_mut().filter(|incoming| incoming.transfer == transfer)?;
+        let incoming = self
+            .incoming
+            .as_mut()
+            .filter(|incoming| incoming.transfer == transfer)?;
         if let Some(taken) = incoming.writes.pop_front() {
             incoming.taken = taken;
         }
@@ -128,7 +138,8 @@ impl Receiver {
 
     /// What was staged could not be kept: the leader begins another transfer when it has waited.
     pub(crate) fn abandon(&mut self, transfer: Nonce) {
-        self.incoming.take_if(|incoming| incoming.transfer == transfer);
+        self.incoming
+            .take_if(|incoming| incoming.transfer == transfer);
     }
 
     /// The log is switched.
@@ -139,8 +150,13 @@ impl Receiver {
         let mut answer = incoming.answer();
         answer.is_installed = true;
         Some(Installed {
-            broker: incoming.broker.expect("restored before the commit was asked for"),
-            stamp: incoming.state.expect("came before the commit was asked for").0,
+            broker: incoming
+                .broker
+                .expect("restored before the commit was asked for"),
+            stamp: incoming
+                .state
+                .expect("came before the commit was asked for")
+                .0,
             answer,
         })
     }
@@ -183,7 +199,8 @@ impl Incoming {
             match self.decoder.next() {
                 Ok(Some(Item::State { stamp, state })) => {
                     self.broker = Some(Box::new(
-                        Broker::restore(&state).map_err(|_| "transfer: state cannot be restored")?,
+                        Broker::restore(&state)
+                            .map_err(|_| "transfer: state cannot be restored")?,
                     ));
                     self.state = Some((stamp, state));
                     acts.push(Act::InstallBegin {

@@ -85,7 +85,13 @@ impl Sender {
         }
         self.started += 1;
         // Unique among the transfers of all leaders: an epoch has one leader, and it leads it once.
-        let id = Nonce(claim.epoch.0.wrapping_mul(1 << 24).wrapping_add(self.started));
+        let id = Nonce(
+            claim
+                .epoch
+                .0
+                .wrapping_mul(1 << 24)
+                .wrapping_add(self.started),
+        );
         let transfer = Transfer {
             id,
             claim,
@@ -146,7 +152,10 @@ impl Sender {
         id: Nonce,
         checkpoint: Option<Checkpoint>,
     ) -> Option<Note> {
-        let transfer = self.transfers.get_mut(&to).filter(|transfer| transfer.id == id)?;
+        let transfer = self
+            .transfers
+            .get_mut(&to)
+            .filter(|transfer| transfer.id == id)?;
         let Some(checkpoint) = checkpoint else {
             self.transfers.remove(&to);
             return Some(Note::Dropped("transfer: there is no checkpoint yet"));
@@ -164,20 +173,29 @@ impl Sender {
     }
 
     /// Live entries that were wanted, and the index from which to go on; none when there are no more.
-    pub(crate) fn entries(&mut self, to: NodeId, id: Nonce, entries: &[Entry], next: Option<Index>) {
-        let transfer = self.transfers.get_mut(&to).filter(|transfer| transfer.id == id);
+    pub(crate) fn entries(
+        &mut self,
+        to: NodeId,
+        id: Nonce,
+        entries: &[Entry],
+        next: Option<Index>,
+    ) {
+        let transfer = self
+            .transfers
+            .get_mut(&to)
+            .filter(|transfer| transfer.id == id);
         let Some(transfer) = transfer else {
             return;
         };
         for entry in entries {
             stream::encode_entry(entry, &mut transfer.buffer);
         }
-        transfer.source = next
-            .filter(|next| *next <= transfer.at.index)
-            .map_or(Source::Done, |next| Source::Entries {
-                next,
-                is_asked: false,
-            });
+        transfer.source =
+            next.filter(|next| *next <= transfer.at.index)
+                .map_or(Source::Done, |next| Source::Entries {
+                    next,
+                    is_asked: false,
+                });
     }
 
     /// A follower's answer.
@@ -189,7 +207,10 @@ impl Sender {
         taken: u64,
         is_installed: bool,
     ) -> Option<Note> {
-        let transfer = self.transfers.get_mut(&from).filter(|transfer| transfer.id == id)?;
+        let transfer = self
+            .transfers
+            .get_mut(&from)
+            .filter(|transfer| transfer.id == id)?;
         if is_installed {
             let size_bytes = transfer.produced;
             self.transfers.remove(&from);
@@ -198,7 +219,10 @@ impl Sender {
                 size_bytes,
             });
         }
-        let front = transfer.window.front().map_or(transfer.produced, |chunk| chunk.offset);
+        let front = transfer
+            .window
+            .front()
+            .map_or(transfer.produced, |chunk| chunk.offset);
         if taken < front {
             // The follower lost what it had taken: begin again.
             let claim = transfer.claim;
@@ -207,7 +231,11 @@ impl Sender {
             return Some(Note::Dropped("transfer: the follower starts over"));
         }
         let mut has_moved = false;
-        while transfer.window.front().is_some_and(|chunk| chunk.end() <= taken) {
+        while transfer
+            .window
+            .front()
+            .is_some_and(|chunk| chunk.end() <= taken)
+        {
             // An empty last chunk ends where it begins: only `installed` answers it.
             if transfer.window.front().is_some_and(|chunk| chunk.is_last) {
                 break;
@@ -225,7 +253,8 @@ impl Sender {
 
     /// Cuts chunks and returns what is to be sent now.
     pub(crate) fn pump(&mut self, now: Time) -> Vec<(NodeId, Message)> {
-        self.transfers.retain(|_, transfer| now < transfer.give_up_at);
+        self.transfers
+            .retain(|_, transfer| now < transfer.give_up_at);
         let mut messages = Vec::new();
         for (to, transfer) in &mut self.transfers {
             transfer.cut();

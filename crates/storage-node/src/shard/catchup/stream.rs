@@ -63,8 +63,8 @@ pub(crate) fn encode_state(stamp: Stamp, state: &[u8], out: &mut BytesMut) {
 /// Writes an entry.
 pub(crate) fn encode_entry(entry: &Entry, out: &mut BytesMut) {
     out.reserve(ENTRY_HEAD_BYTES + entry.payload.len());
-    let length =
-        u32::try_from(entry.payload.len()).expect("an entry is bounded far below 4 GiB when proposed");
+    let length = u32::try_from(entry.payload.len())
+        .expect("an entry is bounded far below 4 GiB when proposed");
     out.put_u32_le(length);
     out.put_u8(match entry.kind {
         EntryKind::NewEpoch => 1,
