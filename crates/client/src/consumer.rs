@@ -34,7 +34,7 @@ use holding::{Holding, Room};
 /// How much a consumer holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerOptions {
-    /// Most messages that are sent ahead or not settled; at most 65,536.
+    /// Most messages that are sent ahead or not settled; at most 16,384.
     pub prefetch_messages: u32,
     /// Most bytes of these, give or take one message; at most 64 MiB.
     pub prefetch_bytes: u64,

@@ -38,8 +38,11 @@ pub(crate) const FRAME_BYTES: usize = 256 * 1024;
 /// Positions in one settlement. One batch of the broker holds 1,024 commands.
 pub(crate) const SETTLE_POSITIONS: usize = 1024;
 
-/// Most messages that a consumer may hold: the broker counts no more credit.
-pub(crate) const PREFETCH_MESSAGES: u32 = 65_536;
+/// Most messages that a consumer may hold unsettled. A gateway remembers 65,536 for one consumer.
+pub(crate) const PREFETCH_MESSAGES: u32 = 16_384;
+/// Messages that a consumer holds or has settled without an answer, above which it gives no more credit: they are all
+/// named when it comes back, and a gateway takes 65,536.
+pub(crate) const HELD: usize = 32_768;
 /// Most bytes that a consumer may hold: the broker counts no more credit.
 pub(crate) const PREFETCH_BYTES: u64 = 64 * 1024 * 1024;
 

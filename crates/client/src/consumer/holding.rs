@@ -24,7 +24,7 @@ use quorate_proto::v1::{
 use super::Delivery;
 use crate::{
     Error,
-    limits::{CREDIT_SLACK_BYTES, SETTLE_POSITIONS},
+    limits::{CREDIT_SLACK_BYTES, HELD, SETTLE_POSITIONS},
 };
 
 /// See the module.
@@ -206,7 +206,7 @@ impl Holding {
     fn next_credit(&mut self) -> Option<Credit> {
         let due = self.owed.messages >= (self.prefetch.messages / 4).max(1)
             || self.owed.bytes >= (self.prefetch.bytes / 4).max(1);
-        if !due {
+        if !due || self.places.len() >= HELD {
             return None;
         }
         let owed = mem::take(&mut self.owed);

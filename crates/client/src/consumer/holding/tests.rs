@@ -216,3 +216,22 @@ fn closing_waits_for_confirms() {
     holding.end(Error::Closed);
     assert_eq!(holding.ended(), Some(&Error::Closed));
 }
+
+#[test]
+fn no_credit_is_given_while_too_many_settlements_are_unconfirmed() {
+    let mut holding = holding(10_000);
+    holding.begin_call();
+    sent(&mut holding);
+    let all = HELD as u64;
+    for first in (0..all).step_by(1000) {
+        let values: Vec<u64> = (first..(first + 1000).min(all)).collect();
+        deliver(&mut holding, &values);
+        for value in values {
+            holding.settle(at(value), Settlement::Accept);
+        }
+    }
+    let settles = sent(&mut holding);
+    assert!(settles.iter().all(|line| line.starts_with("Accept")));
+    confirm(&mut holding, 1, Outcome::Applied);
+    assert_eq!(sent(&mut holding), [format!("credit {all}")]);
+}
