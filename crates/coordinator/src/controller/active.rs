@@ -68,6 +68,7 @@ pub(super) struct Active {
     steady_since: Time,
     next_move: Time,
     topology: Topology,
+    is_published: bool,
     /// Something changed that the topology shows.
     is_changed: bool,
 }
@@ -107,6 +108,7 @@ impl Active {
             steady_since: now,
             next_move: now.after(Duration::from_millis(MOVE_PERIOD_MS)),
             topology,
+            is_published: false,
             is_changed: true,
         };
         for stored in rows {
@@ -230,7 +232,9 @@ impl Active {
         if self.is_changed {
             self.is_changed = false;
             let picture = self.picture(now);
-            if picture != self.topology {
+            // The first one says that this coordinator is active, even when there is nothing to show.
+            if picture != self.topology || !self.is_published {
+                self.is_published = true;
                 self.topology = picture;
                 self.topology.version += 1;
                 effects.push(Effect::PublishTopology(self.topology.clone()));

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_coordinator::controller::{
-    Config, Controller, Effect, Heartbeat, Input, Key, Led, Note, ReadOutcome, RedialOutcome,
-    Refusal, Registration, Row, Stored, StreamId, Topology, WriteOutcome,
+    Attempt, Change, Config, Controller, Effect, Heartbeat, Input, Key, Led, Note, ReadOutcome,
+    RedialOutcome, Refusal, Registration, Row, Stored, StreamId, Topology, WriteNumber,
+    WriteOutcome,
 };
 use quorate_replication::{
     Claim, DiskId, Duration, Epoch, FenceAnswer, Incarnation, Index, Member, NodeId, Order,
@@ -539,54 +540,9 @@ impl World {
             }
             Effect::Redial {
                 attempt, address, ..
-            } => {
-                let process = self
-                    .processes
-                    .iter()
-                    .find(|process| address == format!("{}:61601", process.name));
-                let outcome = match process {
-                    Some(process) if !process.is_reachable || process.is_cut_off => {
-                        RedialOutcome::Unanswered
-                    }
-                    Some(process) if process.is_running => RedialOutcome::Accepted,
-                    _ => RedialOutcome::Refused,
-                };
-                self.later(
-                    200,
-                    Event::ToController(Input::Redialed { attempt, outcome }),
-                );
-            }
-            Effect::Write { write, changes } => {
-                self.writes += 1;
-                let is_away = self.is_store_away;
-                let outcomes = changes
-                    .into_iter()
-                    .map(|change| {
-                        // A result that is not known may be of a change that was made.
-                        if is_away && self.random(2) == 0 {
-                            return WriteOutcome::Unknown;
-                        }
-                        let outcome = self.change(change.expected, change.row);
-                        if is_away {
-                            WriteOutcome::Unknown
-                        } else {
-                            outcome
-                        }
-                    })
-                    .collect();
-                self.later(
-                    1_000,
-                    Event::ToController(Input::Written { write, outcomes }),
-                );
-            }
-            Effect::Read { key } => {
-                let outcome = match self.rows.get(&key) {
-                    _ if self.is_store_away => ReadOutcome::Failed,
-                    Some(stored) => ReadOutcome::Found(stored.clone()),
-                    None => ReadOutcome::Absent,
-                };
-                self.later(500, Event::ToController(Input::Read { key, outcome }));
-            }
+            } => self.redial(attempt, &address),
+            Effect::Write { write, changes } => self.write(write, changes),
+            Effect::Read { key } => self.read(key),
             Effect::PublishTopology(topology) => {
                 if let Some(last) = self.topologies.last() {
                     assert!(topology.version > last.version, "the version went back");
@@ -595,6 +551,57 @@ impl World {
             }
             Effect::Note(note) => self.notes.push(note),
         }
+    }
+
+    fn redial(&mut self, attempt: Attempt, address: &str) {
+        let process = self
+            .processes
+            .iter()
+            .find(|process| address == format!("{}:61601", process.name));
+        let outcome = match process {
+            Some(process) if !process.is_reachable || process.is_cut_off => {
+                RedialOutcome::Unanswered
+            }
+            Some(process) if process.is_running => RedialOutcome::Accepted,
+            _ => RedialOutcome::Refused,
+        };
+        self.later(
+            200,
+            Event::ToController(Input::Redialed { attempt, outcome }),
+        );
+    }
+
+    fn write(&mut self, write: WriteNumber, changes: Vec<Change>) {
+        self.writes += 1;
+        let is_away = self.is_store_away;
+        let mut outcomes = Vec::new();
+        for change in changes {
+            // A result that is not known may be of a change that was made.
+            let is_made = !is_away || self.random(2) == 0;
+            let outcome = if is_made {
+                self.change(change.expected, change.row)
+            } else {
+                WriteOutcome::Unknown
+            };
+            outcomes.push(if is_away {
+                WriteOutcome::Unknown
+            } else {
+                outcome
+            });
+        }
+        self.later(
+            1_000,
+            Event::ToController(Input::Written { write, outcomes }),
+        );
+    }
+
+    fn read(&mut self, key: Key) {
+        let outcome = match self.rows.get(&key) {
+            _ if self.is_store_away => ReadOutcome::Failed,
+            Some(stored) => ReadOutcome::Found(stored.clone()),
+            None => ReadOutcome::Absent,
+        };
+        self.later(500, Event::ToController(Input::Read { key, outcome }));
     }
 
     fn change(&mut self, expected: RecordVersion, row: Row) -> WriteOutcome {
