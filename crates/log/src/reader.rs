@@ -22,7 +22,8 @@ pub struct Reader {
 /// Why entries could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// An entry is damaged on the disk: the replica is to be told (`Input::Damaged`).
+    /// An entry is damaged on the disk: the replica is to be told (`Input::Damaged`), and the shard to be opened again,
+    /// which cuts the log there so that it is written anew from the leader's.
     #[error("entry {index} is damaged on the disk")]
     Damaged {
         /// The entry.
@@ -85,6 +86,9 @@ impl Reader {
         if self.table.version() != version {
             return Ok(Vec::new());
         }
+        if finding.is_some() {
+            self.table.note_damage();
+        }
         Ok(finding.into_iter().collect())
     }
 
@@ -98,6 +102,10 @@ impl Reader {
     fn judge(&self, version: u64, result: Result<(), ReadError>) -> Result<(), ReadError> {
         match result {
             Err(ReadError::Damaged { .. }) if self.table.version() != version => Ok(()),
+            Err(ReadError::Damaged { index }) => {
+                self.table.note_damage();
+                Err(ReadError::Damaged { index })
+            }
             other => other,
         }
     }

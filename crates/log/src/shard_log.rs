@@ -213,7 +213,9 @@ impl ShardLog {
             }
             Write::Impaired(impaired) => {
                 self.tail.sync()?;
-                self.files.kept.impaired = *impaired || self.files.kept.wiped;
+                // A record known to be damaged is mended only by opening the log again, with the flag set.
+                let stays = self.files.kept.wiped || self.table.is_damaged();
+                self.files.kept.impaired = *impaired || stays;
                 self.files
                     .save_state()
                     .map_err(failed("write impaired flag"))
@@ -231,7 +233,17 @@ impl ShardLog {
             self.base,
             self.tail.end()
         );
-        let cut = self.tail.plan_cut(after)?;
+        let cut = match self.tail.plan_cut(after) {
+            Err(trouble) if trouble.is_damage() => {
+                // The node stops over this; when it opens the log again, all of it is checked and cut where it is bad.
+                self.files.kept.impaired = true;
+                self.files
+                    .save_state()
+                    .map_err(failed("write impaired flag"))?;
+                return Err(trouble);
+            }
+            planned => planned?,
+        };
         self.files.kept.cut = Some(after);
         self.files.kept.cuts += 1;
         self.files.marked = Index(0);

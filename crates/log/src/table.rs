@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_replication::Index;
@@ -31,6 +31,7 @@ pub struct SegmentStatus {
 pub(crate) struct Table {
     segments: Mutex<BTreeMap<Index, Arc<Segment>>>,
     version: AtomicU64,
+    damaged: AtomicBool,
 }
 
 impl Table {
@@ -62,6 +63,15 @@ impl Table {
 
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::SeqCst)
+    }
+
+    /// Remembers that a record was found damaged. Forgotten when the log is opened again and cut there.
+    pub(crate) fn note_damage(&self) {
+        self.damaged.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::SeqCst)
     }
 
     /// The segment that holds an index if any does.

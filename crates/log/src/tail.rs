@@ -99,6 +99,16 @@ pub(crate) struct Cut {
     stamp: Stamp,
 }
 
+impl Trouble {
+    /// Whether it is about what is on the disk, and not about the disk.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Full => false,
+            Self::Failed { source, .. } => source.kind() == io::ErrorKind::InvalidData,
+        }
+    }
+}
+
 impl Tail {
     pub(crate) fn new(
         node: NodeDisk,

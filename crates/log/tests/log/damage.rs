@@ -344,3 +344,43 @@ fn rot_in_one_slot_takes_no_promise_back() {
         }
     }
 }
+
+#[test]
+fn damage_found_while_running_keeps_the_log_impaired_until_it_is_opened_again() {
+    let disk = MemoryDisk::default();
+    let entries = written(&disk);
+    let mut log = open(&disk).log;
+    let segments = log.segments();
+    let path = format!("shards/00007/log/{:020}.seg", segments[1].first.0);
+    disk.change(&path, |bytes| bytes[8000] ^= 4);
+    assert!(!log.reader().verify(segments[1].first).unwrap().is_empty());
+    log.write(&[
+        (WriteId(1), Write::Impaired(true)),
+        (WriteId(2), Write::Impaired(false)),
+    ])
+    .unwrap();
+    drop(log);
+    let opened = open(&disk);
+    assert!(opened.recovered.impaired);
+    let kept = read_all(&opened.log);
+    assert!(kept.len() < entries.len() && kept == entries[..kept.len()]);
+}
+
+#[test]
+fn a_cut_into_damage_stops_the_node_and_is_mended_when_it_opens_again() {
+    let disk = MemoryDisk::default();
+    let entries = written(&disk);
+    let mut log = open(&disk).log;
+    let segments = log.segments();
+    let path = format!("shards/00007/log/{:020}.seg", segments[0].first.0);
+    disk.change(&path, |bytes| bytes[4096] ^= 4);
+    let outcome = log.write(&[(WriteId(1), Write::Cut { after: Index(2) })]);
+    assert!(
+        matches!(outcome, Err(quorate_log::LogError::Failed { .. })),
+        "{outcome:?}"
+    );
+    drop(log);
+    let opened = open(&disk);
+    assert!(opened.recovered.impaired);
+    assert_eq!(read_all(&opened.log), entries[..0]);
+}
