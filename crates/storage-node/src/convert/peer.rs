@@ -264,14 +264,10 @@ mod tests {
     use super::*;
 
     fn messages() -> Vec<Message> {
-        let claim = Claim {
-            epoch: Epoch(3),
-            id: ClaimId(4),
-        };
-        let at = Position {
-            epoch: Epoch(2),
-            index: Index(9),
-        };
+        let (epoch, index) = (Epoch(2), Index(9));
+        let at = Position { epoch, index };
+        let (epoch, id) = (Epoch(3), ClaimId(4));
+        let claim = Claim { epoch, id };
         let entry = |kind, index| Entry {
             epoch: Epoch(3),
             index: Index(index),

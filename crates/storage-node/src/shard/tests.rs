@@ -70,13 +70,7 @@ fn a_message_goes_from_publish_to_settle() {
     assert_eq!(outcomes(&told, 2), Some(vec![Outcome::Applied; 3]));
     cluster.advance(300);
     check_equal(&cluster);
-    let queues: Vec<_> = cluster
-        .node(2)
-        .shard
-        .broker()
-        .queues()
-        .into_iter()
-        .collect();
+    let queues: Vec<_> = cluster.node(2).shard.broker().queues().collect();
     assert_eq!((queues[0].messages, queues[0].settled_total), (0, 3));
 }
 
@@ -145,13 +139,7 @@ fn a_deposed_leader_refuses_what_waits_and_the_repeat_is_stored_once() {
     );
     cluster.advance(500);
     check_equal(&cluster);
-    let queues: Vec<_> = cluster
-        .node(3)
-        .shard
-        .broker()
-        .queues()
-        .into_iter()
-        .collect();
+    let queues: Vec<_> = cluster.node(3).shard.broker().queues().collect();
     assert_eq!(queues[0].messages, 4);
 }
 
