@@ -1,0 +1,255 @@
+//! The faults: what strikes, when, and how everything is healed at the end.
+
+use crate::cluster::Cluster;
+use crate::cluster::host::Power;
+use crate::cluster::packet::Happening;
+use crate::network::{Host, Weather};
+
+/// A fault that can strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    KillNode,
+    PowerOffNode,
+    PowerOffAll,
+    Fuse,
+    KillGateway,
+    KillCoordinator,
+    PauseNode,
+    PauseGateway,
+    PauseCoordinator,
+    CutNode,
+    CutOneWay,
+    CutBridge,
+    StoreOut,
+    DiskFull,
+    FailSync,
+    Rot,
+    ClockJump,
+    KillClient,
+}
+
+/// Faults with their weights.
+const FAULTS: [(Fault, u64); 18] = [
+    (Fault::KillNode, 10),
+    (Fault::PowerOffNode, 8),
+    (Fault::PowerOffAll, 4),
+    (Fault::Fuse, 8),
+    (Fault::KillGateway, 5),
+    (Fault::KillCoordinator, 4),
+    (Fault::PauseNode, 6),
+    (Fault::PauseGateway, 3),
+    (Fault::PauseCoordinator, 3),
+    (Fault::CutNode, 6),
+    (Fault::CutOneWay, 5),
+    (Fault::CutBridge, 4),
+    (Fault::StoreOut, 4),
+    (Fault::DiskFull, 4),
+    (Fault::FailSync, 4),
+    (Fault::Rot, 6),
+    (Fault::ClockJump, 3),
+    (Fault::KillClient, 6),
+];
+
+impl Cluster {
+    /// One more fault, or the end of the faults.
+    pub(crate) fn strike(&mut self) {
+        if self.options.strikes == 0 {
+            return self.heal_all();
+        }
+        if self.counts.strikes == 0 {
+            let weather = self.options.weather;
+            self.network.set_weather(weather);
+        }
+        self.options.strikes -= 1;
+        self.counts.strikes += 1;
+        let fault = self.draw();
+        self.say(format_args!("strike: {fault:?}"));
+        self.carry_out_fault(fault);
+        let mut gap = self.rng.between(10_000, self.options.strike_gap_us);
+        if self.options.is_long && self.options.strikes == 1 {
+            // Long enough for checkpoints of idle shards, and for segments to be dropped.
+            gap += 40_000_000;
+        }
+        self.schedule.after(gap, Happening::Strike);
+    }
+
+    fn draw(&mut self) -> Fault {
+        let all = FAULTS.iter().map(|(_, weight)| weight).sum();
+        let mut left = self.rng.below(all);
+        for (fault, weight) in FAULTS {
+            if left < weight {
+                return fault;
+            }
+            left -= weight;
+        }
+        unreachable!("the draw is below the sum of the weights")
+    }
+
+    fn carry_out_fault(&mut self, fault: Fault) {
+        let node = self.rng.index(self.nodes.len());
+        let span = self.rng.between(50_000, 4_000_000);
+        match fault {
+            Fault::KillNode => self.kill(Host::Node(node), span),
+            Fault::PowerOffNode => self.power_off_for(node, span),
+            Fault::PowerOffAll => self.power_off_all(),
+            Fault::Fuse => {
+                let operations = self.rng.between(0, 40);
+                self.nodes[node]
+                    .disk
+                    .light_fuse(u32::try_from(operations).expect("small"));
+            }
+            Fault::KillGateway => {
+                let gateway = self.rng.index(self.options.gateways);
+                self.kill(Host::Gateway(gateway), span);
+            }
+            Fault::KillCoordinator => {
+                let coordinator = self.rng.index(self.options.coordinators);
+                self.kill(Host::Coordinator(coordinator), span);
+            }
+            Fault::PauseNode => self.pause(Host::Node(node), span),
+            Fault::PauseGateway => {
+                let gateway = self.rng.index(self.options.gateways);
+                self.pause(Host::Gateway(gateway), span);
+            }
+            Fault::PauseCoordinator => {
+                let coordinator = self.rng.index(self.options.coordinators);
+                self.pause(Host::Coordinator(coordinator), span);
+            }
+            Fault::CutNode | Fault::CutOneWay | Fault::CutBridge => self.cut(fault, node, span),
+            Fault::StoreOut => self.store_out(span),
+            Fault::DiskFull => {
+                let free = self.rng.below(64 << 10);
+                self.fill_disk(node, free, span);
+            }
+            Fault::FailSync => self.nodes[node].disk.fail_sync(),
+            Fault::Rot => self.rot(node),
+            Fault::ClockJump => {
+                let by = self.rng.below(7_200_000);
+                self.jump_clock(node, i64::try_from(by).expect("small") - 3_600_000);
+            }
+            Fault::KillClient => {
+                let client = self
+                    .rng
+                    .index(self.options.producers + self.options.consumers);
+                self.kill_client(client);
+            }
+        }
+    }
+
+    fn cut(&mut self, fault: Fault, node: usize, span: u64) {
+        let hosts = self.hosts();
+        let one = if self.rng.chance(1, 5) {
+            let at = self.rng.index(hosts.len());
+            hosts[at]
+        } else {
+            Host::Node(node)
+        };
+        match fault {
+            Fault::CutOneWay => {
+                let is_deaf = self.rng.chance(1, 2);
+                for other in hosts {
+                    if is_deaf {
+                        self.network.cut(other, one);
+                    } else {
+                        self.network.cut(one, other);
+                    }
+                }
+            }
+            Fault::CutBridge => {
+                // Two nodes do not hear each other; everybody else hears both.
+                let other = Host::Node((node + 1) % self.nodes.len());
+                self.network.cut(Host::Node(node), other);
+                self.network.cut(other, Host::Node(node));
+            }
+            _ => {
+                for other in hosts {
+                    self.network.cut(one, other);
+                    self.network.cut(other, one);
+                }
+            }
+        }
+        self.after_cut(span);
+    }
+
+    fn heal_all(&mut self) {
+        self.say(format_args!("everything heals"));
+        self.network.set_weather(Weather {
+            delay_max: 1_000,
+            ..Weather::CALM
+        });
+        self.is_draining = true;
+        self.healed_at = self.now();
+        self.store.is_out = false;
+        self.heal_cuts(self.cuts);
+        self.options.store_unknown = 0;
+        self.options.store_slow = 0;
+        for node in &self.nodes {
+            node.disk.leave_free(None);
+            node.disk.quench_fuse();
+            node.disk.calm();
+        }
+        for host in self.hosts() {
+            let pause = self.body_of(host).pauses;
+            if self.body_of(host).paused.is_some() {
+                self.resume(host, pause);
+            }
+            let delay = self.rng.between(1_000, 200_000);
+            self.schedule.after(delay, Happening::Start(host));
+        }
+    }
+
+    fn kill(&mut self, host: Host, span: u64) {
+        if !self.body_of(host).is_up() {
+            return;
+        }
+        match host {
+            Host::Node(_) => self.counts.node_kills += 1,
+            Host::Gateway(_) => self.counts.gateway_kills += 1,
+            Host::Coordinator(_) => self.counts.coordinator_kills += 1,
+        }
+        self.stop(host, Power::Killed);
+        self.schedule.after(span, Happening::Start(host));
+    }
+
+    fn power_off_for(&mut self, node: usize, span: u64) {
+        if self.nodes[node].body.is_up() {
+            self.counts.power_cuts += 1;
+            self.power_off(node);
+            self.schedule
+                .after(span, Happening::Start(Host::Node(node)));
+        }
+    }
+
+    fn power_off_all(&mut self) {
+        self.counts.blackouts += 1;
+        for node in 0..self.nodes.len() {
+            let span = self.rng.between(50_000, 1_500_000);
+            self.power_off_for(node, span);
+        }
+    }
+
+    fn store_out(&mut self, span: u64) {
+        self.counts.store_outages += 1;
+        self.store.is_out = true;
+        self.schedule.after(span, Happening::StoreBack);
+    }
+
+    fn fill_disk(&mut self, node: usize, free: u64, span: u64) {
+        self.nodes[node].disk.leave_free(Some(free));
+        self.schedule.after(span, Happening::SpaceBack(node));
+    }
+
+    /// Rot strikes one node of a run only: two damaged copies of three may be the end of an entry.
+    fn rot(&mut self, node: usize) {
+        if !self.options.rots || self.judge.may_be_damaged.is_some_and(|other| other != node) {
+            return;
+        }
+        self.judge.may_be_damaged = Some(node);
+        self.nodes[node].disk.rot("/log/");
+    }
+
+    fn jump_clock(&mut self, node: usize, by_ms: i64) {
+        self.counts.clock_jumps += 1;
+        self.nodes[node].body.clock.jump(by_ms);
+    }
+}
