@@ -1,6 +1,8 @@
 //! A whole gateway on loopback, between real gRPC clients and a cluster that is played by one process: a coordinator
 //! that names one node, and a node that keeps messages in memory.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 mod cluster;
 
 use std::time::Duration;
