@@ -318,7 +318,7 @@ mod tests {
     fn each_bound_is_named() {
         let long = "x".repeat(256);
         let with_id = Message {
-            id: long.clone(),
+            id: long,
             ..Message::default()
         };
         assert_eq!(

@@ -1,0 +1,387 @@
+//! Scenarios as text: commands behind `>`, what the broker does about them below. `UPDATE=1` rewrites the files.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId};
+use quorate_message::{
+    Batch, BatchBuilder, ConsumerId, DestinationName, MessagePosition, ProducerId, Publication,
+    Settlement,
+};
+
+/// A broker with its log, told what to do word by word.
+struct Stage {
+    broker: Broker,
+    now: u64,
+    entry: u64,
+    log: BTreeMap<u64, Batch>,
+    proposals: Vec<Batch>,
+    fetches: Vec<Vec<MessagePosition>>,
+}
+
+fn name(text: &str) -> DestinationName {
+    DestinationName::new(text).unwrap()
+}
+
+fn number(text: &str) -> u64 {
+    text.parse()
+        .unwrap_or_else(|_| panic!("`{text}` is no number"))
+}
+
+fn identity(text: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..text.len()].copy_from_slice(text.as_bytes());
+    bytes
+}
+
+fn shown(consumer: ConsumerId) -> String {
+    String::from_utf8_lossy(&consumer.0)
+        .trim_end_matches('\0')
+        .to_owned()
+}
+
+fn position(text: &str) -> MessagePosition {
+    if let Some(count) = text.strip_prefix('t') {
+        return MessagePosition::from_value(1 << 63 | number(count));
+    }
+    let (entry, ordinal) = text.split_once('.').expect("a position is ENTRY.ORDINAL");
+    MessagePosition::new(number(entry), ordinal.parse().unwrap())
+}
+
+fn positions(words: &[&str]) -> Vec<MessagePosition> {
+    words.iter().map(|word| position(word)).collect()
+}
+
+fn list(positions: &[MessagePosition]) -> String {
+    let words: Vec<String> = positions.iter().map(ToString::to_string).collect();
+    words.join(" ")
+}
+
+impl Stage {
+    fn new() -> Self {
+        let limits = Limits {
+            queues_max: 3,
+            transient_bytes_max: 500,
+            ..Limits::default()
+        };
+        Self {
+            broker: Broker::new(limits),
+            now: 0,
+            entry: 0,
+            log: BTreeMap::new(),
+            proposals: Vec::new(),
+            fetches: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, command: &str) -> String {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let mut shown = String::new();
+        match words[..] {
+            ["serve", epoch] => {
+                self.entry += 1;
+                let (epoch, at) = (number(epoch), self.entry);
+                self.tell(Input::Serving { epoch, at }, &mut shown);
+            }
+            ["depose"] => self.tell(Input::Deposed, &mut shown),
+            ["lease", held] => {
+                let held = held == "held";
+                self.tell(Input::Lease { held }, &mut shown);
+            }
+            ["wait", millis] => {
+                self.now += number(millis) * 1000;
+                self.tell(Input::Elapsed, &mut shown);
+            }
+            ["publish", queue, producer, ref numbers @ ..] => {
+                let mut builder = BatchBuilder::persistent();
+                publish(&mut builder, queue, producer, numbers);
+                self.commit(&mut builder, &mut shown);
+            }
+            ["transient", queue, producer, ref numbers @ ..] => {
+                let mut builder = BatchBuilder::transient();
+                publish(&mut builder, queue, producer, numbers);
+                self.transient(&mut builder, &mut shown);
+            }
+            [
+                "attach",
+                consumer,
+                generation,
+                session,
+                queue,
+                credit,
+                ref held @ ..,
+            ] => {
+                let input = Input::Attach {
+                    session: SessionId(number(session)),
+                    consumer: ConsumerId(identity(consumer)),
+                    generation: number(generation),
+                    queue: name(queue),
+                    credit: credit_of(credit),
+                    held: positions(held),
+                };
+                self.tell(input, &mut shown);
+            }
+            ["detach", consumer, generation, session] => {
+                let input = Input::Detach {
+                    session: SessionId(number(session)),
+                    consumer: ConsumerId(identity(consumer)),
+                    generation: number(generation),
+                };
+                self.tell(input, &mut shown);
+            }
+            ["lost", session] => {
+                let session = SessionId(number(session));
+                self.tell(Input::SessionLost { session }, &mut shown);
+            }
+            ["credit", consumer, session, credit] => {
+                let input = Input::Credited {
+                    session: SessionId(number(session)),
+                    consumer: ConsumerId(identity(consumer)),
+                    credit: credit_of(credit),
+                };
+                self.tell(input, &mut shown);
+            }
+            [
+                how @ ("accept" | "release" | "return" | "reject"),
+                queue,
+                ref settled @ ..,
+            ] => {
+                self.settle(how, queue, &positions(settled), &mut shown);
+            }
+            ["purge", queue] => {
+                let mut builder = BatchBuilder::persistent();
+                builder.purge(&name(queue)).unwrap();
+                self.commit(&mut builder, &mut shown);
+            }
+            ["read"] => self.read(false, &mut shown),
+            ["fail", "to", "read"] => self.read(true, &mut shown),
+            ["commit"] => {
+                for batch in std::mem::take(&mut self.proposals) {
+                    self.committed(batch, &mut shown);
+                }
+            }
+            ["queues"] => self.queues(&mut shown),
+            ["browse", queue] => {
+                let found = self.broker.browse(&name(queue), None, 100);
+                writeln!(shown, "{}", list(&found)).unwrap();
+            }
+            _ => panic!("unknown command `{command}`"),
+        }
+        quorate_broker::invariant::check(&self.broker).unwrap();
+        shown
+    }
+
+    fn settle(&mut self, how: &str, queue: &str, settled: &[MessagePosition], shown: &mut String) {
+        let settlement = match how {
+            "accept" => Settlement::Accept,
+            "release" => Settlement::Release,
+            "return" => Settlement::Return,
+            _ => Settlement::Reject,
+        };
+        let is_transient = settled[0].is_transient();
+        let mut builder = if is_transient {
+            BatchBuilder::transient()
+        } else {
+            BatchBuilder::persistent()
+        };
+        for position in settled {
+            builder.settle(&name(queue), *position, settlement).unwrap();
+        }
+        if is_transient {
+            self.transient(&mut builder, shown);
+        } else {
+            self.commit(&mut builder, shown);
+        }
+    }
+
+    fn commit(&mut self, builder: &mut BatchBuilder, shown: &mut String) {
+        self.committed(Batch::parse(builder.finish()).unwrap(), shown);
+    }
+
+    fn committed(&mut self, batch: Batch, shown: &mut String) {
+        self.entry += 1;
+        self.log.insert(self.entry, batch.clone());
+        let input = Input::Committed {
+            entry: self.entry,
+            stamp_ms: self.now / 1000,
+            batch,
+        };
+        self.tell(input, shown);
+    }
+
+    fn transient(&mut self, builder: &mut BatchBuilder, shown: &mut String) {
+        let input = Input::Transient {
+            session: SessionId(1),
+            number: 1,
+            batch: Batch::parse(builder.finish()).unwrap(),
+        };
+        self.tell(input, shown);
+    }
+
+    fn read(&mut self, fails: bool, shown: &mut String) {
+        for positions in std::mem::take(&mut self.fetches) {
+            let input = if fails {
+                Input::Fetched {
+                    messages: Vec::new(),
+                    missing: positions,
+                }
+            } else {
+                let read = |at: MessagePosition| self.log[&at.entry()].message(at.ordinal());
+                Input::Fetched {
+                    messages: positions
+                        .iter()
+                        .map(|at| (*at, read(*at).unwrap()))
+                        .collect(),
+                    missing: Vec::new(),
+                }
+            };
+            self.tell(input, shown);
+        }
+    }
+
+    fn queues(&self, shown: &mut String) {
+        for queue in self.broker.queues() {
+            writeln!(
+                shown,
+                "{}: {} messages, {} in flight, {} consumers, {} in all, {} settled, {} in memory",
+                queue.name,
+                queue.messages,
+                queue.in_flight,
+                queue.consumers,
+                queue.enqueued_total,
+                queue.settled_total,
+                queue.non_persistent
+            )
+            .unwrap();
+        }
+    }
+
+    fn tell(&mut self, input: Input, shown: &mut String) {
+        let mut effects = Vec::new();
+        self.broker.step(self.now, input, &mut effects);
+        for effect in effects {
+            self.show(effect, shown);
+        }
+    }
+
+    fn show(&mut self, effect: Effect, shown_: &mut String) {
+        let line = match effect {
+            Effect::Applied {
+                entry,
+                outcomes,
+                removed,
+            } => {
+                let outcomes: Vec<_> = outcomes.iter().collect();
+                let removed = if removed > 0 {
+                    format!(", {removed} removed")
+                } else {
+                    String::new()
+                };
+                format!("applied {entry}: {outcomes:?}{removed}")
+            }
+            Effect::TransientApplied { outcomes, .. } => {
+                let outcomes: Vec<_> = outcomes.iter().collect();
+                format!("in memory: {outcomes:?}")
+            }
+            Effect::Deliver {
+                session,
+                consumer,
+                generation,
+                deliveries,
+            } => {
+                let mut line = format!("{} g{generation} s{} gets", shown(consumer), session.0);
+                for delivery in deliveries {
+                    let text = String::from_utf8_lossy(&delivery.message).into_owned();
+                    let again = if delivery.redelivered { " again" } else { "" };
+                    let count = delivery.count;
+                    write!(line, " [{} {text} x{count}{again}]", delivery.position).unwrap();
+                }
+                line
+            }
+            Effect::Attached {
+                consumer,
+                generation,
+                lost,
+                ..
+            } => format!(
+                "{} g{generation} attached, lost [{}]",
+                shown(consumer),
+                list(&lost)
+            ),
+            Effect::AttachRefused {
+                consumer, reason, ..
+            } => format!("{} refused: {reason}", shown(consumer)),
+            Effect::Fetch { positions } => {
+                let line = format!("fetch {}", list(&positions));
+                self.fetches.push(positions);
+                line
+            }
+            Effect::Propose { batch } => {
+                let batch = Batch::parse(batch).unwrap();
+                let line = format!("propose {} commands", batch.len());
+                self.proposals.push(batch);
+                line
+            }
+            Effect::Diverged { entry } => format!("diverged at {entry}"),
+        };
+        writeln!(shown_, "{line}").unwrap();
+    }
+}
+
+/// `MESSAGES` or `MESSAGES/BYTES`.
+fn credit_of(text: &str) -> Credit {
+    let (messages, bytes) = text.split_once('/').unwrap_or((text, "100000"));
+    Credit {
+        messages: messages.parse().unwrap(),
+        bytes: number(bytes),
+    }
+}
+
+fn publish(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&str]) {
+    for number_text in numbers {
+        let publication = Publication {
+            queue: &name(queue),
+            producer: ProducerId(identity(producer)),
+            number: number(number_text),
+            priority: 4,
+            expires_at_ms: 0,
+        };
+        let body = format!("{producer}-{number_text}");
+        builder.publish(&publication, body.as_bytes()).unwrap();
+    }
+}
+
+fn play(script: &str) -> String {
+    let mut stage = Stage::new();
+    let mut played = String::new();
+    for line in script.lines() {
+        if line.starts_with('#') || line.is_empty() {
+            writeln!(played, "{line}").unwrap();
+        } else if let Some(command) = line.strip_prefix("> ") {
+            write!(played, "{line}\n{}", stage.run(command)).unwrap();
+        }
+    }
+    played
+}
+
+#[test]
+fn scenarios_play_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut scenarios: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    scenarios.sort();
+    assert!(!scenarios.is_empty());
+    for path in scenarios {
+        let script = fs::read_to_string(&path).unwrap();
+        let played = play(&script);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&path, played).unwrap();
+        } else {
+            assert_eq!(played, script, "{}", path.display());
+        }
+    }
+}
