@@ -457,6 +457,26 @@ fn queue_name(queue: &str) -> DestinationName {
     DestinationName::new(queue).expect("the names of the workload are valid")
 }
 
+/// What is not confirmed when a run ends may be stored or not.
+pub(super) fn unknown(client: &Client, now: u64) -> Vec<Record> {
+    let Role::Producer(producer) = &client.role else {
+        return Vec::new();
+    };
+    let records = producer.unconfirmed.iter().map(|(number, sent)| {
+        Record::Publish(history::Publish {
+            queue: sent.queue.clone(),
+            producer: producer.name.clone(),
+            number: *number,
+            digest: digest(&sent.bytes),
+            invoked_us: sent.invoked_us,
+            done_us: now,
+            outcome: history::Outcome::Unknown,
+            out_of_order: sent.out_of_order,
+        })
+    });
+    records.collect()
+}
+
 /// A message that names its producer and number; its body depends on both.
 fn content(producer: &str, number: u64) -> Bytes {
     let fill = finish(number) % 200;

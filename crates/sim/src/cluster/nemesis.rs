@@ -5,6 +5,9 @@ use crate::cluster::host::Power;
 use crate::cluster::packet::Happening;
 use crate::network::{Host, Weather};
 
+/// A cluster that does not work by then is struck all the same.
+const BOOT_US: u64 = 20_000_000;
+
 /// A fault that can strike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -53,6 +56,10 @@ const FAULTS: [(Fault, u64); 18] = [
 impl Cluster {
     /// One more fault, or the end of the faults.
     pub(crate) fn strike(&mut self) {
+        if self.counts.strikes == 0 && self.confirms == 0 && self.now() < BOOT_US {
+            // The first fault waits until the cluster works.
+            return self.schedule.after(self.options.calm_us, Happening::Strike);
+        }
         if self.options.strikes == 0 {
             return self.heal_all();
         }

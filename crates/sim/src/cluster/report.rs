@@ -258,6 +258,10 @@ impl Cluster {
                 }
             }
         }
+        let now = self.now();
+        for client in &self.clients {
+            self.history.records.extend(crate::cluster::client::unknown(client, now));
+        }
         let rules = Rules {
             stray_delivery_us: ZOMBIE_US,
         };
