@@ -29,8 +29,8 @@ use crate::{
 
 /// What a process must be called to be killed.
 const NODE: &str = "quorate-storage-node";
-/// Pause between two messages of the load.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How far the load may fall behind and still catch up: timers are not exact.
+const CATCH_UP: Duration = Duration::from_millis(5);
 /// Pause between two looks at the cluster.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -49,9 +49,13 @@ pub(crate) struct Failover {
     #[arg(long, default_value_t = 1024)]
     size: usize,
 
-    /// Unconfirmed messages
+    /// Most unconfirmed messages
     #[arg(long, default_value_t = 256)]
     window: usize,
+
+    /// Messages a second
+    #[arg(long, default_value_t = 2000.0)]
+    rate: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,6 +78,8 @@ struct Load {
     queue: String,
     body: bytes::Bytes,
     window: usize,
+    interval: Duration,
+    due: Instant,
     unconfirmed: VecDeque<(Confirm, Instant)>,
     confirmed: u64,
     errors: u64,
@@ -90,6 +96,9 @@ pub(super) async fn run(common: &Common, arguments: Failover) -> Result<()> {
         queue: arguments.queue.clone(),
         body: vec![0x71; arguments.size].into(),
         window: arguments.window.max(1),
+        interval: Duration::try_from_secs_f64(1.0 / arguments.rate)
+            .with_context(|| format!("--rate {} is no rate", arguments.rate))?,
+        due: Instant::now(),
         unconfirmed: VecDeque::new(),
         confirmed: 0,
         errors: 0,
@@ -180,27 +189,28 @@ impl Load {
         }
     }
 
-    /// Sends a message if there is room, and returns when the oldest was sent if that is confirmed.
+    /// Sends a message if one is due and there is room, and returns when the oldest was sent if that is confirmed.
     async fn step(&mut self) -> Result<Option<Instant>> {
-        if self.unconfirmed.len() < self.window {
+        let has_room = self.unconfirmed.len() < self.window;
+        let now = Instant::now();
+        if has_room && now >= self.due {
             let message = OutboundMessage::bytes(self.queue.clone(), self.body.clone());
-            let sent = Instant::now();
             let confirm = self.producer.send(message).await?;
-            self.unconfirmed.push_back((confirm, sent));
+            self.unconfirmed.push_back((confirm, now));
+            // What a pause left over is not sent all at once behind it: the load stays what it is.
+            let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
+            self.due = earliest.max(self.due + self.interval);
         }
-        let is_full = self.unconfirmed.len() >= self.window;
+        let next = tokio::time::Instant::from_std(self.due);
         let Some((confirm, sent)) = self.unconfirmed.front_mut() else {
+            tokio::time::sleep_until(next).await;
             return Ok(None);
         };
         let sent = *sent;
-        if is_full {
-            let outcome = confirm.await;
-            return Ok(self.settled(outcome, sent));
-        }
         tokio::select! {
             biased;
             outcome = confirm => Ok(self.settled(outcome, sent)),
-            () = tokio::time::sleep(PAUSE) => Ok(None),
+            () = tokio::time::sleep_until(next), if has_room => Ok(None),
         }
     }
 
