@@ -69,6 +69,9 @@ pub const REDIAL_MAX_MS: u64 = 200;
 /// How long an election may take before its reason names details.
 pub const REASON_AFTER_MS: u64 = 300;
 
+/// How long an election may take before the log says so: the first start of a busy machine makes files for seconds.
+pub const WARN_AFTER_MS: u64 = 3_000;
+
 /// Time between two moves of leaderships, so that a move is settled before the next one.
 pub const MOVE_PERIOD_MS: u64 = 2_000;
 

@@ -102,8 +102,7 @@ impl<S: Store> Shell<S> {
     /// Runs until the store breaks; dropped by the caller for a clean stop.
     pub(crate) async fn run(mut self) -> ShellError {
         self.outside.campaign();
-        self.health
-            .not_ready(ACTIVE, "another coordinator is the active one");
+        self.health.not_ready(ACTIVE, "not the active coordinator");
         loop {
             let event = self.next_event().await;
             let mut next = event;
@@ -208,8 +207,7 @@ impl<S: Store> Shell<S> {
             }
             Event::Broken(reason) => return Err(ShellError::Store(reason)),
             Event::Lost => {
-                self.health
-                    .not_ready(ACTIVE, "another coordinator is the active one");
+                self.health.not_ready(ACTIVE, "not the active coordinator");
                 self.topology.send_replace(None);
                 self.outside.campaign();
                 Input::Deactivated

@@ -10,7 +10,7 @@ use crate::{
         shard::{Running, Shard},
         topology::{NodeStatus, ShardStatus, Topology},
     },
-    limits::REASON_AFTER_MS,
+    limits::{REASON_AFTER_MS, WARN_AFTER_MS},
 };
 
 impl Active {
@@ -69,7 +69,7 @@ impl Active {
         for shard in self.shards.values() {
             if let Some(running) = &shard.election {
                 self.is_changed = true;
-                if is_long(now, running) {
+                if now.since(running.started) >= Duration::from_millis(WARN_AFTER_MS) {
                     found.push((shard.record.shard, self.reason(now, shard)));
                 }
             }
