@@ -3,7 +3,11 @@
 //! Whatever happens here, shards go on: without a coordinator nothing is elected, and that is all. The configured
 //! coordinators are tried in turn; one that is not active says so and ends the stream.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use quorate_proto::internal::v1::{
     AttendRequest, Heartbeat, LedShard, Register, Registered, Topology, attend_request,
@@ -18,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::{
     convert::coordination::decode_order,
     frames::{Costed, Frames},
-    limits::{PEER_FRAME_BYTES_MAX, RECONNECT_FIRST, RECONNECT_MAX},
+    limits::{ALONE_WARNING, PEER_FRAME_BYTES_MAX, RECONNECT_FIRST, RECONNECT_MAX},
     mailbox::Mailbox,
     peer::endpoint,
     runtime::{Item, Question, Shards},
@@ -51,20 +55,21 @@ impl Attendance {
     /// Attends for as long as the process lives.
     pub(crate) async fn run(mut self) {
         let mut wait = Duration::ZERO;
-        let mut is_quiet = false;
+        let mut alone_since = Instant::now();
+        let mut is_told = false;
         loop {
             for address in self.coordinators.clone() {
                 match self.attend(&address).await {
                     Ok(()) => {
                         wait = Duration::ZERO;
-                        is_quiet = false;
+                        (alone_since, is_told) = (Instant::now(), false);
                     }
                     Err(status) => debug!(address, %status, "coordinator does not take this node"),
                 }
             }
-            if !is_quiet && wait >= RECONNECT_MAX {
+            if !is_told && alone_since.elapsed() >= ALONE_WARNING {
                 warn!(coordinators = ?self.coordinators, "no coordinator takes this node; it goes on without");
-                is_quiet = true;
+                is_told = true;
             }
             wait = (wait * 2).clamp(RECONNECT_FIRST, RECONNECT_MAX);
             tokio::time::sleep(wait).await;

@@ -124,3 +124,7 @@ pub const TOPOLOGY_FILE_BYTES_MAX: u64 = 16 << 20;
 pub const EARLY_REQUESTS_MAX: usize = 65_536;
 /// How often a shard counts its messages for the metrics: that takes time with the number of its queues.
 pub const COUNT_MICROS: u64 = 5_000_000;
+/// How often a shard has one closed segment read and checked for damage: at most 128 MiB of it a minute.
+pub const SCRUB_MICROS: u64 = 60_000_000;
+/// How long a node is without coordinator before it warns: all are started at about the same time.
+pub const ALONE_WARNING: std::time::Duration = std::time::Duration::from_secs(3);

@@ -1,6 +1,6 @@
 //! The numbers of a storage node. Labels hold shard numbers only, and those are bounded.
 
-use std::fmt::Write as _;
+use std::{collections::VecDeque, fmt::Write as _};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     committed_entries: Counter,
     dropped_messages: Counter,
     write_seconds: Histogram,
+    commit_seconds: Histogram,
     role: Family<ShardLabel, Gauge>,
     epoch: Family<ShardLabel, Gauge>,
     impaired: Family<ShardLabel, Gauge>,
@@ -58,6 +59,8 @@ pub(crate) struct ShardMetrics {
     follower_lag_entries: Gauge,
     queue_messages: Gauge,
     last_commit: Option<u64>,
+    /// Ends of the log of a leader that are not committed, with the moment in microseconds at which they were reached.
+    uncommitted: VecDeque<(Index, u64)>,
 }
 
 impl Metrics {
@@ -69,6 +72,7 @@ impl Metrics {
             committed_entries: Counter::default(),
             dropped_messages: Counter::default(),
             write_seconds: seconds_histogram(),
+            commit_seconds: seconds_histogram(),
             role: Family::default(),
             epoch: Family::default(),
             impaired: Family::default(),
@@ -100,6 +104,7 @@ impl Metrics {
             queue_messages: of(&self.queue_messages),
             all: self.clone(),
             last_commit: None,
+            uncommitted: VecDeque::new(),
         }
     }
 
@@ -125,6 +130,11 @@ impl Metrics {
                 "peer_messages_dropped",
                 "Messages to peers that were dropped",
                 this.dropped_messages,
+            );
+            registry.register(
+                "commit_seconds",
+                "Time from an append of a leader to its commit",
+                this.commit_seconds,
             );
             registry.register(
                 "log_write_seconds",
@@ -204,6 +214,7 @@ impl ShardMetrics {
             (RoleName::Leader, false) => 2,
             (RoleName::Leader, true) => 3,
         };
+        self.commits(published, end);
         let commit = published.commit.0;
         let before = self.last_commit.replace(commit).unwrap_or(commit);
         self.all
@@ -225,6 +236,27 @@ impl ShardMetrics {
             .filter(|peer| peer.voter);
         let slowest = voters.map(|peer| peer.matched).min().unwrap_or(end);
         set(&self.follower_lag_entries, end.0.saturating_sub(slowest.0));
+    }
+
+    fn commits(&mut self, published: &Published, end: Index) {
+        const KEPT: usize = 1024;
+        if published.role != RoleName::Leader {
+            self.uncommitted.clear();
+            return;
+        }
+        let now = published.at_micros;
+        let is_committed = |(index, _): &mut (Index, u64)| *index <= published.commit;
+        while let Some((_, since)) = self.uncommitted.pop_front_if(is_committed) {
+            let took = std::time::Duration::from_micros(now.saturating_sub(since));
+            self.all.commit_seconds.observe(took.as_secs_f64());
+        }
+        let is_new = self
+            .uncommitted
+            .back()
+            .is_none_or(|(index, _)| *index < end);
+        if is_new && end > published.commit && self.uncommitted.len() < KEPT {
+            self.uncommitted.push_back((end, now));
+        }
     }
 
     /// Messages stored and not settled.

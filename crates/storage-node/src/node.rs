@@ -363,7 +363,11 @@ fn open_shard(
 
 fn report(shard: ShardId, opened: &Opened) {
     for finding in &opened.findings {
-        warn!(%shard, %finding, "found while the log was opened");
+        if finding.is_damage() {
+            error!(%shard, %finding, "found while the log was opened");
+        } else {
+            info!(%shard, %finding, "found while the log was opened");
+        }
     }
     let recovered = &opened.recovered;
     info!(

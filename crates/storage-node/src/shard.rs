@@ -375,6 +375,7 @@ impl Shard {
 
     /// What follows from any input: apply what is committed, propose what waits, send what a transfer has.
     fn settle(&mut self, now: Clock, out: &mut Vec<Effect>) {
+        self.serve_if_due(now, out);
         self.apply(now, out);
         self.propose_own(now, out);
         self.checkpoint(now, out);

@@ -60,6 +60,8 @@ pub(crate) enum Task {
     LoadCheckpoint(RequestId),
     SaveCheckpoint(Checkpoint),
     ForgetCheckpoint,
+    /// Check the closed segment that begins here.
+    Verify(Index),
 }
 
 /// The disk failed: what is on it is unknown, and this process must not go on.
@@ -74,9 +76,10 @@ impl DiskAccess {
     pub(crate) fn start(&self, job: ReadJob) {
         let pool = match job.task {
             Task::Read(..) => &self.readers,
-            Task::LoadCheckpoint(_) | Task::SaveCheckpoint(_) | Task::ForgetCheckpoint => {
-                &self.background
-            }
+            Task::LoadCheckpoint(_)
+            | Task::SaveCheckpoint(_)
+            | Task::ForgetCheckpoint
+            | Task::Verify(_) => &self.background,
         };
         let mut again = job.clone();
         let this = self.clone();
@@ -228,10 +231,27 @@ impl DiskAccess {
                 };
                 self.shards.tell(shard, Item::Input(saved));
             }
+            Task::Verify(first) => self.verify(shard, &job.reader, *first),
             Task::ForgetCheckpoint => {
                 if let Err(error) = self.checkpoints.remove(shard) {
                     fail_stop(shard, &error);
                 }
+            }
+        }
+    }
+
+    fn verify(&self, shard: ShardId, reader: &Reader, first: Index) {
+        match reader.verify(first) {
+            Ok(findings) if findings.is_empty() => {}
+            Ok(findings) => {
+                for finding in findings {
+                    error!(%shard, %finding, "the log is damaged; the replica is impaired and heals from the leader");
+                }
+                self.shards.tell(shard, Item::Input(Input::Damaged));
+            }
+            Err(error) => {
+                error!(%shard, %error, "a segment cannot be read; the replica is impaired and heals from the leader");
+                self.shards.tell(shard, Item::Input(Input::Damaged));
             }
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use quorate_log::{Reader, Space};
 use quorate_proto::internal::v1 as proto;
-use quorate_replication::{Nonce, ShardId, Stamp, Time, WriteId};
+use quorate_replication::{Index, Nonce, ShardId, Stamp, Time, WriteId};
 use quorate_service::{clock, panic};
 use tokio::sync::oneshot;
 use tracing::{Span, error, info_span, warn};
@@ -20,7 +20,7 @@ use super::{
     disk::{ReadJob, Task},
 };
 use crate::{
-    limits::{COUNT_MICROS, ROUND_INPUTS_MAX, SPACE_RETRY_MICROS},
+    limits::{COUNT_MICROS, ROUND_INPUTS_MAX, SCRUB_MICROS, SPACE_RETRY_MICROS},
     mailbox::Mailbox,
     metrics::ShardMetrics,
     shard::{
@@ -54,6 +54,9 @@ pub(crate) struct ShardTask {
     is_space_low: bool,
     space_checked_at: u64,
     counted_at: u64,
+    /// The closed segment that was checked last.
+    scrubbed: Index,
+    scrub_at: u64,
     span: Span,
 }
 
@@ -88,6 +91,8 @@ impl ShardTask {
             is_space_low: false,
             space_checked_at: 0,
             counted_at: 0,
+            scrubbed: Index(0),
+            scrub_at: clock::monotonic_micros() + SCRUB_MICROS,
             span: info_span!("shard", shard = id.0),
         };
         task.publish(clock::monotonic_micros());
@@ -237,8 +242,26 @@ impl ShardTask {
                     self.metrics
                         .stored(queues.into_iter().map(|queue| queue.messages).sum());
                 }
+                self.scrub(now.time.0);
                 Ok(())
             }
+        }
+    }
+
+    /// Checks one closed segment now and then, round and round.
+    fn scrub(&mut self, now_micros: u64) {
+        if now_micros < self.scrub_at {
+            return;
+        }
+        self.scrub_at = now_micros + SCRUB_MICROS;
+        let segments = self.reader.segments();
+        let closed = || segments.iter().filter(|segment| !segment.is_tail);
+        let next = closed()
+            .find(|segment| segment.first > self.scrubbed)
+            .or_else(|| closed().next());
+        if let Some(segment) = next {
+            self.scrubbed = segment.first;
+            self.start(Task::Verify(segment.first));
         }
     }
 

@@ -171,11 +171,13 @@ impl Shard {
             }
         }
         self.applier.applied = entry.index;
+        // Before the entries after it: their outcomes are the new leader's to tell.
         self.serve_if_due(now, out);
     }
 
     fn diverge(&mut self, now: Clock, at: Index, out: &mut Vec<Effect>) {
         self.applier.is_halted = true;
+        self.checkpointer.forget();
         note_all(Some(Note::Diverged { at }), out);
         self.replicate(now, ReplicaInput::Damaged, out);
         out.push(Effect {

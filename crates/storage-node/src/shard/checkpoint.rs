@@ -60,6 +60,11 @@ impl Checkpointer {
         }
     }
 
+    /// The state is wrong: what was made of it is not saved.
+    pub(super) fn forget(&mut self) {
+        self.unsaved = None;
+    }
+
     /// When an idle shard makes its checkpoint. Followers need no deadline: the leader's comes to them.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         (self.since_bytes > 0 && self.proposed.is_none() && !self.is_saving)
@@ -97,7 +102,12 @@ impl Shard {
                 .checkpointer
                 .proposed
                 .is_some_and(|index| index > self.applier.applied());
-        if is_busy || !self.checkpointer.is_due(now.time) || !self.replica.can_propose() {
+        if is_busy || !self.checkpointer.is_due(now.time) {
+            return;
+        }
+        if !self.replica.can_propose() {
+            // As above: the deadline must not fire again and again while there is no room.
+            self.checkpointer.applied_at = now.time;
             return;
         }
         let mut builder = BatchBuilder::persistent();
@@ -180,6 +190,10 @@ impl Shard {
                 && segment.last <= self.replica.durable();
             let is_needed = segment.last > kept_for_followers && kept_bytes <= RETAINED_LOG_BYTES;
             let is_live = || self.broker.has_live(segment.first.0, segment.last.0);
+            if is_covered && is_needed {
+                // Looked at again with the next checkpoint, also if nothing else comes.
+                self.checkpointer.since_bytes += 1;
+            }
             if is_covered && !is_needed && !is_live() {
                 kept_bytes -= segment.size_bytes;
                 dropped.push(segment.first);
