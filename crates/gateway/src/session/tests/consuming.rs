@@ -154,6 +154,7 @@ fn what_is_held_or_out_of_date_is_not_delivered() {
     bench.hear(NODE_A, 1, deliveries(1, 101, &[5]));
     assert!(delivered(&bench.hear(NODE_A, 1, deliveries(1, 101, &[5]))).is_empty());
     assert!(delivered(&bench.hear(NODE_A, 1, deliveries(1, 100, &[6]))).is_empty());
+    assert!(delivered(&bench.hear(NODE_A, 1, deliveries(0, 101, &[6]))).is_empty());
     bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
     assert!(delivered(&bench.hear(NODE_A, 1, deliveries(1, 101, &[7]))).is_empty());
     bench.hear(NODE_B, 2, attached(102, &[]));

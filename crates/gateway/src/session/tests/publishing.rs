@@ -41,8 +41,8 @@ fn a_new_leader_gets_unanswered_batches_again_in_order_before_new_ones() {
     bench.publish(4..=4);
     let mut effects = bench.step(Input::Topology(topology(3, 3, Some(NODE_B))));
     let mut seen = submitted(&effects);
-    while seen.len() < 3 {
-        let number = seen.last().unwrap().1;
+    for _ in 0..3 {
+        let number = seen.last().expect("the leader gets what is unanswered").1;
         effects = bench.hear(NODE_B, 2, all(number, Outcome::Stored));
         seen.extend(submitted(&effects));
     }
@@ -209,6 +209,7 @@ fn a_full_shard_holds_back_its_own_publishers_until_it_drains() {
     let mut answered = 0;
     while !effects.iter().any(|e| matches!(e, Effect::Resume { .. })) {
         let batches = submitted(&effects);
+        assert!(!batches.is_empty(), "the leader gets what waits");
         effects.clear();
         for (_, number, _) in batches {
             answered += 1;
