@@ -5,6 +5,7 @@ mod checkpoint;
 mod codec;
 mod dedup;
 mod live;
+mod positions;
 mod queue;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! What ten million queued messages take, and what one message costs. Run by hand, optimised:
 //! `cargo test --release -p quorate-broker --test capacity -- --ignored --nocapture --test-threads 1`.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail by it")]
+
 use std::fs;
 
 use bytes::Bytes;
@@ -105,6 +107,7 @@ fn ten_million_messages_stay_small() {
 
 #[test]
 #[ignore = "a measurement"]
+#[expect(clippy::too_many_lines, reason = "one measurement from end to end")]
 fn a_message_from_publish_to_settlement() {
     for per_entry in [1, 30, 500] {
         let mut broker = Broker::new(Limits::default());
@@ -131,7 +134,7 @@ fn a_message_from_publish_to_settlement() {
             let batch = Batch::parse(bytes.clone()).unwrap();
             parsing += started.elapsed().as_nanos();
             let credit = Credit {
-                messages: per_entry as u32,
+                messages: u32::try_from(per_entry).unwrap(),
                 bytes: 1 << 20,
             };
             let input = Input::Credited {

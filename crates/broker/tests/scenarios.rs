@@ -1,5 +1,7 @@
 //! Scenarios as text: commands behind `>`, what the broker does about them below. `UPDATE=1` rewrites the files.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail by it")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -76,6 +78,7 @@ impl Stage {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per command, nothing else")]
     fn run(&mut self, command: &str) -> String {
         let words: Vec<&str> = command.split_whitespace().collect();
         let mut shown = String::new();

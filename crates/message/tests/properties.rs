@@ -1,5 +1,7 @@
 //! Encodings come back as they went in, and no bytes make a decoder panic.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail by it")]
+
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;

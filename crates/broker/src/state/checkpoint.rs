@@ -7,8 +7,7 @@
 //! queues varint, each in the order of making:
 //!     name length u8, name, enqueued varint, settled varint
 //!     returned varint, each: position minus the one before varint, count varint
-//!     runs of pending positions: length varint, gap to the run before varint; length 0 ends them.
-//!     No run crosses a multiple of 65,536, so that what a reader builds is bounded by what it reads.
+//!     pending positions, as `positions.rs` has it
 //! windows_max u32, windows varint, each in the order of (queue, producer):
 //!     queue varint, producer 16 bytes, last used varint, highest varint, flag u8, 64 words u64 if flag
 //! ```
@@ -17,19 +16,15 @@ use std::collections::BTreeMap;
 
 use quorate_message::limits::ENTRY_MAX;
 use quorate_message::{DestinationName, MessagePosition, PreviousCheckpoint};
-use roaring::RoaringTreemap;
 use thiserror::Error;
 
 use super::codec::{Cursor, Sink};
 use super::dedup::Dedup;
 use super::live::Live;
 use super::queue::Queue;
-use super::{QueueId, State};
+use super::{QueueId, State, positions};
 
 const VERSION: u8 = 1;
-
-/// Positions that one container of a bitmap covers.
-const CONTAINER: u64 = 1 << 16;
 
 /// Why bytes are no checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -97,29 +92,7 @@ fn encode_queue(queue: &Queue, sink: &mut Sink) {
         sink.varint(u64::from(*count));
         before = position.value();
     }
-    encode_runs(&queue.pending, sink);
-}
-
-fn encode_runs(pending: &RoaringTreemap, sink: &mut Sink) {
-    let mut end = 0;
-    for (high, bitmap) in pending.bitmaps() {
-        let base = u64::from(high) << 32;
-        let mut iter = bitmap.iter();
-        while let Some(range) = iter.next_range() {
-            let (mut start, last) = (
-                base | u64::from(*range.start()),
-                base | u64::from(*range.end()),
-            );
-            while start <= last {
-                let stop = last.min(start | (CONTAINER - 1)) + 1;
-                sink.varint(stop - start);
-                sink.varint(start - end);
-                (start, end) = (stop, stop);
-            }
-            sink.spill();
-        }
-    }
-    sink.varint(0);
+    positions::encode(&queue.pending, sink);
 }
 
 fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
@@ -182,32 +155,8 @@ fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Queue> {
         }
     }
     let end_allowed = MessagePosition::new(applied, 1023).value() + 1;
-    queue.pending = decode_runs(cursor, end_allowed)?;
-    queue.pending.optimize();
+    queue.pending = positions::decode(cursor, end_allowed)?;
     queue.pending_count = queue.pending.len();
     let total = queue.settled_total.checked_add(queue.pending_count)?;
     (total == queue.enqueued_total && queue.is_consistent()).then_some(queue)
-}
-
-fn decode_runs(cursor: &mut Cursor<'_>, end_allowed: u64) -> Option<RoaringTreemap> {
-    let mut pending = RoaringTreemap::new();
-    let mut end = 0_u64;
-    let mut is_first = true;
-    loop {
-        let length = cursor.varint()?;
-        if length == 0 {
-            return Some(pending);
-        }
-        let gap = cursor.varint()?;
-        let start = end.checked_add(gap)?;
-        let stop = start
-            .checked_add(length)
-            .filter(|stop| *stop <= end_allowed)?;
-        let joins = gap == 0 && !is_first && start % CONTAINER != 0;
-        if joins || start / CONTAINER != (stop - 1) / CONTAINER {
-            return None;
-        }
-        pending.insert_range(start..stop);
-        (end, is_first) = (stop, false);
-    }
 }

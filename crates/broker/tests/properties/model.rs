@@ -11,7 +11,7 @@ use quorate_message::{
 };
 
 #[derive(Clone, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// (queue, producer, 0: a repeat, else the next number)
     Publish(Vec<(u8, u8, u8)>),
     PublishTransient(Vec<(u8, u8, u8)>),
@@ -73,7 +73,7 @@ struct ModelConsumer {
 }
 
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     now: u64,
     epoch: u64,
     leader: Broker,
@@ -109,7 +109,7 @@ fn settlement(number: u8) -> Settlement {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let limits = Limits {
             read_ahead_bytes: 20_000,
             ..Limits::default()
@@ -135,11 +135,11 @@ impl World {
         world
     }
 
-    pub fn leader_checkpoint(&self) -> Vec<u8> {
+    pub(crate) fn leader_checkpoint(&self) -> Vec<u8> {
         self.leader.checkpoint()
     }
 
-    pub fn act(&mut self, action: &Action) {
+    pub(crate) fn act(&mut self, action: &Action) {
         match action {
             Action::Publish(messages) => self.publish(messages, false),
             Action::PublishTransient(messages) => self.publish(messages, true),
@@ -199,7 +199,7 @@ impl World {
     }
 
     /// Everything works again: what is left must reach a consumer, and then nothing is left.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.act(&Action::Lease(true));
         for consumer in 0..4 {
             self.act(&Action::Detach(consumer));
