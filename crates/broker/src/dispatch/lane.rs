@@ -228,6 +228,20 @@ impl Lane {
         !self.back.is_empty() || !self.is_caught_up
     }
 
+    /// Whether what is ready waits for something before it that was given back: that has to be read, however much
+    /// is here.
+    pub(super) fn is_blocked(&self) -> bool {
+        let ready = self.ready.front().map(|(position, _)| position);
+        ready.is_some_and(|ready| self.back.first().is_some_and(|back| back < ready))
+    }
+
+    /// Whether one more message may be fetched.
+    pub(super) fn has_room(&self) -> bool {
+        let cost = self.size_guess + MESSAGE_OVERHEAD_BYTES;
+        self.read_ahead_messages() < READ_AHEAD_MESSAGES
+            && self.read_ahead + cost <= READ_AHEAD_QUEUE_BYTES
+    }
+
     /// Lets go of the bytes of what is ready.
     pub(super) fn drop_ready(&mut self, total: &mut u64) {
         for (position, message) in std::mem::take(&mut self.ready) {

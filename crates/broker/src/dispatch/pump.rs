@@ -154,12 +154,17 @@ impl Dispatcher {
         else {
             return;
         };
+        let is_blocked = lane.is_blocked();
         let wanted = self.demand(id).saturating_sub(lane.read_ahead_messages());
-        if wanted == 0 {
+        if wanted == 0 && !is_blocked {
             return;
         }
         let total_max = self.limits.read_ahead_bytes;
         self.reclaim(total_max);
+        if is_blocked && (!self.lanes[id.0].has_room() || self.read_ahead >= total_max) {
+            // What is here cannot be sent before what was given back, and keeps that from being read.
+            self.lanes[id.0].drop_ready(&mut self.read_ahead);
+        }
         if self.read_ahead >= total_max {
             let lane = &mut self.lanes[id.0];
             if !lane.is_hungry {
