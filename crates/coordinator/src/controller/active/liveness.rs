@@ -19,14 +19,15 @@ impl Active {
     pub(super) fn notice_pause(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let half = Duration(self.config.node_timeout.0 / 2);
         if now.since(self.last_step) > half {
-            self.restart_clocks(now);
+            self.restart_clocks(now, effects);
             effects.push(Effect::Note(Note::Stalled));
         }
     }
 
     /// Gives everybody a whole timeout anew. Whoever was given up while nobody at all was heard is asked again: a
     /// redial that is refused settles it at once.
-    fn restart_clocks(&mut self, now: Time) {
+    fn restart_clocks(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let mut revived = Vec::new();
         for node in self.nodes.values_mut() {
             match node.state {
                 State::Alive => node.heard = now,
@@ -34,6 +35,9 @@ impl Active {
                 State::Silent if node.since > self.heard_any => {
                     node.become_state(State::Alive, now);
                     node.heard = now;
+                    if node.stream.is_some() {
+                        revived.push(node.member());
+                    }
                 }
                 State::Dead(_) if node.since > self.heard_any => {
                     node.become_state(State::Absent, now);
@@ -44,6 +48,9 @@ impl Active {
         }
         self.heard_any = now;
         self.is_changed = true;
+        for member in revived {
+            self.tell_elections(now, member, &ElectionInput::Came(member), effects);
+        }
     }
 
     /// Whether no node at all was heard for a while: then this coordinator may be the one that is cut off, and there
@@ -59,7 +66,7 @@ impl Active {
             if self.nodes.values().any(|node| node.stream.is_some()) {
                 effects.push(Effect::Note(Note::Stalled));
             }
-            self.restart_clocks(now);
+            self.restart_clocks(now, effects);
         }
         self.heard_any = now;
     }
