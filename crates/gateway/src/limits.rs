@@ -156,3 +156,6 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pause between two tries of a question to a leader that cannot be had now.
 pub const QUESTION_PAUSE: Duration = Duration::from_millis(50);
+
+/// Without any coordinator for so long the operator is told: a restart is over by then.
+pub const COORDINATORS_AWAY: Duration = Duration::from_secs(10);

@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use quorate_proto::internal::v1 as wire;
 use quorate_service::health::Health;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_stream::StreamExt;
 use tonic::Streaming;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use wire::coordination_service_client::CoordinationServiceClient;
 
 use crate::{
     convert::node::topology,
     engine::{Engine, Event},
-    limits::{CONNECT_TIMEOUT, RECONNECT_MAX, RECONNECT_MIN},
+    limits::{CONNECT_TIMEOUT, COORDINATORS_AWAY, RECONNECT_MAX, RECONNECT_MIN},
     session::Input,
     upstream::{Introduction, describe, endpoint},
 };
@@ -45,32 +45,29 @@ impl Watcher {
     /// Watches for as long as the engine runs.
     pub(crate) async fn run(self) {
         let mut pause = RECONNECT_MIN;
-        let mut complained = false;
+        let mut away = Away::default();
         loop {
             for coordinator in &self.coordinators {
                 match self.open(coordinator).await {
                     Ok((mut pictures, attending)) => {
-                        info!(coordinator, "topology is watched");
-                        complained = false;
-                        pause = RECONNECT_MIN;
-                        let why = self.follow(&mut pictures, attending).await;
+                        let (told, why) = self.follow(&mut pictures, attending).await;
                         self.view
                             .send_modify(|view| view.coordinator_reachable = false);
-                        info!(
-                            coordinator,
-                            why, "topology is watched no longer; what is known is kept"
-                        );
+                        if told {
+                            away = Away::default();
+                            pause = RECONNECT_MIN;
+                            info!(
+                                coordinator,
+                                why, "topology is watched no longer; what is known is kept"
+                            );
+                        } else {
+                            away.note(coordinator, &why);
+                        }
                     }
-                    Err(why) if !complained => {
-                        info!(coordinator, why, "coordinator cannot be reached");
-                    }
-                    Err(_) => {}
+                    Err(why) => away.note(coordinator, &why),
                 }
             }
-            if !complained {
-                warn!(coordinators = ?self.coordinators, "no coordinator answers; messages flow, trying on");
-                complained = true;
-            }
+            away.complain(&self.coordinators);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RECONNECT_MAX);
         }
@@ -107,11 +104,22 @@ impl Watcher {
         Ok((watching.into_inner(), attending.into_inner()))
     }
 
-    /// Takes in what a coordinator tells, until it ends. Returns why it did.
+    /// Takes in what a coordinator tells, until it ends. Returns whether it told anything, and why it ended.
     async fn follow(
         &self,
         pictures: &mut Streaming<wire::WatchTopologyResponse>,
+        attending: Streaming<wire::AttendGatewayResponse>,
+    ) -> (bool, String) {
+        let mut told = false;
+        let why = self.take_in(pictures, attending, &mut told).await;
+        (told, why)
+    }
+
+    async fn take_in(
+        &self,
+        pictures: &mut Streaming<wire::WatchTopologyResponse>,
         mut attending: Streaming<wire::AttendGatewayResponse>,
+        has_told: &mut bool,
     ) -> String {
         loop {
             let told = tokio::select! {
@@ -138,6 +146,9 @@ impl Watcher {
             if let Err(stopping) = self.engine.tell(input).await {
                 return stopping.to_string();
             }
+            if !std::mem::replace(has_told, true) {
+                info!("topology is watched");
+            }
             self.assess(&told);
             self.view.send_modify(|view| {
                 view.topology = Some(Arc::new(told));
@@ -154,6 +165,43 @@ impl Watcher {
                 "the cluster has no shards yet; start the storage nodes that it expects",
             ),
             false => self.health.ready(COMPONENT),
+        }
+    }
+}
+
+/// The time without any coordinator: told once when it begins, and louder once when it lasts.
+#[derive(Debug)]
+struct Away {
+    since: Instant,
+    noted: bool,
+    complained: bool,
+}
+
+impl Default for Away {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            noted: false,
+            complained: false,
+        }
+    }
+}
+
+impl Away {
+    fn note(&mut self, coordinator: &str, why: &str) {
+        match std::mem::replace(&mut self.noted, true) {
+            false => info!(coordinator, why, "coordinator cannot be watched; trying on"),
+            true => debug!(coordinator, why, "coordinator cannot be watched"),
+        }
+    }
+
+    fn complain(&mut self, coordinators: &[String]) {
+        if !self.complained && self.since.elapsed() >= COORDINATORS_AWAY {
+            self.complained = true;
+            warn!(
+                ?coordinators,
+                "no coordinator answers; messages flow, but nothing is elected"
+            );
         }
     }
 }
