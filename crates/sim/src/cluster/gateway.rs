@@ -110,6 +110,7 @@ impl Cluster {
                 self.step_gateway(gateway, input);
             }
             Packet::Event(shard, event) => {
+                let process = self.gateways[gateway].process.as_ref().expect("the process runs");
                 if let Some((node, link)) = process.link_of.get(&stream).copied() {
                     let input = Input::FromNode {
                         node,

@@ -388,7 +388,11 @@ impl Cluster {
         };
         match task {
             Task::Read(request, read) => match read_entries(&runtime.reader, &read) {
-                Ok(entries) => self.step_shard(node, shard, Input::Loaded { request, entries }),
+                Ok(entries) => {
+                    let count = entries.len();
+                    self.say(format_args!("node {node} {shard}: read {read:?}: {count} entries"));
+                    self.step_shard(node, shard, Input::Loaded { request, entries });
+                }
                 Err(error) => {
                     if self.nodes[node].disk.is_dead() {
                         return self.crash_by_disk(node);

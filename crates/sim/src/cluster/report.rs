@@ -205,11 +205,12 @@ impl Cluster {
         for queue in leader.shard.broker().queues() {
             if queue.messages > 0 {
                 missing.push(format!(
-                    "{shard} {} holds {} messages, {} in flight, {} consumers",
+                    "{shard} {} holds {} messages, {} in flight, {} consumers, lease {}",
                     queue.name.as_str(),
                     queue.messages,
                     queue.in_flight,
-                    queue.consumers
+                    queue.consumers,
+                    leader.shard.replica().holds_lease()
                 ));
             }
         }
