@@ -12,7 +12,7 @@ use quorate_message::{
 
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// (queue, producer, 0: a repeat, else the next number)
+    /// (queue, producer, 0: a repeat, 1: with a gap, 2: the next, 3: into a gap)
     Publish(Vec<(u8, u8, u8)>),
     PublishTransient(Vec<(u8, u8, u8)>),
     Attach {
@@ -284,6 +284,7 @@ impl World {
             let number = match kind {
                 0 => highest.max(1),
                 1 => highest + 3,
+                3 => highest.saturating_sub(1).max(1),
                 _ => highest + 1,
             };
             let size = 10 + usize::from(*kind) * 15 + usize::from(*producer);
@@ -334,8 +335,7 @@ impl World {
         bodies: Vec<(u8, u8, Bytes)>,
     ) {
         // The model learns the positions from the outcomes: they are counted from the leader's first on.
-        let known: usize = self.submissions as usize;
-        let mut next = known as u64;
+        let mut next = self.submissions;
         for ((queue, producer, body), outcome) in bodies.into_iter().zip(expected) {
             if *outcome == Outcome::Stored {
                 let position = MessagePosition::transient(self.epoch, next);
