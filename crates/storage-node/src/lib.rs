@@ -12,6 +12,7 @@ mod made_shards;
 mod mailbox;
 mod metrics;
 pub mod node;
+mod open;
 mod peer;
 mod runtime;
 mod server;

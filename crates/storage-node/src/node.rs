@@ -3,30 +3,27 @@
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use quorate_log::{
-    CheckpointMark, Checkpoints, DiskError, LogError, NodeDisk, Opened, Readers, RealDisk,
-    SledStore, StoreError, Writers,
+    Checkpoints, DiskError, LogError, NodeDisk, Readers, RealDisk, SledStore, StoreError, Writers,
 };
 use quorate_proto::internal::v1::{AttendRequest, Register, Topology};
-use quorate_replication::{
-    Claim, DiskId, Member, NodeId, Position, ShardId, Stamp, Time, Write, WriteId,
-};
-use quorate_service::{clock, health::Health, metrics::Metrics as Registry, shutdown::Shutdown};
+use quorate_replication::{DiskId, Member, NodeId, ShardId, WriteId};
+use quorate_service::{health::Health, metrics::Metrics as Registry, shutdown::Shutdown};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     config::Config,
     coordinator::Attendance,
     frames::Costed,
     limits::{COORDINATOR_OUTBOX_BYTES, READER_THREADS, STOP_TIMEOUT, WRITER_THREADS},
-    made_shards::MadeShards,
     mailbox::Mailbox,
     metrics::Metrics,
+    open::open_shard,
     peer::Peers,
-    runtime::{DiskAccess, Item, NodeParts, ShardTask, Shards, Workers, checkpoint_of, fail_stop},
+    runtime::{DiskAccess, Item, NodeParts, Shards, Workers, fail_stop},
     server::{self, Identity, ServeError, Services},
     sessions::Sessions,
-    shard::{OpenError, Shard, input::Input},
+    shard::{OpenError, input::Input},
     topology::{self, TopologyFile},
 };
 
@@ -297,7 +294,9 @@ impl Opener {
             let (parts, config) = (Arc::clone(&self.parts), self.config.clone());
             let task =
                 tokio::task::spawn_blocking(move || open_shard(shard, config, &parts)).await??;
-            self.workers.run(shard, task);
+            if let Some(task) = task {
+                self.workers.run(shard, task);
+            }
             self.opened.insert(shard);
         }
         if !self.opened.is_empty() {
@@ -305,90 +304,4 @@ impl Opener {
         }
         Ok(())
     }
-}
-
-/// Opens a shard, or makes it on a disk that never had it.
-fn open_shard(
-    shard: ShardId,
-    config: quorate_replication::Config,
-    parts: &Arc<NodeParts>,
-) -> Result<ShardTask, NodeError> {
-    let disk = &parts.disk;
-    let made = MadeShards::new(&disk.folder);
-    let is_here = disk.disk.shards()?.contains(&shard);
-    if !is_here && made.load()?.contains(&shard) {
-        error!(%shard, "folder of the shard is gone: its promises are forgotten, and the replica counts as wiped");
-    } else if !is_here {
-        disk.disk.create_shard(shard, Claim::default())?;
-        info!(%shard, "shard made");
-    }
-    made.add(shard)?;
-    let checkpoint = match disk.checkpoints.load(shard) {
-        Ok(found) => found,
-        Err(error) => {
-            error!(%shard, %error, "checkpoint cannot be loaded");
-            None
-        }
-    };
-    let mark = checkpoint
-        .as_ref()
-        .map(|found| found.mark)
-        .unwrap_or_default();
-    let opened = disk.disk.open_shard(shard, mark)?;
-    report(shard, &opened);
-    let now = Time(clock::monotonic_micros());
-    let checkpoint = checkpoint.map(checkpoint_of);
-    let (machine, opened) = match Shard::open(
-        config.clone(),
-        opened.recovered.clone(),
-        checkpoint,
-        now,
-    ) {
-        Ok(machine) => (machine, opened),
-        Err(reason) => {
-            error!(%shard, %reason, "state of the shard is lost; the replica is rebuilt by the leader");
-            let opened = rebuild(shard, opened, disk)?;
-            let machine = Shard::open(config, opened.recovered.clone(), None, now)
-                .map_err(|source| NodeError::Shard { shard, source })?;
-            (machine, opened)
-        }
-    };
-    let reader = opened.log.reader();
-    let (task, handle) = ShardTask::new(shard, machine, reader, Arc::clone(parts));
-    // Known before the log is adopted: the first completion must find its way.
-    parts.shards.insert(shard, handle);
-    disk.writers.adopt(opened.log);
-    Ok(task)
-}
-
-fn report(shard: ShardId, opened: &Opened) {
-    for finding in &opened.findings {
-        if finding.is_damage() {
-            error!(%shard, %finding, "found while the log was opened");
-        } else {
-            info!(%shard, %finding, "found while the log was opened");
-        }
-    }
-    let recovered = &opened.recovered;
-    info!(
-        %shard,
-        end = %recovered.end,
-        base = %recovered.base,
-        impaired = recovered.impaired,
-        "log opened"
-    );
-}
-
-/// Without the state that its log begins after, a replica has nothing to show for its log: impaired first, durably,
-/// then emptied. Its promise and bound stay.
-fn rebuild(shard: ShardId, opened: Opened, disk: &DiskAccess) -> Result<Opened, NodeError> {
-    let mut log = opened.log;
-    log.write(&[(WriteId(1), Write::Impaired(true))])?;
-    log.sync()?;
-    disk.checkpoints.remove(shard)?;
-    log.begin_install(Position::default(), Stamp(0))?;
-    log.seal_install()?;
-    log.commit_install()?;
-    drop(log);
-    Ok(disk.disk.open_shard(shard, CheckpointMark::default())?)
 }
