@@ -215,11 +215,13 @@ impl World {
                 names_held: false,
             });
         }
-        for _ in 0..200 {
+        for round in 0..400 {
+            // Mostly one message at a time: little credit must not make a queue stand still.
+            let messages = if round % 4 == 3 { 50 } else { 1 };
             for queue in 0..3 {
                 self.act(&Action::Credit {
                     consumer: queue,
-                    messages: 50,
+                    messages,
                     bytes: 4_000,
                 });
                 self.settle_down();
