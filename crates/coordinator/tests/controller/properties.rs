@@ -49,11 +49,7 @@ fn apply(world: &mut World, fault: &Fault) {
         Fault::Store(is) => world.is_store_away = is,
         Fault::Lose(percent) => world.loss_percent = percent,
         Fault::TakeOver => world.activate(),
-        Fault::Pause(millis) => {
-            world.now = world
-                .now
-                .after(quorate_replication::Duration::from_millis(millis));
-        }
+        Fault::Pause(millis) => world.pause(millis),
         Fault::Run(millis) => world.run(millis),
     }
 }

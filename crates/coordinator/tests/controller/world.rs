@@ -85,6 +85,8 @@ pub(crate) struct World {
     /// Of a hundred orders and reports, how many are lost.
     pub(crate) loss_percent: u64,
     pub(crate) writes: usize,
+    /// Followers get what their leader has.
+    pub(crate) is_replicating: bool,
     generation: u64,
     queue: BTreeMap<(Time, u64), Event>,
     sequence: u64,
@@ -126,6 +128,7 @@ impl World {
             is_store_away: false,
             loss_percent: 0,
             writes: 0,
+            is_replicating: true,
             generation: 0,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -223,6 +226,12 @@ impl World {
 
     fn connect(&mut self, process: usize, after_us: u64) {
         self.later(after_us, Event::Connect { process });
+    }
+
+    /// The controller's process stands still; when it goes on, its clock is the first thing that it notices.
+    pub(crate) fn pause(&mut self, millis: u64) {
+        self.now = self.now.after(Duration::from_millis(millis));
+        self.tell(Input::Elapsed);
     }
 
     // What goes on in it.
@@ -453,7 +462,7 @@ impl World {
             let leads = replica.leads.filter(|_| process.is_running)?;
             (leads == replica.promise.epoch).then_some((replica.promise, replica.end))
         });
-        let Some((claim, end)) = leader else {
+        let Some((claim, end)) = leader.filter(|_| self.is_replicating) else {
             return;
         };
         for process in &mut self.processes {
