@@ -1,6 +1,6 @@
 //! What an active coordinator holds in memory, and how one input goes through it.
 //!
-//! The parts: `registration` (who is who), `liveness` (who lives), `elections` (who leads), `bootstrap` (the first
+//! The parts: `registration` (who is who), `liveness` (who lives), `judgement` and `elections` (who leads), `bootstrap` (the first
 //! records), `balance` (who should lead), `picture` (what everybody is told).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,7 @@ use crate::{
 mod balance;
 mod bootstrap;
 mod elections;
+mod judgement;
 mod liveness;
 mod picture;
 mod registration;
