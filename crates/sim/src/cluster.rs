@@ -133,6 +133,9 @@ impl Cluster {
         for _ in 0..self.options.nodes {
             let body = self.body();
             let disk = crate::disk::FakeDisk::new(self.rng.fork());
+            if self.trace.mode() == Mode::PrintAll {
+                disk.print(format!("node {} disk", self.nodes.len()));
+            }
             self.nodes.push(NodeHost::new(body, disk));
         }
         for _ in 0..self.options.gateways {
@@ -328,6 +331,11 @@ impl Cluster {
     fn arrived(&mut self, stream: StreamNumber, side: Side, packet: Packet) {
         if !self.network.is_open(stream, side) {
             return;
+        }
+        if self.trace.mode() == Mode::PrintAll {
+            let text: String = format!("{packet:?}").chars().take(240).collect();
+            let host = self.network.host(stream, side);
+            self.say(format_args!("{host:?} {stream:?}: {text}"));
         }
         match self.network.host(stream, side) {
             Some(Host::Node(node)) => self.node_arrived(node, stream, packet),

@@ -50,6 +50,8 @@ pub(crate) struct State {
     fuse: Fuse,
     is_dead: bool,
     is_sync_failing: bool,
+    /// Print every operation, under this name.
+    printed: Option<String>,
     operations: u64,
 }
 
@@ -84,6 +86,7 @@ impl FakeDisk {
                 fuse: Fuse::Off,
                 is_dead: false,
                 is_sync_failing: false,
+                printed: None,
                 operations: 0,
             })),
         }
@@ -163,6 +166,17 @@ impl FakeDisk {
         rotten
     }
 
+    /// Whether somebody limits its space.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.lock().capacity_bytes != u64::MAX
+    }
+
+    /// Prints every operation from here on, under this name.
+    pub fn print(&self, name: String) {
+        self.lock().printed = Some(name);
+    }
+
     /// Takes everything away: a new, empty disk in the old one's place.
     pub fn wipe(&self) {
         self.lock().names = Names::default();
@@ -200,14 +214,22 @@ impl FakeDisk {
     }
 
     fn handle(&self, inode: Arc<Mutex<Inode>>) -> Arc<dyn DiskFile> {
+        let number = number(&inode);
         Arc::new(FakeFile {
             disk: self.clone(),
             inode,
+            number,
         })
     }
 }
 
 impl State {
+    fn say(&self, text: std::fmt::Arguments<'_>) {
+        if let Some(name) = &self.printed {
+            crate::trace::print_line(&format!("      {name} {text}"));
+        }
+    }
+
     fn burn(&mut self) -> io::Result<()> {
         if self.is_dead {
             return Err(dead());
@@ -241,11 +263,15 @@ impl State {
 
 impl Disk for FakeDisk {
     fn create_folder(&self, path: &str) -> io::Result<()> {
-        self.change()?.names.create_folder(path)
+        let mut state = self.change()?;
+        state.say(format_args!("create folder {path}"));
+        state.names.create_folder(path)
     }
 
     fn remove_folder(&self, path: &str) -> io::Result<()> {
-        self.change()?.names.remove_folder(path)
+        let mut state = self.change()?;
+        state.say(format_args!("remove folder {path}"));
+        state.names.remove_folder(path)
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -253,29 +279,46 @@ impl Disk for FakeDisk {
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let inode = self.change()?.names.create(path)?;
+        let mut state = self.change()?;
+        state.say(format_args!("create {path}"));
+        let inode = state.names.create(path)?;
+        state.say(format_args!("created as {}", number(&inode)));
+        drop(state);
         Ok(self.handle(inode))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let inode = self.look()?.names.open(path)?;
+        let state = self.look()?;
+        let inode = state.names.open(path)?;
+        state.say(format_args!("open {path} as {}", number(&inode)));
+        drop(state);
         Ok(self.handle(inode))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.change()?.names.rename(from, to)
+        let mut state = self.change()?;
+        state.say(format_args!("rename {from} to {to}"));
+        state.names.rename(from, to)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        self.change()?.names.remove(path)
+        let mut state = self.change()?;
+        state.say(format_args!("remove {path}"));
+        state.names.remove(path)
     }
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         let mut state = self.change()?;
+        state.say(format_args!("sync folder {folder}"));
         state.sync_fails()?;
         state.names.sync_folder(folder);
         Ok(())
     }
+}
+
+/// Names a file in what is printed.
+fn number(inode: &Arc<Mutex<Inode>>) -> usize {
+    Arc::as_ptr(inode).addr() % 1_000_000
 }
 
 fn dead() -> io::Error {

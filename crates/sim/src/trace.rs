@@ -26,6 +26,8 @@ pub enum Mode {
     Tail,
     /// Every line is printed as it comes.
     Print,
+    /// The same, with every operation of the disks.
+    PrintAll,
 }
 
 impl Trace {
@@ -58,8 +60,14 @@ impl Trace {
                 }
                 self.tail.push_back(format!("{:>10.3} {text}", millis(now)));
             }
-            Mode::Print => print_line(&format!("{:>10.3} {text}", millis(now))),
+            Mode::Print | Mode::PrintAll => print_line(&format!("{:>10.3} {text}", millis(now))),
         }
+    }
+
+    /// What is done with the lines.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Whether lines are read by anybody.
@@ -95,6 +103,6 @@ fn millis(now: Moment) -> f64 {
 }
 
 #[expect(clippy::print_stdout, reason = "the trace that was asked for")]
-fn print_line(line: &str) {
+pub(crate) fn print_line(line: &str) {
     println!("{line}");
 }

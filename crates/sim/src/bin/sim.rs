@@ -27,7 +27,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             eprintln!("{error}");
-            eprintln!("usage: sim --seed N [--trace] | --seeds N [--from M] [--threads T]");
+            eprintln!(
+                "usage: sim --seed N [--trace | --trace-disks] | --seeds N [--from M] [--threads T]"
+            );
             return ExitCode::from(2);
         }
     };
@@ -124,6 +126,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--seed" | "--from" => arguments.first = number()?,
             "--seeds" => arguments.count = number()?,
             "--threads" => arguments.threads = usize::try_from(number()?).unwrap_or(1).max(1),
+            "--trace-disks" => arguments.mode = Mode::PrintAll,
             "--trace" => arguments.mode = Mode::Print,
             other => return Err(format!("unknown option {other}")),
         }

@@ -100,17 +100,16 @@ impl Cluster {
     }
 
     pub(super) fn gateway_arrived(&mut self, gateway: usize, stream: StreamNumber, packet: Packet) {
-        let process = self.gateways[gateway]
-            .process
-            .as_ref()
-            .expect("the process runs");
         match packet {
             Packet::Topology(topology) => {
                 let input = Input::Topology(topology_of(&topology));
                 self.step_gateway(gateway, input);
             }
             Packet::Event(shard, event) => {
-                let process = self.gateways[gateway].process.as_ref().expect("the process runs");
+                let process = self.gateways[gateway]
+                    .process
+                    .as_ref()
+                    .expect("the process runs");
                 if let Some((node, link)) = process.link_of.get(&stream).copied() {
                     let input = Input::FromNode {
                         node,

@@ -27,6 +27,8 @@ pub(super) struct Judge {
 struct Watched {
     leaders: BTreeMap<Epoch, NodeId>,
     committed: BTreeMap<Index, (Epoch, u64)>,
+    /// In which epoch each entry was first known to be committed: leaders of later ones must hold it.
+    committed_in: BTreeMap<Index, Epoch>,
     digests: BTreeMap<Index, u64>,
     disks: BTreeMap<usize, DiskMemory>,
     seen: BTreeMap<usize, Seen>,
@@ -83,6 +85,22 @@ impl Judge {
             }
         }
         self.keep(shard, promised);
+    }
+
+    /// These writes are carried out now: a cut may be durable before anybody is told.
+    pub(super) fn writing(&mut self, node: usize, shard: ShardId, writes: &[(WriteId, Write)]) {
+        let disk = self
+            .shards
+            .entry(shard)
+            .or_default()
+            .disks
+            .entry(node)
+            .or_default();
+        for (_, write) in writes {
+            if let Write::Cut { after } = write {
+                drop(disk.epochs.split_off(&after.next()));
+            }
+        }
     }
 
     /// The log of a node was replaced by a checkpoint.
@@ -146,9 +164,14 @@ impl Judge {
         let once = invariant::leads_an_epoch_once(&watched.leaders, epoch);
         let one = invariant::one_leader_per_epoch(&mut watched.leaders, epoch, node);
         let replica = shard.replica();
-        let epochs = watched
-            .committed
-            .iter()
+        let known = watched.committed.iter();
+        let epochs = known
+            .filter(|(index, _)| {
+                watched
+                    .committed_in
+                    .get(index)
+                    .is_some_and(|one| *one < epoch)
+            })
             .map(|(index, (epoch, _))| (*index, *epoch))
             .collect();
         let base = replica.base().index;
@@ -181,6 +204,10 @@ impl Judge {
                 index,
                 &found,
             ));
+            watched
+                .committed_in
+                .entry(index)
+                .or_insert_with(|| replica.epoch());
             if replica.is_leading() {
                 let holders = voters.iter().filter(|voter| {
                     let disk = watched.disks.get(*voter);

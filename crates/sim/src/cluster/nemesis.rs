@@ -252,6 +252,7 @@ impl Cluster {
             return;
         }
         self.judge.may_be_damaged = Some(node);
+        self.kill(Host::Node(node), 100_000);
         self.nodes[node].disk.rot("/log/");
     }
 

@@ -15,7 +15,7 @@ use quorate_storage_node::shard::{OpenError, Shard};
 
 use crate::checkpoints::FakeCheckpointStore;
 use crate::cluster::Cluster;
-use crate::cluster::host::Body;
+use crate::cluster::host::{Body, Power};
 use crate::cluster::packet::{Happening, Lane, Packet};
 use crate::disk::FakeDisk;
 use crate::network::{Host, Side, StreamNumber};
@@ -32,6 +32,9 @@ const SIZES: Sizes = Sizes {
 
 /// The name of every simulated cluster.
 const CLUSTER: &str = "sim";
+
+/// A node that cannot start for want of space is started again after this.
+const RESTART_US: u64 = 500_000;
 
 /// How often a node sends its heartbeat, or tries to find a coordinator.
 pub(super) const TICK_US: u64 = 200_000;
@@ -148,6 +151,12 @@ impl Cluster {
 
     fn failed_to_start(&mut self, node: usize, error: &dyn std::error::Error) {
         self.say(format_args!("node {node} cannot start: {}", chain(error)));
+        if self.nodes[node].disk.is_full() {
+            // Its supervisor starts it again, until there is space.
+            self.stop(Host::Node(node), Power::Killed);
+            let again = Happening::Start(Host::Node(node));
+            return self.schedule.after(RESTART_US, again);
+        }
         if !self.nodes[node].disk.is_dead() {
             self.node_cannot_start(node, &chain(error));
         }

@@ -325,6 +325,7 @@ impl Cluster {
         let now = self.now();
         let process = self.nodes[node].process.as_mut().expect("the process runs");
         let runtime = process.shards.get_mut(&shard).expect("the shard is there");
+        self.judge.writing(node, shard, &writes);
         match runtime.log.write(&writes) {
             Ok(()) => runtime.unsynced = writes,
             Err(LogError::Full { refused }) => {
@@ -390,7 +391,9 @@ impl Cluster {
             Task::Read(request, read) => match read_entries(&runtime.reader, &read) {
                 Ok(entries) => {
                     let count = entries.len();
-                    self.say(format_args!("node {node} {shard}: read {read:?}: {count} entries"));
+                    self.say(format_args!(
+                        "node {node} {shard}: read {read:?}: {count} entries"
+                    ));
                     self.step_shard(node, shard, Input::Loaded { request, entries });
                 }
                 Err(error) => {

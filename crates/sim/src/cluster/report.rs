@@ -202,6 +202,16 @@ impl Cluster {
         let Some((_, leader)) = serving else {
             return missing.push(format!("{shard} is not served"));
         };
+        let replica = leader.shard.replica();
+        if replica.commit() < replica.end().index || !replica.can_propose() {
+            missing.push(format!(
+                "{shard} committed {} of {}, durable {}, proposals taken {}",
+                replica.commit(),
+                replica.end(),
+                replica.durable(),
+                replica.can_propose()
+            ));
+        }
         for queue in leader.shard.broker().queues() {
             if queue.messages > 0 {
                 missing.push(format!(
@@ -261,7 +271,9 @@ impl Cluster {
         }
         let now = self.now();
         for client in &self.clients {
-            self.history.records.extend(crate::cluster::client::unknown(client, now));
+            self.history
+                .records
+                .extend(crate::cluster::client::unknown(client, now));
         }
         let rules = Rules {
             stray_delivery_us: ZOMBIE_US,

@@ -103,6 +103,7 @@ impl Inode {
 pub(crate) struct FakeFile {
     pub(super) disk: FakeDisk,
     pub(super) inode: Arc<Mutex<Inode>>,
+    pub(super) number: usize,
 }
 
 impl FakeFile {
@@ -115,6 +116,11 @@ impl DiskFile for FakeFile {
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
         let mut state = self.disk.lock();
         let burnt = state.burn();
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        state.say(format_args!(
+            "write {} at {offset}, {total} bytes",
+            self.number
+        ));
         let mut offset = usize::try_from(offset).map_err(io::Error::other)?;
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let mut inode = self.inode();
@@ -157,6 +163,7 @@ impl DiskFile for FakeFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.lock();
         state.burn()?;
+        state.say(format_args!("sync {}", self.number));
         state.sync_fails()?;
         self.inode().sync();
         Ok(())

@@ -10,6 +10,8 @@ use quorate_replication::{Claim, Entry, Epoch, Index, NodeId, Position};
 pub(super) struct Judge {
     leaders: BTreeMap<Epoch, NodeId>,
     committed: BTreeMap<Index, Entry>,
+    /// In which epoch each was committed: only leaders of later ones must hold it.
+    committed_in: BTreeMap<Index, Epoch>,
     acknowledged: BTreeMap<NodeId, Position>,
     pub(super) serving: Epoch,
     pub(super) violation: Option<Violation>,
@@ -41,17 +43,16 @@ impl Judge {
         base: Index,
         log: impl Fn(Index) -> Option<Epoch>,
     ) {
-        let epochs = self
-            .committed
-            .iter()
-            .map(|(index, entry)| (*index, entry.epoch))
-            .collect();
+        let known = self.committed.iter();
+        let before = known.filter(|(index, _)| self.committed_in.get(index) < Some(&epoch));
+        let epochs = before.map(|(index, entry)| (*index, entry.epoch)).collect();
         self.keep(invariant::leader_holds_committed(&epochs, epoch, base, log));
     }
 
-    /// A replica says that this entry is committed; `holders` hold it durably, of three.
-    pub(super) fn commit(&mut self, entry: &Entry, holders: usize) {
+    /// A replica in this epoch says that this entry is committed; `holders` hold it durably, of three.
+    pub(super) fn commit(&mut self, entry: &Entry, epoch: Epoch, holders: usize) {
         let index = entry.index;
+        self.committed_in.entry(index).or_insert(epoch);
         let one = invariant::one_entry_per_committed_index(&mut self.committed, index, entry);
         self.keep(one);
         let durable = if holders >= 2 {

@@ -454,16 +454,17 @@ impl State {
                 .slots
                 .iter()
                 .filter(|slot| slot.durable.entry(index) == Some(&entry));
-            self.judge.commit(&entry, holders.count());
-            self.check_leaders(&entry);
+            let epoch = self.slots[at].replica.epoch();
+            self.judge.commit(&entry, epoch, holders.count());
+            self.check_leaders(epoch);
         }
     }
 
     /// Leaders of higher epochs hold what is committed in a lower one, also if that is learned later.
-    fn check_leaders(&mut self, entry: &Entry) {
+    fn check_leaders(&mut self, committed_in: Epoch) {
         for slot in &self.slots {
             let replica = &slot.replica;
-            if replica.is_leading() && replica.epoch() > entry.epoch {
+            if replica.is_leading() && replica.epoch() > committed_in {
                 let base = replica.base().index;
                 self.judge
                     .leads(replica.epoch(), base, |index| replica.epoch_at(index));
