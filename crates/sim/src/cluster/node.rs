@@ -60,6 +60,8 @@ pub(super) struct NodeProcess {
     pub(super) shards: BTreeMap<ShardId, Runtime>,
     pub(super) sessions: BTreeMap<SessionId, StreamNumber>,
     session_of: BTreeMap<StreamNumber, SessionId>,
+    /// What came on one lane before the greeting on the other: taken in after it.
+    early: BTreeMap<StreamNumber, Vec<Packet>>,
     last_session: u64,
     attended: Option<StreamNumber>,
     is_registered: bool,
@@ -126,6 +128,7 @@ impl Cluster {
             shards: BTreeMap::new(),
             sessions: BTreeMap::new(),
             session_of: BTreeMap::new(),
+            early: BTreeMap::new(),
             last_session: 0,
             attended: None,
             is_registered: false,
@@ -274,6 +277,13 @@ impl Cluster {
 
     /// A message on one of a node's streams.
     pub(super) fn node_arrived(&mut self, node: usize, stream: StreamNumber, packet: Packet) {
+        let is_request = matches!(packet, Packet::Submit(..) | Packet::Ask(..));
+        if is_request && self.session_of(node, stream).is_none() {
+            if let Some(process) = self.nodes[node].process.as_mut() {
+                process.early.entry(stream).or_default().push(packet);
+            }
+            return;
+        }
         match packet {
             Packet::Registered(number) => self.registered(node, number),
             Packet::Order(shard, order) => self.step_shard(node, shard, Input::Order(order)),
@@ -284,6 +294,9 @@ impl Cluster {
                 let session = SessionId(process.last_session);
                 process.sessions.insert(session, stream);
                 process.session_of.insert(stream, session);
+                for packet in process.early.remove(&stream).unwrap_or_default() {
+                    self.node_arrived(node, stream, packet);
+                }
             }
             Packet::Submit(shard, number, batch, _) => {
                 let Some(session) = self.session_of(node, stream) else {

@@ -111,7 +111,7 @@ impl Names {
         Ok(())
     }
 
-    /// Makes what happened in this folder durable, in its order; the rest stays open.
+    /// Makes the names in this folder durable as they are; changes in other folders stay open.
     pub(crate) fn sync_folder(&mut self, folder: &str) {
         let pending = std::mem::take(&mut self.pending);
         for op in pending {
@@ -119,6 +119,17 @@ impl Names {
                 carry_out(&mut self.synced, &op);
             } else {
                 self.pending.push(op);
+            }
+        }
+        // A file may have come from or gone to a folder that is not synced: here it is, or is not, all the same.
+        let is_here = |path: &String| parent(path) == folder;
+        self.synced.retain(|path, entry| {
+            !is_here(path) || matches!(entry, Entry::Folder) || self.current.contains_key(path)
+        });
+        for (path, entry) in self.current.iter().filter(|(path, _)| is_here(path)) {
+            if let Entry::File(inode) = entry {
+                self.synced
+                    .insert(path.clone(), Entry::File(Arc::clone(inode)));
             }
         }
     }

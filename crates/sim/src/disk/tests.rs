@@ -87,6 +87,24 @@ fn unsynced_names_may_be_lost_and_synced_ones_stay() {
 }
 
 #[test]
+fn a_synced_folder_is_as_it_was_seen_whatever_becomes_of_others() {
+    for seed in 0..50 {
+        let disk = disk(seed);
+        for folder in ["log", "spare"] {
+            disk.create_folder(folder).unwrap();
+        }
+        disk.create("log/1").unwrap();
+        disk.sync_folder("").unwrap();
+        disk.sync_folder("log").unwrap();
+        disk.rename("log/1", "spare/0").unwrap();
+        disk.rename("spare/0", "log/2").unwrap();
+        disk.sync_folder("log").unwrap();
+        disk.cut_power();
+        assert_eq!(disk.list("log").unwrap(), ["2"], "seed {seed}");
+    }
+}
+
+#[test]
 fn a_folder_takes_what_is_in_it_along() {
     let disk = disk(1);
     disk.create_folder("a").unwrap();
