@@ -265,6 +265,7 @@ impl Cluster {
             | Happening::Start(_)
             | Happening::Resume(..)
             | Happening::Strike
+            | Happening::Operator(..)
             | Happening::HealCuts(_)
             | Happening::StoreBack
             | Happening::SpaceBack(_)
@@ -321,6 +322,7 @@ impl Cluster {
             Happening::Start(host) => self.start(host),
             Happening::Resume(host, pause) => self.resume(host, pause),
             Happening::Strike => self.strike(),
+            Happening::Operator(node, life) => self.operate(node, life),
             Happening::HealCuts(cut) => self.heal_cuts(cut),
             Happening::StoreBack => self.store.is_out = false,
             Happening::SpaceBack(node) => self.nodes[node].disk.leave_free(None),

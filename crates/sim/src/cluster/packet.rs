@@ -123,6 +123,8 @@ pub(super) enum Happening {
     Resume(Host, u64),
     /// The nemesis strikes.
     Strike,
+    /// An operator restarts a node.
+    Operator(usize, u64),
     /// Cuts heal.
     HealCuts(u64),
     /// The store is back.

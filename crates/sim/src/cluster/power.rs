@@ -86,6 +86,16 @@ impl Cluster {
             .after(delay, Happening::Start(Host::Node(node)));
     }
 
+    /// An operator restarts a node that lives the life in which it complained.
+    pub(super) fn operate(&mut self, node: usize, life: u64) {
+        if self.nodes[node].body.lives(life) {
+            self.counts.operator_restarts += 1;
+            self.stop(Host::Node(node), Power::Killed);
+            self.schedule
+                .after(100_000, Happening::Start(Host::Node(node)));
+        }
+    }
+
     /// A node that does not start although its disk works: only rot explains that.
     pub(super) fn node_cannot_start(&mut self, node: usize, why: &str) {
         if self.judge.may_be_damaged != Some(node) {

@@ -12,6 +12,8 @@ use crate::network::{Host, Side};
 
 /// A refused write is tried again after this.
 const SPACE_RETRY_US: u64 = 100_000;
+/// An operator restarts a node that says its log is damaged: it is then built anew from the leader.
+const OPERATOR_US: u64 = 2_500_000;
 /// A read that failed is tried again after this.
 const READ_RETRY_US: u64 = 1_000_000;
 
@@ -404,6 +406,8 @@ impl Cluster {
                     self.step_shard(node, shard, Input::Damaged);
                     let again = Happening::Background(node, life, shard, Task::Read(request, read));
                     self.schedule.after(READ_RETRY_US, again);
+                    self.schedule
+                        .after(OPERATOR_US, Happening::Operator(node, life));
                 }
             },
             Task::LoadCheckpoint(request) => {

@@ -52,6 +52,8 @@ pub struct Counts {
     pub resends: u64,
     /// Coordinators that became active.
     pub activations: u64,
+    /// Nodes restarted by an operator because their log was damaged.
+    pub operator_restarts: u64,
     /// Checkpoints made.
     pub checkpoints: u64,
     /// Segments dropped.
@@ -93,6 +95,7 @@ impl Counts {
             (&mut self.failed_calls, other.failed_calls),
             (&mut self.resends, other.resends),
             (&mut self.activations, other.activations),
+            (&mut self.operator_restarts, other.operator_restarts),
             (&mut self.checkpoints, other.checkpoints),
             (&mut self.dropped_segments, other.dropped_segments),
             (&mut self.installs, other.installs),

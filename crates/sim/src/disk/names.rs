@@ -20,7 +20,8 @@ enum Entry {
 enum NameOp {
     Folder(String),
     File(String, Arc<Mutex<Inode>>),
-    Rename(String, String),
+    /// The old name, the new name, and the file if it is one.
+    Rename(String, String, Option<Arc<Mutex<Inode>>>),
     Remove(String),
 }
 
@@ -29,7 +30,7 @@ impl NameOp {
     fn folder(&self) -> &str {
         match self {
             Self::Folder(path) | Self::File(path, _) | Self::Remove(path) => parent(path),
-            Self::Rename(_, to) => parent(to),
+            Self::Rename(_, to, _) => parent(to),
         }
     }
 }
@@ -99,7 +100,11 @@ impl Names {
             (_, None) | (Entry::File(_), Some(Entry::File(_))) => {}
             (_, Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
         }
-        self.apply(NameOp::Rename(from.to_owned(), to.to_owned()));
+        let file = match moved {
+            Entry::File(inode) => Some(Arc::clone(inode)),
+            Entry::Folder => None,
+        };
+        self.apply(NameOp::Rename(from.to_owned(), to.to_owned(), file));
         Ok(())
     }
 
@@ -115,10 +120,13 @@ impl Names {
     pub(crate) fn sync_folder(&mut self, folder: &str) {
         let pending = std::mem::take(&mut self.pending);
         for op in pending {
-            if op.folder() == folder {
-                carry_out(&mut self.synced, &op);
-            } else {
-                self.pending.push(op);
+            match op {
+                op if op.folder() == folder => carry_out(&mut self.synced, &op),
+                // The old name is gone for good; whether the new one is there is still open.
+                NameOp::Rename(from, to, Some(inode)) if parent(&from) == folder => {
+                    self.pending.push(NameOp::File(to, inode));
+                }
+                op => self.pending.push(op),
             }
         }
         // A file may have come from or gone to a folder that is not synced: here it is, or is not, all the same.
@@ -228,7 +236,7 @@ fn carry_out(tree: &mut Tree, op: &NameOp) {
                 tree.remove(&gone);
             }
         }
-        NameOp::Rename(from, to) => {
+        NameOp::Rename(from, to, _) => {
             if !tree.contains_key(from) {
                 return;
             }

@@ -101,6 +101,13 @@ fn a_synced_folder_is_as_it_was_seen_whatever_becomes_of_others() {
         disk.sync_folder("log").unwrap();
         disk.cut_power();
         assert_eq!(disk.list("log").unwrap(), ["2"], "seed {seed}");
+        // The same name comes again: what was done to the old one must not befall it.
+        disk.rename("log/2", "spare/0").unwrap();
+        disk.sync_folder("log").unwrap();
+        disk.create("log/2").unwrap();
+        disk.sync_folder("log").unwrap();
+        disk.cut_power();
+        assert_eq!(disk.list("log").unwrap(), ["2"], "seed {seed}");
     }
 }
 
