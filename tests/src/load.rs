@@ -2,6 +2,7 @@
 //! gaps after a kill.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -54,7 +55,8 @@ pub struct Load {
 struct Shared {
     started: Instant,
     records: Mutex<Vec<Record>>,
-    confirms: Mutex<BTreeMap<String, Vec<Instant>>>,
+    /// For each queue, when confirmed messages were sent and when they were confirmed.
+    confirms: Mutex<BTreeMap<String, Vec<(Instant, Instant)>>>,
     stop_producing: AtomicBool,
     stop_consuming: AtomicBool,
     unconfirmed: AtomicU64,
@@ -134,7 +136,8 @@ impl Load {
         self.shared.confirmed.load(Ordering::Relaxed)
     }
 
-    /// How long after `moment` the next message of `queue` was confirmed.
+    /// How long after `moment` the first message of `queue` that was sent after it was confirmed. What was sent before
+    /// does not count: its confirm may have been under way.
     ///
     /// # Errors
     /// When none is confirmed for too long, or a producer has failed.
@@ -142,9 +145,10 @@ impl Load {
         let shared = Arc::clone(&self.shared);
         let found = eventually("a confirm", DRAIN_LIMIT, async || {
             let confirms = locked(&shared.confirms);
-            let times = confirms.get(queue).map(Vec::as_slice).unwrap_or_default();
-            let next = times.get(times.partition_point(|time| *time <= moment));
-            Ok(next.map(|time| *time - moment))
+            let pairs = confirms.get(queue).map(Vec::as_slice).unwrap_or_default();
+            let later = pairs.iter().filter(|(sent, _)| *sent > moment);
+            let first = later.map(|(_, confirmed)| *confirmed).min();
+            Ok(first.map(|confirmed| confirmed - moment))
         })
         .await;
         if let Some(ended) = self.producers.try_join_next() {
@@ -163,16 +167,16 @@ impl Load {
             ended?.context("a producer failed")?;
         }
         let shared = Arc::clone(&self.shared);
-        let mut seen = (0, Instant::now());
+        let newest = Cell::new((0, Instant::now()));
         eventually("the queues to be drained", DRAIN_LIMIT, async || {
             let delivered = shared.delivered.load(Ordering::Relaxed);
-            if delivered != seen.0 {
-                seen = (delivered, Instant::now());
+            if delivered != newest.get().0 {
+                newest.set((delivered, Instant::now()));
             }
             let missing = self.missing();
             ensure!(missing == 0, "{missing} confirmed messages have not come");
             // Repeats may still come: the queues are drained when nothing comes any more.
-            Ok((seen.1.elapsed() > Duration::from_secs(1)).then_some(()))
+            Ok((newest.get().1.elapsed() > Duration::from_secs(1)).then_some(()))
         })
         .await?;
         self.shared.stop_consuming.store(true, Ordering::Relaxed);
@@ -231,7 +235,7 @@ async fn produce(
                 "x".repeat(200 + usize::try_from(number % 300)?)
             );
             let digest = digest(body.as_bytes());
-            let invoked_us = shared.micros();
+            let (sent, invoked_us) = (Instant::now(), shared.micros());
             shared.unconfirmed.fetch_add(1, Ordering::Relaxed);
             let confirm = producer.send(OutboundMessage::text(&queue, body)).await?;
             let (shared, queue, producer) = (Arc::clone(&shared), queue.clone(), name.clone());
@@ -242,7 +246,7 @@ async fn produce(
                 locked(&shared.confirms)
                     .entry(queue.clone())
                     .or_default()
-                    .push(Instant::now());
+                    .push((sent, Instant::now()));
                 shared.record(Record::Publish(history::Publish {
                     queue,
                     producer,

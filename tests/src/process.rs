@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +19,8 @@ pub struct Service {
     environment: BTreeMap<String, String>,
     log: PathBuf,
     child: Option<Child>,
+    /// The child's standard input: when it closes the child ends. Apart from the child, whose `wait` would close it.
+    lifeline: Option<ChildStdin>,
 }
 
 /// The programs stand beside the folder of the test binary.
@@ -58,6 +60,7 @@ impl Service {
             environment,
             log,
             child: None,
+            lifeline: None,
         })
     }
 
@@ -78,9 +81,10 @@ impl Service {
             .env("QUORATE_EXIT_WITH_PARENT", "true")
             .stdin(Stdio::piped());
         command.stdout(log.try_clone()?).stderr(log);
-        let child = command
+        let mut child = command
             .spawn()
             .with_context(|| format!("start {}", self.program.display()))?;
+        self.lifeline = child.stdin.take();
         self.child = Some(child);
         Ok(())
     }

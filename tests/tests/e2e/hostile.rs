@@ -57,8 +57,10 @@ async fn send(channel: &Channel, message: OutboundMessage) -> Result<Outcome, St
 
 /// The status of a send that must be refused.
 async fn refusal(channel: &Channel, message: OutboundMessage) -> Result<Status> {
+    let size = message.message.as_ref().map(|message| message.body.len());
+    let what = format!("{size:?} bytes to {:?}", message.destination);
     match send(channel, message).await {
-        Ok(outcome) => bail!("it was taken: {outcome:?}"),
+        Ok(outcome) => bail!("{what}: taken with {outcome:?}"),
         Err(status) => Ok(status),
     }
 }
@@ -163,6 +165,11 @@ async fn bad_streams_are_ended_with_a_reason() -> Result<()> {
         "credit before open: {status:?}"
     );
     still_serves(&cluster).await
+}
+
+/// A call that sends these and stays open.
+fn forever<T>(first: Vec<T>) -> impl tokio_stream::Stream<Item = T> {
+    tokio_stream::StreamExt::chain(tokio_stream::iter(first), tokio_stream::pending())
 }
 
 async fn first_status<T>(
@@ -291,8 +298,6 @@ async fn a_storage_node_refuses_strange_sessions_and_batches() -> Result<()> {
     let status = first_status(node.control(foreign).await).await?;
     ensure!(status.message().contains("cluster"), "{status:?}");
 
-    let forever =
-        |first| tokio_stream::StreamExt::chain(tokio_stream::iter(first), tokio_stream::pending());
     let mut events = node
         .control(forever(vec![control(hello("test", 2))]))
         .await?
@@ -300,7 +305,7 @@ async fn a_storage_node_refuses_strange_sessions_and_batches() -> Result<()> {
     let garbage = (0..50).map(|number| ShardBatch {
         shard: number % 9,
         number: u64::from(number) + 1,
-        batch: Bytes::from(vec![u8::try_from(number)?; 200]),
+        batch: Bytes::from(vec![0xa5; 200]),
     });
     let payload = |kind| PayloadRequest { kind: Some(kind) };
     let frames = vec![
