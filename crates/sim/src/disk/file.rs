@@ -98,6 +98,12 @@ impl Inode {
     }
 }
 
+/// So much of a write from `offset` on as ends with a sector.
+fn whole_sectors(offset: usize, length: usize) -> usize {
+    let end = (offset + length) / SECTOR_BYTES * SECTOR_BYTES;
+    end.saturating_sub(offset)
+}
+
 /// An open file.
 #[derive(Debug)]
 pub(crate) struct FakeFile {
@@ -133,11 +139,10 @@ impl DiskFile for FakeFile {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
-        // The write during which the power went may have reached the cache, and so the disk, up to anywhere.
+        // The write during which the power went may have reached the disk up to the end of any of its sectors.
         let mut left = match &burnt {
             Ok(()) => length,
-            Err(_) if length > 0 && state.counts.cut_short > 0 => state.rng.index(length + 1),
-            Err(_) => 0,
+            Err(_) => whole_sectors(offset, state.rng.index(length + 1)),
         };
         for part in parts {
             let taken = part.len().min(left);
