@@ -199,7 +199,8 @@ impl Core {
         self.detached.remove(&call);
         if let Some(shard) = self.shards.get_mut(&consumer.shard) {
             shard.consumers.remove(&call);
-            if let Some((node, link)) = shard.target()
+            // Now or never: the consumer is forgotten here, so a pause must not swallow it.
+            if let Some((node, link)) = shard.present()
                 && consumer.attachment != Attachment::Detached
             {
                 effects.push(Effect::Control {

@@ -125,6 +125,11 @@ impl Shard {
         if self.pause_until.is_some() {
             return None;
         }
+        self.present()
+    }
+
+    /// The leader and the streams to it, also during a pause: what frees something there is not to wait.
+    pub(super) fn present(&self) -> Option<(NodeId, LinkId)> {
         self.leader.zip(self.link)
     }
 
