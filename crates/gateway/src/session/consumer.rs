@@ -141,9 +141,13 @@ impl Consumer {
         self.held.len()
     }
 
-    /// What it holds, in the order in which it came.
+    /// What it holds and claims from a new leader, in the order in which it came. Not what it gives back: that may
+    /// be applied before the claim, and would then stay in the hands of a consumer that knows nothing of it.
     pub(super) fn held(&self) -> Vec<MessagePosition> {
-        let mut held: Vec<_> = self.held.iter().map(|(p, h)| (h.order, *p)).collect();
+        let is_claimed =
+            |settling| !matches!(settling, Some(Settlement::Release | Settlement::Return));
+        let held = self.held.iter().filter(|(_, h)| is_claimed(h.settling));
+        let mut held: Vec<_> = held.map(|(p, h)| (h.order, *p)).collect();
         held.sort_unstable();
         held.into_iter().map(|(_, position)| position).collect()
     }
