@@ -335,7 +335,7 @@ impl Cluster {
             return;
         }
         if self.trace.mode() == Mode::PrintAll {
-            let text: String = format!("{packet:?}").chars().take(240).collect();
+            let text: String = format!("{packet:?}").chars().take(4_000).collect();
             let host = self.network.host(stream, side);
             self.say(format_args!("{host:?} {stream:?}: {text}"));
         }

@@ -112,6 +112,11 @@ impl Consumer {
         }
     }
 
+    /// Holds nothing and waits for no answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.settling.is_empty()
+    }
+
     fn history_name(&self) -> String {
         format!("{}.{}", self.name, self.attachments)
     }
@@ -383,15 +388,23 @@ impl Cluster {
             _ => Settlement::Accept,
         };
         let mut asked = Vec::new();
+        let mut said = Vec::new();
         while (asked.len() as u64) < draws[1]
             && let Some(held) = consumer.held.pop_front()
         {
             consumer.last_token += 1;
             let token = consumer.last_token;
             asked.push((token, vec![(held.shard, held.position)]));
+            said.push(format!(
+                "client {client} {settlement:?} {:?} as {token}",
+                held.position
+            ));
             consumer.settling.insert(token, (held, settlement, now));
         }
         let count = asked.len() as u64;
+        for text in said {
+            self.say(format_args!("{text}"));
+        }
         for (token, positions) in asked {
             let input = Input::Settle {
                 call,
@@ -422,6 +435,10 @@ impl Cluster {
         let Some((held, settlement, invoked_us)) = consumer.settling.remove(&token) else {
             return;
         };
+        let text = format!(
+            "client {client} {settlement:?} {:?}: {outcomes:?}",
+            held.position
+        );
         let is_applied = outcomes.first() == Some(&Outcome::Applied);
         self.history.records.push(Record::Settle(history::Settle {
             queue: consumer.queue.clone(),
@@ -437,6 +454,7 @@ impl Cluster {
                 history::Outcome::Unknown
             },
         }));
+        self.say(format_args!("{text}"));
     }
 
     /// A client dies: its connection is gone, and what it held is forgotten. A producer comes back as itself, as one

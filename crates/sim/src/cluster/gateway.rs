@@ -278,9 +278,11 @@ impl Cluster {
                 link,
                 shard,
                 number,
+                previous,
                 batch,
             } => {
-                let packet = Packet::Submit(shard_of(shard), number.0, batch, Lane::Payload);
+                let numbers = (number.0, previous.map(|previous| previous.0));
+                let packet = Packet::Submit(shard_of(shard), numbers, batch, Lane::Payload);
                 self.send_link(gateway, node, link, packet);
             }
             Effect::Control {
@@ -417,8 +419,13 @@ fn control(shard: ShardId, command: Command) -> Packet {
                 credit: credit_of(credit),
             },
         ),
-        Command::Submit { number, batch } => {
-            Packet::Submit(shard, number.0, batch, super::node::CONTROL)
+        Command::Submit {
+            number,
+            previous,
+            batch,
+        } => {
+            let numbers = (number.0, previous.map(|previous| previous.0));
+            Packet::Submit(shard, numbers, batch, super::node::CONTROL)
         }
     }
 }

@@ -298,7 +298,7 @@ impl Cluster {
                     self.node_arrived(node, stream, packet);
                 }
             }
-            Packet::Submit(shard, number, batch, _) => {
+            Packet::Submit(shard, (number, previous), batch, _) => {
                 let Some(session) = self.session_of(node, stream) else {
                     return;
                 };
@@ -306,6 +306,7 @@ impl Cluster {
                     let submission = Submission {
                         session,
                         number,
+                        previous,
                         batch,
                     };
                     self.step_shard(node, shard, Input::Submitted(vec![submission]));

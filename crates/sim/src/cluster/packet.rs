@@ -30,8 +30,8 @@ pub(super) enum Packet {
     Topology(Arc<coordination::Topology>),
     /// A gateway opens a session with a node.
     Hello,
-    /// A gateway's batch.
-    Submit(ShardId, u64, Bytes, Lane),
+    /// A gateway's batch: its number and that of the one before it.
+    Submit(ShardId, (u64, Option<u64>), Bytes, Lane),
     /// A gateway asks for something.
     Ask(ShardId, SessionRequest),
     /// A node tells a gateway.

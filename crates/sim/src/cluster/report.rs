@@ -191,6 +191,11 @@ impl Cluster {
                     producer.unconfirmed.len()
                 ));
             }
+            if let Role::Consumer(consumer) = &client.role
+                && !consumer.is_idle()
+            {
+                missing.push(format!("a consumer waits: {consumer:?}"));
+            }
         }
         for number in 1..=self.options.shards {
             self.missing_in(ShardId(number), &mut missing);
@@ -218,12 +223,13 @@ impl Cluster {
         for queue in leader.shard.broker().queues() {
             if queue.messages > 0 {
                 missing.push(format!(
-                    "{shard} {} holds {} messages, {} in flight, {} consumers, lease {}",
+                    "{shard} {} holds {} messages, {} in flight, {} consumers, lease {}, first {:?}",
                     queue.name.as_str(),
                     queue.messages,
                     queue.in_flight,
                     queue.consumers,
-                    leader.shard.replica().holds_lease()
+                    leader.shard.replica().holds_lease(),
+                    leader.shard.broker().browse(&queue.name, None, 3)
                 ));
             }
         }
