@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     calls::{Confirms, Offers},
+    convert::node as convert,
     limits::{ENGINE_INPUTS_MAX, ENGINE_STEP_INPUTS},
     mailbox::Mailbox,
     metrics::GatewayMetrics,
@@ -254,13 +255,13 @@ impl Running {
                 link,
                 shard,
                 number,
+                previous,
                 batch,
             } => {
                 self.metrics.batch(batch.len());
                 if let Some(state) = self.link(node, link) {
-                    state
-                        .parcels
-                        .put(|parcels| parcels.push(shard, number, batch));
+                    let batch = convert::batch(shard, number, previous, batch);
+                    state.parcels.put(|parcels| parcels.push(batch));
                 }
             }
             Effect::Control {

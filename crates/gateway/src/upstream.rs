@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use quorate_proto::internal::v1 as wire;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_stream::StreamExt;
@@ -29,7 +28,7 @@ use crate::{
         STREAM_WINDOW_BYTES,
     },
     mailbox::{Frames, Gather, Mailbox, Requests},
-    session::{BatchNumber, Command, Input, LinkId, NodeId, ShardId},
+    session::{Command, Input, LinkId, NodeId, ShardId},
 };
 
 /// What waits for a node's control stream.
@@ -99,12 +98,8 @@ pub(crate) struct Parcels {
 }
 
 impl Parcels {
-    pub(crate) fn push(&mut self, shard: ShardId, number: BatchNumber, batch: Bytes) {
-        self.batches.push_back(wire::ShardBatch {
-            shard: shard.0,
-            number: number.0,
-            batch,
-        });
+    pub(crate) fn push(&mut self, batch: wire::ShardBatch) {
+        self.batches.push_back(batch);
     }
 }
 

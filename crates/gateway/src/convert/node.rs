@@ -44,15 +44,39 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
             messages: bounded(credit.messages),
             bytes: credit.bytes,
         }),
-        Command::Submit { number, batch } => Kind::Submit(wire::Submit {
+        Command::Submit {
+            number,
+            previous,
+            batch,
+        } => Kind::Submit(wire::Submit {
             number: number.0,
             batch,
+            previous: before(previous),
         }),
     };
     wire::ControlCommand {
         shard: shard.0,
         kind: Some(kind),
     }
+}
+
+/// A batch of messages as the payload stream carries it.
+pub(crate) fn batch(
+    shard: ShardId,
+    number: BatchNumber,
+    previous: Option<BatchNumber>,
+    batch: bytes::Bytes,
+) -> wire::ShardBatch {
+    wire::ShardBatch {
+        shard: shard.0,
+        number: number.0,
+        batch,
+        previous: before(previous),
+    }
+}
+
+fn before(previous: Option<BatchNumber>) -> u64 {
+    previous.map_or(0, |previous| previous.0)
 }
 
 fn id_bytes(consumer: ConsumerId) -> bytes::Bytes {

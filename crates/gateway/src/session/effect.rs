@@ -37,6 +37,8 @@ pub enum Effect {
         shard: ShardId,
         /// The batch's name.
         number: BatchNumber,
+        /// The batch that the leader must have taken right before it; none: everything before it is answered.
+        previous: Option<BatchNumber>,
         /// The batch.
         batch: Bytes,
     },
@@ -156,6 +158,8 @@ pub enum Command {
     Submit {
         /// The batch's name.
         number: BatchNumber,
+        /// The batch that the leader must have taken right before it; none: everything before it is answered.
+        previous: Option<BatchNumber>,
         /// The batch.
         batch: Bytes,
     },

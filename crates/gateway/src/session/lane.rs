@@ -227,13 +227,17 @@ impl Lane {
         });
     }
 
-    /// The next batch to send, if `most` batches and `bytes_max` bytes in flight allow one. It counts as sent.
+    /// The next batch to send, if `most` batches and `bytes_max` bytes in flight allow one, and the one before it if
+    /// that is not answered. It counts as sent.
+    ///
+    /// The leader takes it only right after that one. Without one it takes it always, and may: what came before is
+    /// answered, and what is left on the wire from an earlier round follows its own predecessor or is refused.
     pub(super) fn next(
         &mut self,
         numbers: &mut BatchNumber,
         most: usize,
         bytes_max: usize,
-    ) -> Option<&Pending> {
+    ) -> Option<(&Pending, Option<BatchNumber>)> {
         let most = if self.proven { most } else { 1 };
         if self.sent >= most || (self.sent > 0 && self.sent_bytes >= bytes_max) {
             return None;
@@ -241,11 +245,13 @@ impl Lane {
         if self.sent == self.batches.len() {
             self.seal(numbers);
         }
+        let before = self.sent.checked_sub(1);
+        let previous = before.and_then(|at| Some(self.batches.get(at)?.number));
         let next = self.batches.get_mut(self.sent)?;
         next.tries += 1;
         self.sent += 1;
         self.sent_bytes += next.batch.len();
-        Some(next)
+        Some((next, previous))
     }
 
     /// Takes out the batch of this number, answered by the present leader or by an earlier one.

@@ -192,7 +192,7 @@ impl Shard {
         let shard = self.id;
         for kind in Kind::ALL {
             let lane = &mut self.lanes[kind as usize];
-            while let Some(pending) = lane.next(
+            while let Some((pending, previous)) = lane.next(
                 &mut self.numbers,
                 BATCHES_IN_FLIGHT_MAX,
                 BYTES_IN_FLIGHT_MAX,
@@ -204,13 +204,18 @@ impl Shard {
                         link,
                         shard,
                         number,
+                        previous,
                         batch,
                     },
                     Kind::Settle | Kind::SettleTransient => Effect::Control {
                         node,
                         link,
                         shard,
-                        command: Command::Submit { number, batch },
+                        command: Command::Submit {
+                            number,
+                            previous,
+                            batch,
+                        },
                     },
                 });
             }

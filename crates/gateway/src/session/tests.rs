@@ -143,6 +143,19 @@ pub(super) fn submitted(effects: &[Effect]) -> Vec<(NodeId, u64, Vec<u64>)> {
         .collect()
 }
 
+/// Batches of messages that go out, each with the one that the leader must have taken right before it.
+pub(super) fn chained(effects: &[Effect]) -> Vec<(u64, Option<u64>)> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Submit {
+                number, previous, ..
+            } => Some((number.0, previous.map(|previous| previous.0))),
+            _ => None,
+        })
+        .collect()
+}
+
 pub(super) fn numbers(batch: &Bytes) -> Vec<u64> {
     let batch = Batch::parse(batch.clone()).unwrap();
     let commands = batch.commands();
@@ -167,7 +180,7 @@ pub(super) fn commands(effects: &[Effect]) -> Vec<&Command> {
 
 /// Settlements in a batch on the control stream, with its number.
 pub(super) fn settlements(command: &Command) -> (u64, Vec<(MessagePosition, Settlement)>) {
-    let Command::Submit { number, batch } = command else {
+    let Command::Submit { number, batch, .. } = command else {
         panic!("not a batch: {command:?}");
     };
     let batch = Batch::parse(batch.clone()).unwrap();

@@ -32,8 +32,33 @@ pub(crate) enum Encoded {
 pub(crate) enum Decoded {
     /// For the consumers of a shard.
     Request(SessionRequest),
-    /// A batch with its number.
-    Submit(u64, Bytes),
+    /// A batch.
+    Submit(Submitted),
+}
+
+/// A batch, on either stream.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    /// The gateway's name for it.
+    pub(crate) number: u64,
+    /// The one that must have been taken right before it.
+    pub(crate) previous: Option<u64>,
+    /// The batch.
+    pub(crate) batch: Bytes,
+}
+
+/// A batch of the payload stream, from the wire.
+pub(crate) fn decode_batch(batch: proto::ShardBatch) -> (ShardId, Submitted) {
+    let submitted = Submitted {
+        number: batch.number,
+        previous: decode_previous(batch.previous),
+        batch: batch.batch,
+    };
+    (ShardId(batch.shard), submitted)
+}
+
+fn decode_previous(number: u64) -> Option<u64> {
+    (number != 0).then_some(number)
 }
 
 /// An event, to the wire.
@@ -147,7 +172,11 @@ pub(crate) fn decode_command(
                 bytes: grant.bytes,
             },
         }),
-        control_command::Kind::Submit(submit) => Decoded::Submit(submit.number, submit.batch),
+        control_command::Kind::Submit(submit) => Decoded::Submit(Submitted {
+            number: submit.number,
+            previous: decode_previous(submit.previous),
+            batch: submit.batch,
+        }),
     };
     Ok((shard, decoded))
 }

@@ -11,7 +11,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Services, check_hello, first};
 use crate::{
-    convert::session::{Decoded, decode_command, encode_not_leading, encode_overloaded},
+    convert::session::{
+        Decoded, Submitted, decode_batch, decode_command, encode_not_leading, encode_overloaded,
+    },
     frames::Frames,
     limits::{CONTROL_COMMANDS_MAX, HELLO_TIMEOUT, SESSION_FRAME_BYTES},
     mailbox::Refused,
@@ -109,13 +111,8 @@ impl SessionService for Services {
                     return;
                 };
                 for batch in batches.batches {
-                    submit(
-                        &shards,
-                        &guard.session,
-                        ShardId(batch.shard),
-                        batch.number,
-                        batch.batch,
-                    );
+                    let (shard, submitted) = decode_batch(batch);
+                    submit(&shards, &guard.session, shard, submitted);
                 }
             }
         });
@@ -173,19 +170,21 @@ fn control_frame(shards: &Shards, session: &Session, frame: ControlRequest) -> R
     for command in commands.commands {
         let (shard, decoded) = decode_command(command)?;
         match decoded {
-            Decoded::Submit(number, batch) => submit(shards, session, shard, number, batch),
+            Decoded::Submit(submitted) => submit(shards, session, shard, submitted),
             Decoded::Request(request) => ask(shards, session, shard, request),
         }
     }
     Ok(())
 }
 
-fn submit(shards: &Shards, session: &Session, shard: ShardId, number: u64, batch: bytes::Bytes) {
-    let size_bytes = batch.len() + ITEM_COST;
+fn submit(shards: &Shards, session: &Session, shard: ShardId, submitted: Submitted) {
+    let number = submitted.number;
+    let size_bytes = submitted.batch.len() + ITEM_COST;
     let item = Item::Submit(Submission {
         session: session.id,
         number,
-        batch,
+        previous: submitted.previous,
+        batch: submitted.batch,
     });
     let event = match shards.offer(shard, vec![item], size_bytes) {
         Ok(()) => return,

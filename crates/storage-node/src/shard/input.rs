@@ -49,6 +49,9 @@ pub struct Submission {
     pub session: SessionId,
     /// The gateway's name for it in the answer.
     pub number: u64,
+    /// Of the session's batches before it in its lane, the last one that was not answered when this was sent; none:
+    /// all were.
+    pub previous: Option<u64>,
     /// The batch, in its stored encoding.
     pub batch: Bytes,
 }

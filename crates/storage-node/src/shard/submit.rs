@@ -4,8 +4,11 @@
 //! together. The answer waits in a queue in the order of the entries until the broker has applied the entry. A
 //! replica that stops leading answers everything that waits with `NotLeading`: whether it was stored is told by the
 //! repeat, under the producers' numbers.
+//!
+//! Sessions send batches before those ahead of them are answered. So that none is stored ahead of one that was
+//! refused, a batch names its predecessor, and is refused unless that is the one taken last of its lane.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_broker::SessionId;
@@ -19,7 +22,7 @@ use super::{
     note_all,
 };
 use crate::{
-    limits::{OWN_BATCHES_MAX, PROPOSAL_BYTES_MAX, PROPOSAL_ENTRIES_MAX},
+    limits::{OWN_BATCHES_MAX, PROPOSAL_BYTES_MAX, PROPOSAL_ENTRIES_MAX, SESSIONS_MAX},
     shard::effect::Note,
 };
 
@@ -31,8 +34,32 @@ pub(super) struct Submits {
     own: VecDeque<Bytes>,
     /// Sessions that asked for something in this leadership: they are told when it ends.
     sessions: BTreeSet<SessionId>,
+    /// The batch that was taken last of each lane of a session, in this leadership.
+    taken: BTreeMap<SessionId, [Option<u64>; Lane::COUNT]>,
     /// The disk has no room for messages.
     pub(super) is_space_low: bool,
+}
+
+/// The batches of a session that keep their order among each other: those of one kind.
+#[derive(Clone, Copy, Debug)]
+enum Lane {
+    Messages = 0,
+    TransientMessages = 1,
+    Settlements = 2,
+    TransientSettlements = 3,
+}
+
+impl Lane {
+    const COUNT: usize = 4;
+
+    fn of(is_transient: bool, has_messages: bool) -> Self {
+        match (has_messages, is_transient) {
+            (true, false) => Self::Messages,
+            (true, true) => Self::TransientMessages,
+            (false, false) => Self::Settlements,
+            (false, true) => Self::TransientSettlements,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -50,6 +77,22 @@ impl Submits {
         self.waiting.clear();
         self.own.clear();
         self.sessions.clear();
+        self.taken.clear();
+    }
+
+    /// Whether a batch may follow what was taken of its lane. Without a predecessor it always may.
+    fn may_follow(&self, session: SessionId, lane: Lane, previous: Option<u64>) -> bool {
+        let taken = self.taken.get(&session).and_then(|t| t[lane as usize]);
+        previous.is_none() || taken == previous
+    }
+
+    fn take(&mut self, session: SessionId, lane: Lane, number: u64) {
+        self.taken.entry(session).or_default()[lane as usize] = Some(number);
+        // A batch can come after the end of its session was told. The oldest session is given up: should it live
+        // after all, it is refused once and starts anew.
+        if self.taken.len() > SESSIONS_MAX {
+            self.taken.pop_first();
+        }
     }
 
     /// A session asked for something.
@@ -60,6 +103,7 @@ impl Submits {
     /// A session is gone. Answers to it are still taken off the queue in their turn.
     pub(super) fn forget(&mut self, session: SessionId) {
         self.sessions.remove(&session);
+        self.taken.remove(&session);
     }
 
     /// Keeps a batch of the broker until there is room.
@@ -164,6 +208,7 @@ impl Shard {
             ));
         }
         self.submits.own.clear();
+        self.submits.taken.clear();
     }
 
     fn check(&mut self, submission: Submission) -> Result<Batch, SessionEvent> {
@@ -194,7 +239,13 @@ impl Shard {
         if batch.is_transient() && self.deliveries.serving.is_none() {
             return overloaded("shard: the new leader does not serve yet");
         }
-        self.submits.seen(submission.session);
+        let session = submission.session;
+        let lane = Lane::of(batch.is_transient(), !frees_space);
+        if !self.submits.may_follow(session, lane, submission.previous) {
+            return overloaded("shard: the batch before this one was not taken");
+        }
+        self.submits.take(session, lane, number);
+        self.submits.seen(session);
         Ok(batch)
     }
 

@@ -94,6 +94,7 @@ fn batches_that_arrived_together_are_answered_each_with_its_own_number() {
     let submission = |number| super::input::Submission {
         session: quorate_broker::SessionId(1),
         number,
+        previous: None,
         batch: publishes("orders", number, 1),
     };
     cluster.input(
@@ -202,6 +203,49 @@ fn bad_batches_are_told_so_and_leave_no_trace() {
     cluster.submit(2, 3, publishes("orders", 1, 1));
     assert!(is_not_leading(&cluster.told()[0], 3));
     assert_eq!(cluster.node(1).disk.entries.len(), end);
+}
+
+fn is_overloaded(event: &SessionEvent, wanted: u64) -> bool {
+    matches!(event, SessionEvent::Overloaded { number, .. } if *number == wanted)
+}
+
+#[test]
+fn nothing_is_taken_behind_a_batch_that_was_refused() {
+    let mut cluster = Cluster::new();
+    cluster.elect(1);
+    let submit = |cluster: &mut Cluster, previous, number| {
+        cluster.submit_after(1, (previous, number), publishes("orders", number, 1));
+        let mut told = cluster.told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        told.remove(0)
+    };
+    let stored = |event: SessionEvent, number| {
+        assert_eq!(outcomes(&[event], number), Some(vec![Outcome::Stored]));
+    };
+    stored(submit(&mut cluster, None, 1), 1);
+    stored(submit(&mut cluster, Some(1), 2), 2);
+    cluster.input(1, Input::Space { is_low: true });
+    assert!(is_overloaded(&submit(&mut cluster, Some(2), 3), 3));
+    cluster.input(1, Input::Space { is_low: false });
+    // On their way when the refusal was said.
+    assert!(is_overloaded(&submit(&mut cluster, Some(3), 4), 4));
+    assert!(is_overloaded(&submit(&mut cluster, Some(4), 5), 5));
+    // Settlements have an order of their own.
+    cluster.submit_after(1, (None, 6), settles("orders", &[MessagePosition::new(1, 0)]));
+    cluster.told();
+    stored(submit(&mut cluster, Some(2), 3), 3);
+    assert!(is_overloaded(&submit(&mut cluster, Some(4), 5), 5));
+    stored(submit(&mut cluster, Some(3), 4), 4);
+    stored(submit(&mut cluster, Some(4), 5), 5);
+    // What was taken says nothing about the next leadership or another session.
+    cluster.elect(2);
+    cluster.elect(1);
+    cluster.told();
+    assert!(is_overloaded(&submit(&mut cluster, Some(5), 7), 7));
+    stored(submit(&mut cluster, None, 7), 7);
+    let session = quorate_broker::SessionId(1);
+    cluster.input(1, Input::SessionLost { session });
+    assert!(is_overloaded(&submit(&mut cluster, Some(7), 8), 8));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Against a scripted leader that loses answers, refuses, and is replaced: nothing is lost, nothing is confirmed that
 //! is not stored, the order of a producer holds, and everything is confirmed in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
@@ -13,10 +13,18 @@ enum Act {
     Publish(u8),
     /// The leader carries out a batch and answers.
     Carry,
+    /// The leader carries out a batch, and its answer takes its time.
+    CarryAndAnswerLater,
+    /// The leader refuses a batch; those behind it are on their way.
+    Overloaded,
+    /// The same, and the gateway hears of it later.
+    OverloadedAndToldLater,
     /// The leader carries out a batch, and its answer is lost with the link.
     CarryAndLoseAnswer,
     LoseLink,
     NotLeading,
+    /// The leader refuses a batch and leads again before the next one comes.
+    NotLeadingAtFirst,
     ChangeLeader,
     Wait,
 }
@@ -25,13 +33,24 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         3 => (1_u8..5).prop_map(Act::Publish),
         4 => Just(Act::Carry),
+        2 => Just(Act::CarryAndAnswerLater),
         1 => Just(Act::CarryAndLoseAnswer),
+        1 => Just(Act::Overloaded),
+        1 => Just(Act::OverloadedAndToldLater),
         1 => Just(Act::LoseLink),
         1 => Just(Act::NotLeading),
+        1 => Just(Act::NotLeadingAtFirst),
         1 => Just(Act::ChangeLeader),
         1 => Just(Act::Wait),
     ];
     proptest::collection::vec(act, 1..60)
+}
+
+/// A batch as the leader gets it.
+struct Sent {
+    number: u64,
+    previous: Option<u64>,
+    messages: Vec<u64>,
 }
 
 struct World {
@@ -41,7 +60,11 @@ struct World {
     links: BTreeMap<NodeId, u64>,
     link_numbers: u64,
     /// Batches that the present leader has on its present link, in order.
-    inbox: Vec<(u64, Vec<u64>)>,
+    inbox: VecDeque<Sent>,
+    /// The batch that the present leader took last on its present link.
+    taken: Option<u64>,
+    /// What it said and the gateway has not heard.
+    answers: VecDeque<NodeEvent>,
     /// Numbers in the order in which they were stored.
     log: Vec<u64>,
     published: u64,
@@ -57,7 +80,9 @@ impl World {
             leader: NODE_A,
             links: BTreeMap::from([(NODE_A, 1), (NODE_B, 2)]),
             link_numbers: 2,
-            inbox: Vec::new(),
+            inbox: VecDeque::new(),
+            taken: None,
+            answers: VecDeque::new(),
             log: Vec::new(),
             published: 0,
             confirmed: BTreeMap::new(),
@@ -65,9 +90,15 @@ impl World {
     }
 
     fn see(&mut self, effects: &[Effect]) {
-        for (node, number, numbers) in submitted(effects) {
+        for ((node, number, messages), (_, previous)) in
+            submitted(effects).into_iter().zip(chained(effects))
+        {
             assert_eq!(node, self.leader, "batches go to the leader");
-            self.inbox.push((number, numbers));
+            self.inbox.push_back(Sent {
+                number,
+                previous,
+                messages,
+            });
         }
         for (first, count, outcome) in confirms(effects) {
             for ordinal in first..first + u64::from(count) {
@@ -88,24 +119,49 @@ impl World {
         );
     }
 
-    /// The leader stores the next batch; its answer.
-    fn carry(&mut self) -> Option<NodeEvent> {
-        if self.inbox.is_empty() {
-            return None;
+    /// The leader stores the next batch, if it follows what it took; its answer.
+    fn carry(&mut self) {
+        let Some(sent) = self.inbox.pop_front() else {
+            return;
+        };
+        let number = sent.number;
+        if sent.previous.is_some() && sent.previous != self.taken {
+            return self.answers.push_back(overloaded(number));
         }
-        let (number, numbers) = self.inbox.remove(0);
-        let outcomes = numbers.into_iter().map(|number| {
+        self.taken = Some(number);
+        let outcomes = sent.messages.into_iter().map(|number| {
             if self.log.contains(&number) {
                 return Outcome::Duplicate;
             }
             self.log.push(number);
             Outcome::Stored
         });
-        Some(NodeEvent::Outcomes {
+        let answer = NodeEvent::Outcomes {
             number: BatchNumber(number),
             outcomes: Outcomes::Each(outcomes.collect()),
             removed: 0,
-        })
+        };
+        self.answers.push_back(answer);
+    }
+
+    /// The leader refuses the next batch.
+    fn refuse(&mut self) {
+        let refused = self.inbox.pop_front();
+        self.answers
+            .extend(refused.map(|sent| overloaded(sent.number)));
+    }
+
+    fn hear_all(&mut self) {
+        while let Some(answer) = self.answers.pop_front() {
+            self.hear(answer);
+        }
+    }
+
+    /// The leader, or its end of the link, begins anew.
+    fn forget(&mut self) {
+        self.inbox.clear();
+        self.answers.clear();
+        self.taken = None;
     }
 
     fn hear(&mut self, event: NodeEvent) {
@@ -117,7 +173,7 @@ impl World {
     fn relink(&mut self) {
         let node = self.leader;
         let link = LinkId(self.links[&node]);
-        self.inbox.clear();
+        self.forget();
         let effects = self.bench.step(Input::LinkLost { node, link });
         self.see(&effects);
         self.link_numbers += 1;
@@ -135,24 +191,39 @@ impl World {
                 self.see(&effects);
             }
             Act::Carry => {
-                if let Some(answer) = self.carry() {
-                    self.hear(answer);
-                }
+                self.carry();
+                self.hear_all();
             }
+            Act::CarryAndAnswerLater => self.carry(),
+            Act::Overloaded => {
+                self.refuse();
+                self.hear_all();
+            }
+            Act::OverloadedAndToldLater => self.refuse(),
             Act::CarryAndLoseAnswer => {
                 self.carry();
                 self.relink();
             }
             Act::LoseLink => self.relink(),
             Act::NotLeading => {
-                self.inbox.clear();
+                self.hear_all();
+                self.forget();
                 self.hear(NodeEvent::NotLeading {
                     number: BatchNumber(0),
                     epoch: Epoch(self.epoch),
                 });
             }
+            Act::NotLeadingAtFirst => {
+                if let Some(sent) = self.inbox.pop_front() {
+                    self.taken = None;
+                    self.answers.push_back(NodeEvent::NotLeading {
+                        number: BatchNumber(sent.number),
+                        epoch: Epoch(self.epoch),
+                    });
+                }
+            }
             Act::ChangeLeader => {
-                self.inbox.clear();
+                self.forget();
                 self.epoch += 1;
                 self.leader = if self.leader == NODE_A {
                     NODE_B
@@ -169,6 +240,13 @@ impl World {
                 self.see(&effects);
             }
         }
+    }
+}
+
+fn overloaded(number: u64) -> NodeEvent {
+    NodeEvent::Overloaded {
+        number: BatchNumber(number),
+        reason: "refused".into(),
     }
 }
 

@@ -108,6 +108,32 @@ fn a_refused_batch_and_those_after_it_go_again_after_a_pause() {
 }
 
 #[test]
+fn a_batch_names_the_one_before_it_until_that_is_answered() {
+    let mut bench = Bench::linked();
+    assert_eq!(chained(&bench.publish(1..=1)), [(1, None)]);
+    bench.hear(NODE_A, 1, all(1, Outcome::Stored));
+    assert_eq!(chained(&bench.publish(2..=2)), [(2, None)]);
+    assert_eq!(chained(&bench.publish(3..=3)), [(3, Some(2))]);
+    assert_eq!(chained(&bench.publish(4..=4)), [(4, Some(3))]);
+    let refused = NodeEvent::Overloaded {
+        number: BatchNumber(4),
+        reason: "full".into(),
+    };
+    bench.hear(NODE_A, 1, refused);
+    assert_eq!(chained(&bench.wait()), []);
+    // Two is answered, three is not: it can still be refused, and then four must not be taken.
+    let effects = bench.hear(NODE_A, 1, all(2, Outcome::Stored));
+    assert_eq!(chained(&effects), [(4, Some(3))]);
+    bench.step(Input::LinkLost {
+        node: NODE_A,
+        link: LinkId(1),
+    });
+    assert_eq!(chained(&bench.link(NODE_A, 3)), [(3, None)]);
+    let effects = bench.hear(NODE_A, 3, all(3, Outcome::Stored));
+    assert_eq!(chained(&effects), [(4, None)]);
+}
+
+#[test]
 fn a_node_that_does_not_lead_yet_is_asked_again_and_a_new_topology_ends_the_pause() {
     let mut bench = Bench::linked();
     bench.publish(1..=1);

@@ -260,9 +260,20 @@ impl Cluster {
     }
 
     pub(super) fn submit(&mut self, node: u32, number: u64, batch: Bytes) {
+        self.submit_after(node, (None, number), batch);
+    }
+
+    /// A batch that is to be taken right after another one.
+    pub(super) fn submit_after(
+        &mut self,
+        node: u32,
+        (previous, number): (Option<u64>, u64),
+        batch: Bytes,
+    ) {
         let submission = Submission {
             session: SessionId(1),
             number,
+            previous,
             batch,
         };
         self.input(node, Input::Submitted(vec![submission]));
