@@ -1,8 +1,9 @@
-//! The folders of a fake disk: the names as they are, the names as synced, and what lies between.
+//! The folders of a fake disk. Each folder knows its names as they are, its names as synced, and what was done to them in
+//! between; what it holds are files and folders themselves, so that a name that is used again means another thing.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::file::Inode;
 use super::{DiskCounts, Loss};
@@ -10,178 +11,133 @@ use crate::rng::Rng;
 
 /// What a name stands for.
 #[derive(Clone, Debug)]
-enum Entry {
-    Folder,
+enum Child {
+    Folder(Arc<Mutex<Folder>>),
     File(Arc<Mutex<Inode>>),
 }
 
-/// A change of names that a sync of its folder makes durable.
+/// A change of a folder's names that its sync makes durable.
 #[derive(Clone, Debug)]
-enum NameOp {
-    Folder(String),
-    File(String, Arc<Mutex<Inode>>),
-    /// The old name, the new name, and the file if it is one.
-    Rename(String, String, Option<Arc<Mutex<Inode>>>),
-    Remove(String),
+enum Change {
+    Set(String, Child),
+    Unset(String),
+    /// Within the folder: whole or not at all.
+    Move(String, String, Child),
 }
 
-impl NameOp {
-    /// The folder whose sync makes the change durable; for a rename that of the new name.
-    fn folder(&self) -> &str {
-        match self {
-            Self::Folder(path) | Self::File(path, _) | Self::Remove(path) => parent(path),
-            Self::Rename(_, to, _) => parent(to),
-        }
-    }
+/// One folder.
+#[derive(Debug, Default)]
+struct Folder {
+    current: BTreeMap<String, Child>,
+    synced: BTreeMap<String, Child>,
+    pending: Vec<Change>,
 }
-
-type Tree = BTreeMap<String, Entry>;
 
 /// All names of a disk.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    current: Tree,
-    synced: Tree,
-    pending: Vec<NameOp>,
+    root: Arc<Mutex<Folder>>,
 }
 
 impl Names {
     pub(crate) fn create_folder(&mut self, path: &str) -> io::Result<()> {
-        self.expect_parent(path)?;
-        match self.current.get(path) {
-            Some(Entry::Folder) => Ok(()),
-            Some(Entry::File(_)) => Err(io::ErrorKind::AlreadyExists.into()),
+        let folder = self.folder(parent(path))?;
+        let mut folder = lock(&folder);
+        match folder.current.get(name(path)) {
+            Some(Child::Folder(_)) => Ok(()),
+            Some(Child::File(_)) => Err(io::ErrorKind::AlreadyExists.into()),
             None => {
-                self.apply(NameOp::Folder(path.to_owned()));
+                let child = Child::Folder(Arc::default());
+                folder.change(Change::Set(name(path).to_owned(), child));
                 Ok(())
             }
         }
     }
 
     pub(crate) fn remove_folder(&mut self, path: &str) -> io::Result<()> {
-        if self.current.contains_key(path) {
-            self.apply(NameOp::Remove(path.to_owned()));
+        let Ok(folder) = self.folder(parent(path)) else {
+            return Ok(());
+        };
+        let mut folder = lock(&folder);
+        if folder.current.contains_key(name(path)) {
+            folder.change(Change::Unset(name(path).to_owned()));
         }
         Ok(())
     }
 
-    pub(crate) fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        if !folder.is_empty() && !matches!(self.current.get(folder), Some(Entry::Folder)) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let paths = self.current.keys();
-        let within = paths.filter(|path| parent(path) == folder);
-        Ok(within.map(|path| name(path).to_owned()).collect())
+    pub(crate) fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let folder = self.folder(path)?;
+        Ok(lock(&folder).current.keys().cloned().collect())
     }
 
     pub(crate) fn create(&mut self, path: &str) -> io::Result<Arc<Mutex<Inode>>> {
-        self.expect_parent(path)?;
-        if self.current.contains_key(path) {
+        let folder = self.folder(parent(path))?;
+        let mut folder = lock(&folder);
+        if folder.current.contains_key(name(path)) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let inode = Arc::new(Mutex::new(Inode::default()));
-        self.apply(NameOp::File(path.to_owned(), Arc::clone(&inode)));
+        let child = Child::File(Arc::clone(&inode));
+        folder.change(Change::Set(name(path).to_owned(), child));
         Ok(inode)
     }
 
     pub(crate) fn open(&self, path: &str) -> io::Result<Arc<Mutex<Inode>>> {
-        match self.current.get(path) {
-            Some(Entry::File(inode)) => Ok(Arc::clone(inode)),
-            Some(Entry::Folder) | None => Err(io::ErrorKind::NotFound.into()),
+        let folder = self.folder(parent(path))?;
+        match lock(&folder).current.get(name(path)) {
+            Some(Child::File(inode)) => Ok(Arc::clone(inode)),
+            Some(Child::Folder(_)) | None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     pub(crate) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        self.expect_parent(to)?;
-        let Some(moved) = self.current.get(from) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        match (moved, self.current.get(to)) {
-            (_, None) | (Entry::File(_), Some(Entry::File(_))) => {}
+        let (source, target) = (self.folder(parent(from))?, self.folder(parent(to))?);
+        let moved = lock(&source).current.get(name(from)).cloned();
+        let moved = moved.ok_or(io::ErrorKind::NotFound)?;
+        let replaced = lock(&target).current.get(name(to)).cloned();
+        match (&moved, replaced) {
+            (_, None) | (Child::File(_), Some(Child::File(_))) => {}
             (_, Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
         }
-        let file = match moved {
-            Entry::File(inode) => Some(Arc::clone(inode)),
-            Entry::Folder => None,
-        };
-        self.apply(NameOp::Rename(from.to_owned(), to.to_owned(), file));
+        let (from, to) = (name(from).to_owned(), name(to).to_owned());
+        if Arc::ptr_eq(&source, &target) {
+            lock(&source).change(Change::Move(from, to, moved));
+        } else {
+            lock(&source).change(Change::Unset(from));
+            lock(&target).change(Change::Set(to, moved));
+        }
         Ok(())
     }
 
     pub(crate) fn remove(&mut self, path: &str) -> io::Result<()> {
-        if !matches!(self.current.get(path), Some(Entry::File(_))) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        self.apply(NameOp::Remove(path.to_owned()));
+        self.open(path)?;
+        let folder = self.folder(parent(path))?;
+        lock(&folder).change(Change::Unset(name(path).to_owned()));
         Ok(())
     }
 
-    /// Makes the names in this folder durable as they are; changes in other folders stay open.
-    pub(crate) fn sync_folder(&mut self, folder: &str) {
-        let pending = std::mem::take(&mut self.pending);
-        for op in pending {
-            match op {
-                op if op.folder() == folder => carry_out(&mut self.synced, &op),
-                // The old name is gone for good; whether the new one is there is still open.
-                NameOp::Rename(from, to, Some(inode)) if parent(&from) == folder => {
-                    self.pending.push(NameOp::File(to, inode));
-                }
-                op => self.pending.push(op),
-            }
-        }
-        // A file may have come from or gone to a folder that is not synced: here it is, or is not, all the same.
-        let is_here = |path: &String| parent(path) == folder;
-        self.synced.retain(|path, entry| {
-            !is_here(path) || matches!(entry, Entry::Folder) || self.current.contains_key(path)
-        });
-        for (path, entry) in self.current.iter().filter(|(path, _)| is_here(path)) {
-            if let Entry::File(inode) = entry {
-                self.synced
-                    .insert(path.clone(), Entry::File(Arc::clone(inode)));
-            }
+    /// Makes the names in this folder durable as they are.
+    pub(crate) fn sync_folder(&mut self, path: &str) {
+        if let Ok(folder) = self.folder(path) {
+            let mut folder = lock(&folder);
+            folder.pending.clear();
+            folder.synced = folder.current.clone();
         }
     }
 
     pub(crate) fn cut_power(&mut self, loss: Loss, rng: &mut Rng, counts: &mut DiskCounts) {
-        for op in std::mem::take(&mut self.pending) {
-            let keeps = match loss {
-                Loss::All => false,
-                Loss::Nothing => true,
-                Loss::Each => rng.chance(1, 2),
-            };
-            if keeps {
-                carry_out(&mut self.synced, &op);
-            } else {
-                counts.lost_names += 1;
-            }
-        }
-        drop_orphans(&mut self.synced);
-        self.current = self.synced.clone();
-        for entry in self.current.values() {
-            if let Entry::File(inode) = entry {
-                let mut inode = inode.lock().unwrap_or_else(PoisonError::into_inner);
-                inode.cut_power(loss, rng, counts);
-            }
-        }
+        lock(&self.root).cut_power(loss, rng, counts);
     }
 
+    /// Flips a bit in a file whose path contains `part`.
     pub(crate) fn rot(&mut self, part: &str, rng: &mut Rng) -> bool {
-        let files: Vec<_> = self
-            .current
-            .iter()
-            .filter(|(path, _)| path.contains(part))
-            .filter_map(|(_, entry)| match entry {
-                Entry::File(inode) => Some(Arc::clone(inode)),
-                Entry::Folder => None,
-            })
-            .collect();
-        let Some(inode) = rng.pick(&files) else {
-            return false;
-        };
-        inode
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .rot(rng)
+        let mut files = Vec::new();
+        lock(&self.root).collect("", &mut files);
+        files.retain(|(path, _)| path.contains(part));
+        match rng.pick(&files) {
+            Some((_, inode)) => lock(inode).rot(rng),
+            None => false,
+        }
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
@@ -193,80 +149,79 @@ impl Names {
     }
 
     fn sizes(&self, besides: Option<&Arc<Mutex<Inode>>>) -> u64 {
-        let files = self.current.values().filter_map(|entry| match entry {
-            Entry::File(inode) => Some(inode),
-            Entry::Folder => None,
-        });
+        let mut files = Vec::new();
+        lock(&self.root).collect("", &mut files);
+        let files = files.iter().map(|(_, inode)| inode);
         let counted = files.filter(|inode| besides.is_none_or(|other| !Arc::ptr_eq(inode, other)));
-        counted
-            .map(|inode| {
-                inode
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .size_bytes()
-            })
-            .sum()
+        counted.map(|inode| lock(inode).size_bytes()).sum()
     }
 
-    fn expect_parent(&self, path: &str) -> io::Result<()> {
-        let above = parent(path);
-        if above.is_empty() || matches!(self.current.get(above), Some(Entry::Folder)) {
-            return Ok(());
+    fn folder(&self, path: &str) -> io::Result<Arc<Mutex<Folder>>> {
+        let mut folder = Arc::clone(&self.root);
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            let below = match lock(&folder).current.get(part) {
+                Some(Child::Folder(below)) => Arc::clone(below),
+                Some(Child::File(_)) | None => return Err(io::ErrorKind::NotFound.into()),
+            };
+            folder = below;
         }
-        Err(io::ErrorKind::NotFound.into())
-    }
-
-    fn apply(&mut self, op: NameOp) {
-        carry_out(&mut self.current, &op);
-        self.pending.push(op);
+        Ok(folder)
     }
 }
 
-/// Carries a change out as far as what it needs is there: an earlier one may have been lost.
-fn carry_out(tree: &mut Tree, op: &NameOp) {
-    match op {
-        NameOp::Folder(path) => {
-            tree.entry(path.clone()).or_insert(Entry::Folder);
-        }
-        NameOp::File(path, inode) => {
-            tree.insert(path.clone(), Entry::File(Arc::clone(inode)));
-        }
-        NameOp::Remove(path) => {
-            for gone in below(tree, path) {
-                tree.remove(&gone);
+impl Folder {
+    fn change(&mut self, change: Change) {
+        carry_out(&mut self.current, &change);
+        self.pending.push(change);
+    }
+
+    /// Decides what of the changes had reached the disk, here and below.
+    fn cut_power(&mut self, loss: Loss, rng: &mut Rng, counts: &mut DiskCounts) {
+        for change in std::mem::take(&mut self.pending) {
+            let keeps = match loss {
+                Loss::All => false,
+                Loss::Nothing => true,
+                Loss::Each => rng.chance(1, 2),
+            };
+            if keeps {
+                carry_out(&mut self.synced, &change);
+            } else {
+                counts.lost_names += 1;
             }
         }
-        NameOp::Rename(from, to, _) => {
-            if !tree.contains_key(from) {
-                return;
+        self.current = self.synced.clone();
+        for child in self.current.values() {
+            match child {
+                Child::Folder(folder) => lock(folder).cut_power(loss, rng, counts),
+                Child::File(inode) => lock(inode).cut_power(loss, rng, counts),
             }
-            for path in below(tree, from) {
-                let entry = tree.remove(&path).expect("just listed");
-                tree.insert(format!("{to}{}", &path[from.len()..]), entry);
+        }
+    }
+
+    fn collect(&self, path: &str, files: &mut Vec<(String, Arc<Mutex<Inode>>)>) {
+        for (name, child) in &self.current {
+            let path = format!("{path}/{name}");
+            match child {
+                Child::Folder(folder) => lock(folder).collect(&path, files),
+                Child::File(inode) => files.push((path, Arc::clone(inode))),
             }
         }
     }
 }
 
-/// The path itself and all below it.
-fn below(tree: &Tree, path: &str) -> Vec<String> {
-    let folder = format!("{path}/");
-    let paths = tree.keys();
-    let within = paths.filter(|other| *other == path || other.starts_with(&folder));
-    within.cloned().collect()
-}
-
-fn drop_orphans(tree: &mut Tree) {
-    let orphans: Vec<_> = tree
-        .keys()
-        .filter(|path| !parent(path).is_empty() && !tree.contains_key(parent(path)))
-        .cloned()
-        .collect();
-    for orphan in orphans {
-        for gone in below(tree, &orphan) {
-            tree.remove(&gone);
+fn carry_out(names: &mut BTreeMap<String, Child>, change: &Change) {
+    match change {
+        Change::Set(name, child) => drop(names.insert(name.clone(), child.clone())),
+        Change::Unset(name) => drop(names.remove(name)),
+        Change::Move(from, to, child) => {
+            names.remove(from);
+            names.insert(to.clone(), child.clone());
         }
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn parent(path: &str) -> &str {

@@ -112,6 +112,26 @@ fn a_synced_folder_is_as_it_was_seen_whatever_becomes_of_others() {
 }
 
 #[test]
+fn a_folder_made_anew_under_an_old_name_keeps_what_was_synced_in_it() {
+    for seed in 0..50 {
+        let disk = disk(seed);
+        disk.create_folder("new").unwrap();
+        disk.create("new/half").unwrap();
+        disk.remove_folder("new").unwrap();
+        disk.create_folder("new").unwrap();
+        let file = disk.create("new/whole").unwrap();
+        file.write_at(0, &[IoSlice::new(&[1; 10])]).unwrap();
+        file.sync().unwrap();
+        disk.sync_folder("new").unwrap();
+        disk.rename("new", "made").unwrap();
+        disk.sync_folder("").unwrap();
+        disk.cut_power();
+        assert_eq!(disk.list("made").unwrap(), ["whole"], "seed {seed}");
+        assert_eq!(read(&disk, "made/whole"), Some(vec![1; 10]), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_folder_takes_what_is_in_it_along() {
     let disk = disk(1);
     disk.create_folder("a").unwrap();
