@@ -47,6 +47,7 @@ pub struct Shape {
 pub struct Load {
     shared: Arc<Shared>,
     queues: Vec<String>,
+    url: String,
     producers: JoinSet<Result<()>>,
     consumers: JoinSet<Result<()>>,
 }
@@ -119,6 +120,7 @@ impl Load {
         Ok(Self {
             shared,
             queues: queues.to_vec(),
+            url: url.to_owned(),
             producers,
             consumers,
         })
@@ -168,17 +170,27 @@ impl Load {
         }
         let shared = Arc::clone(&self.shared);
         let newest = Cell::new((0, Instant::now()));
-        eventually("the queues to be drained", DRAIN_LIMIT, async || {
+        let drained = eventually("the queues to be drained", DRAIN_LIMIT, async || {
             let delivered = shared.delivered.load(Ordering::Relaxed);
             if delivered != newest.get().0 {
                 newest.set((delivered, Instant::now()));
             }
-            let missing = self.missing();
-            ensure!(missing == 0, "{missing} confirmed messages have not come");
+            let (missing, first) = self.missing();
+            ensure!(
+                missing == 0,
+                "{missing} confirmed messages have not come: {first}"
+            );
             // Repeats may still come: the queues are drained when nothing comes any more.
             Ok((newest.get().1.elapsed() > Duration::from_secs(1)).then_some(()))
         })
-        .await?;
+        .await;
+        if let Some(ended) = self.consumers.try_join_next() {
+            ended?.context("a consumer failed: a kill must be a pause, not an error")?;
+        }
+        if let Err(error) = drained {
+            let queues = Client::connect(self.url.parse()?).await?.queues("").await?;
+            return Err(error.context(format!("the queues stand at {:#?}", queues.queues)));
+        }
         self.shared.stop_consuming.store(true, Ordering::Relaxed);
         while let Some(ended) = self.consumers.join_next().await {
             ended?.context("a consumer failed")?;
@@ -192,7 +204,8 @@ impl Load {
         Ok(judge(&History { records }, rules))
     }
 
-    fn missing(&self) -> usize {
+    /// How many confirmed messages have not come, and the first of them.
+    fn missing(&self) -> (usize, String) {
         let records = locked(&self.shared.records);
         let mut open = std::collections::BTreeSet::new();
         for record in records.iter() {
@@ -213,7 +226,10 @@ impl Load {
                 ));
             }
         }
-        open.len()
+        (
+            open.len(),
+            format!("{:?}", open.iter().take(5).collect::<Vec<_>>()),
+        )
     }
 }
 
