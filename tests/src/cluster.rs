@@ -100,7 +100,7 @@ impl Cluster {
     fn describe(size: Size, settings: &[(&str, &str)]) -> Result<Self> {
         let mut folder = TempDir::with_prefix("quorate-test-")?;
         // For looking at the logs of a failure.
-        folder.disable_cleanup(std::env::var_os("QUORATE_KEEP").is_some());
+        folder.disable_cleanup(std::env::var_os("TEST_KEEP").is_some());
         let ports = free_ports(2 * (1 + size.nodes + size.gateways))?;
         let (ports, health_ports) = ports.split_at(1 + size.nodes + size.gateways);
         let coordinator_port = ports[0];

@@ -18,11 +18,11 @@ const REJOIN_LIMIT: Duration = Duration::from_secs(60);
 const BETWEEN_KILLS: Duration = Duration::from_millis(300);
 
 fn seed() -> u64 {
-    let given = std::env::var("QUORATE_SEED")
+    let given = std::env::var("TEST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| u64::from(std::process::id()));
-    eprintln!("seed {seed} (again with QUORATE_SEED={seed})");
+    eprintln!("seed {seed} (again with TEST_SEED={seed})");
     seed
 }
 

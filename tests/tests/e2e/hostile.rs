@@ -307,6 +307,7 @@ async fn a_storage_node_refuses_strange_sessions_and_batches() -> Result<()> {
         number: u64::from(number) + 1,
         batch: Bytes::from(vec![0xa5; 200]),
         previous: 0,
+        traceparent: "nonsense".to_owned(),
     });
     let payload = |kind| PayloadRequest { kind: Some(kind) };
     let frames = vec![
