@@ -254,13 +254,14 @@ impl Running {
                 node,
                 link,
                 shard,
+                trace,
                 number,
                 previous,
                 batch,
             } => {
                 self.metrics.batch(batch.len());
                 if let Some(state) = self.link(node, link) {
-                    let batch = convert::batch(shard, number, previous, batch);
+                    let batch = convert::batch(shard, number, previous, batch, trace.as_deref());
                     state.parcels.put(|parcels| parcels.push(batch));
                 }
             }

@@ -54,8 +54,17 @@ pub(crate) fn span_of(span: Span, metadata: &MetadataMap) -> Span {
     span
 }
 
+/// The trace of a call that goes on to the storage nodes, when the client follows it.
+fn trace_of(span: &Span, metadata: &MetadataMap) -> Option<Arc<str>> {
+    trace_context::asked_for(span, metadata).map(Arc::from)
+}
+
 impl Messaging {
-    async fn send_one(&self, request: v1::SendRequest) -> Result<v1::SendResponse, Status> {
+    async fn send_one(
+        &self,
+        request: v1::SendRequest,
+        trace: Option<Arc<str>>,
+    ) -> Result<v1::SendResponse, Status> {
         let named = !request.producer_id.is_empty();
         let producer = match named {
             true => Some(convert::producer(&request.producer_id)?),
@@ -74,6 +83,7 @@ impl Messaging {
             call,
             producer,
             messages,
+            trace,
         };
         match ask(&self.engine, publish).await? {
             Answer::Confirmed(outcome) => match convert::outcome_error(outcome) {
@@ -101,7 +111,8 @@ impl MessagingService for Messaging {
         request: Request<v1::SendRequest>,
     ) -> Result<Response<v1::SendResponse>, Status> {
         let span = span_of(info_span!("send"), request.metadata());
-        let sent = self.send_one(request.into_inner()).instrument(span);
+        let trace = trace_of(&span, request.metadata());
+        let sent = self.send_one(request.into_inner(), trace).instrument(span);
         sent.await.map(Response::new)
     }
 
@@ -118,6 +129,7 @@ impl MessagingService for Messaging {
             call: guard.call,
             publications: Publications::new(self.message_bytes_max),
             producer: None,
+            trace: trace_of(&span, request.metadata()),
             mailbox: Arc::clone(&mailbox),
         };
         tokio::spawn(reader.run(request.into_inner()).instrument(span));
@@ -160,6 +172,7 @@ struct PublishReader {
     call: CallId,
     publications: Publications,
     producer: Option<(bytes::Bytes, quorate_message::ProducerId)>,
+    trace: Option<Arc<str>>,
     mailbox: Arc<Mailbox<Confirms>>,
 }
 
@@ -190,6 +203,7 @@ impl PublishReader {
                 call,
                 producer: Some(producer),
                 messages,
+                trace: self.trace.clone(),
             };
             self.engine.tell(Event::Input(input)).await?;
         }

@@ -40,6 +40,15 @@ pub fn to_text(span: &Span) -> Option<String> {
     carrier.0.remove(TRACEPARENT)
 }
 
+/// Returns the context of the span of a call as the value of a `traceparent`, if its caller traces it: the metadata
+/// holds a context, and it is sampled.
+#[must_use]
+pub fn asked_for(span: &Span, metadata: &MetadataMap) -> Option<String> {
+    metadata.get(TRACEPARENT)?;
+    let is_sampled = span.context().span().span_context().is_sampled();
+    is_sampled.then(|| to_text(span)).flatten()
+}
+
 /// Makes `span` a child of a `traceparent`; one that is not valid is as good as none.
 pub fn from_text(span: &Span, traceparent: &str) {
     let mut carrier = BTreeCarrier::default();
@@ -140,6 +149,27 @@ mod tests {
             assert_ne!(text, PARENT, "another span");
             assert_eq!(to_text(&span).as_deref(), Some(text));
         });
+    }
+
+    #[test]
+    fn a_trace_is_handed_on_only_if_the_caller_asked_for_it() {
+        let handed_on = |parent: Option<&str>| {
+            let mut incoming = MetadataMap::new();
+            if let Some(parent) = parent {
+                incoming.insert(TRACEPARENT, parent.parse().expect("ascii"));
+            }
+            let span = tracing::info_span!("served");
+            continue_from(&span, &incoming);
+            asked_for(&span, &incoming)
+        };
+        traced(|| {
+            let text = handed_on(Some(PARENT)).expect("sampled");
+            assert_eq!(text[..36], PARENT[..36], "the same trace");
+            assert_eq!(handed_on(None), None);
+            let not_sampled = format!("{}00", &PARENT[..PARENT.len() - 2]);
+            assert_eq!(handed_on(Some(&not_sampled)), None);
+        });
+        assert_eq!(handed_on(Some(PARENT)), None, "nothing is exported");
     }
 
     #[test]

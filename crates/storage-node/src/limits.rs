@@ -128,3 +128,6 @@ pub const COUNT_MICROS: u64 = 5_000_000;
 pub const SCRUB_MICROS: u64 = 60_000_000;
 /// How long a node is without coordinator before it warns: all are started at about the same time.
 pub const ALONE_WARNING: std::time::Duration = std::time::Duration::from_secs(3);
+/// Traced batches of one shard whose outcome is awaited: more than gateways have unanswered, so that a span is cut
+/// short only when its batch will hardly be answered.
+pub const TRACED_BATCHES_MAX: usize = 1024;

@@ -6,6 +6,7 @@
 mod carry;
 mod disk;
 mod shard_task;
+mod traced;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,7 @@ use quorate_broker::SessionId;
 use quorate_proto::internal::v1::{self as proto, AttendRequest};
 use quorate_replication::{Epoch, Index, NodeId, PeerStatus, Position, RoleName, ShardId};
 use tokio::{runtime, sync::oneshot};
+use tracing::Span;
 
 pub(crate) use self::{
     disk::{DiskAccess, checkpoint_of, fail_stop},
@@ -39,8 +41,8 @@ use crate::{
 pub(crate) enum Item {
     /// A fact for the machine.
     Input(Input),
-    /// A batch; those that wait together become one input.
-    Submit(Submission),
+    /// A batch with its span; those that wait together become one input.
+    Submit(Submission, Span),
     /// A question about its state.
     Question(Question),
     /// A read failed or found no room in the queue: to be tried again.

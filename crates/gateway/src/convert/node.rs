@@ -66,12 +66,14 @@ pub(crate) fn batch(
     number: BatchNumber,
     previous: Option<BatchNumber>,
     batch: bytes::Bytes,
+    trace: Option<&str>,
 ) -> wire::ShardBatch {
     wire::ShardBatch {
         shard: shard.0,
         number: number.0,
         batch,
         previous: before(previous),
+        traceparent: trace.unwrap_or_default().to_owned(),
     }
 }
 

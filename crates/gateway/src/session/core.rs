@@ -198,7 +198,8 @@ impl Core {
                 call,
                 producer,
                 messages,
-            } => self.publish(now, call, producer, messages, effects),
+                trace,
+            } => self.publish(now, (call, trace), producer, messages, effects),
             Input::Consume { call, open } => self.consume(now, call, open, effects),
             Input::Credited { call, credit } => self.credited(call, credit),
             Input::Settle {

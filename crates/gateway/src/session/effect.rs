@@ -35,6 +35,8 @@ pub enum Effect {
         link: LinkId,
         /// The shard.
         shard: ShardId,
+        /// The trace of the first message in the batch that has one.
+        trace: Option<Arc<str>>,
         /// The batch's name.
         number: BatchNumber,
         /// The batch that the leader must have taken right before it; none: everything before it is answered.

@@ -51,6 +51,8 @@ pub enum Input {
         producer: Option<ProducerId>,
         /// The messages, in order.
         messages: Vec<Publication>,
+        /// The trace of the call, if its client follows it. Means nothing here.
+        trace: Option<Arc<str>>,
     },
     /// A client opens a consumer.
     Consume {

@@ -5,7 +5,7 @@
 //! the front, are with the present leader; to go back is to lower that number. Nothing here knows of leaders, calls
 //! or time limits.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use quorate_message::{
@@ -62,6 +62,8 @@ pub(super) struct Pending {
     pub(super) number: BatchNumber,
     pub(super) batch: Bytes,
     pub(super) parts: Vec<Part>,
+    /// The trace of the first of its messages that has one.
+    pub(super) trace: Option<Arc<str>>,
     /// When the oldest of its commands came in.
     pub(super) since: Time,
     /// How often it was sent.
@@ -76,6 +78,7 @@ pub(super) struct Lane {
     /// The batch that is being filled, whose commands are these, the oldest of that time.
     builder: BatchBuilder,
     parts: Vec<Part>,
+    trace: Option<Arc<str>>,
     since: Time,
     batches: VecDeque<Pending>,
     sent: usize,
@@ -91,6 +94,7 @@ impl Lane {
         Self {
             builder,
             parts: Vec::new(),
+            trace: None,
             since: Time(0),
             batches: VecDeque::new(),
             sent: 0,
@@ -99,13 +103,13 @@ impl Lane {
         }
     }
 
-    /// Adds a message of a call at `ordinal` of it.
+    /// Adds a message of a call at `ordinal` of it, with the trace of the call.
     pub(super) fn publish(
         &mut self,
         now: Time,
         numbers: &mut BatchNumber,
         producer: ProducerId,
-        (call, ordinal): (CallId, u64),
+        (call, ordinal, trace): (CallId, u64, Option<&Arc<str>>),
         publication: &Publication,
     ) -> Result<(), BatchFull> {
         let head = Head {
@@ -118,6 +122,9 @@ impl Lane {
         self.add(now, numbers, |builder| {
             builder.publish(&head, &publication.message)
         })?;
+        if self.trace.is_none() {
+            self.trace = trace.map(Arc::clone);
+        }
         let size = publication.message.len() as u64;
         if let Some(Part::Messages {
             call: last,
@@ -221,6 +228,7 @@ impl Lane {
             number: *numbers,
             batch: self.builder.finish(),
             parts: std::mem::take(&mut self.parts),
+            trace: self.trace.take(),
             since: self.since,
             tries: 0,
             overdue: false,

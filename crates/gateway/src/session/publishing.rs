@@ -63,7 +63,7 @@ impl Core {
     pub(super) fn publish(
         &mut self,
         now: Time,
-        call: CallId,
+        (call, trace): (CallId, Option<Arc<str>>),
         producer: Option<ProducerId>,
         messages: Vec<Publication>,
         effects: &mut Vec<Effect>,
@@ -81,7 +81,7 @@ impl Core {
         publisher.next += messages.len() as u64;
         publisher.messages += messages.len() as u64;
         publisher.bytes += size;
-        let shards = match self.gather(now, (call, first), producer, messages) {
+        let shards = match self.gather(now, (call, first, trace.as_ref()), producer, messages) {
             Ok(shards) => shards,
             Err(failure) => return self.fail(call, failure, effects),
         };
@@ -104,7 +104,7 @@ impl Core {
     fn gather(
         &mut self,
         now: Time,
-        (call, first): (CallId, u64),
+        (call, first, trace): (CallId, u64, Option<&Arc<str>>),
         producer: Option<ProducerId>,
         messages: Vec<Publication>,
     ) -> Result<BTreeSet<ShardId>, Failure> {
@@ -134,7 +134,8 @@ impl Core {
                 own
             });
             let (lane, numbers) = shard.lane(kind);
-            if let Err(full) = lane.publish(now, numbers, producer, (call, ordinal), &publication) {
+            let from = (call, ordinal, trace);
+            if let Err(full) = lane.publish(now, numbers, producer, from, &publication) {
                 let reason = Arc::from(full.to_string());
                 return Err(Failure::Malformed { shard: id, reason });
             }

@@ -203,6 +203,7 @@ impl Shard {
                         node,
                         link,
                         shard,
+                        trace: pending.trace.clone(),
                         number,
                         previous,
                         batch,

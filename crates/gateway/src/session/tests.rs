@@ -114,6 +114,7 @@ impl Bench {
             call: CALL,
             producer: Some(ProducerId([9; 16])),
             messages: numbers.map(publication).collect(),
+            trace: None,
         })
     }
 

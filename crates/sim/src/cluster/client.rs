@@ -250,6 +250,7 @@ impl Cluster {
             call,
             producer: Some(producer.id),
             messages,
+            trace: None,
         };
         self.step_gateway(gateway, input);
     }

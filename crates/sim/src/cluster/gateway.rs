@@ -280,6 +280,7 @@ impl Cluster {
                 number,
                 previous,
                 batch,
+                trace: _,
             } => {
                 let numbers = (number.0, previous.map(|previous| previous.0));
                 let packet = Packet::Submit(shard_of(shard), numbers, batch, Lane::Payload);

@@ -45,6 +45,8 @@ pub(crate) struct Submitted {
     pub(crate) previous: Option<u64>,
     /// The batch.
     pub(crate) batch: Bytes,
+    /// The trace that it belongs to; empty: to none.
+    pub(crate) traceparent: String,
 }
 
 /// A batch of the payload stream, from the wire.
@@ -53,6 +55,7 @@ pub(crate) fn decode_batch(batch: proto::ShardBatch) -> (ShardId, Submitted) {
         number: batch.number,
         previous: decode_previous(batch.previous),
         batch: batch.batch,
+        traceparent: batch.traceparent,
     };
     (ShardId(batch.shard), submitted)
 }
@@ -176,6 +179,7 @@ pub(crate) fn decode_command(
             number: submit.number,
             previous: decode_previous(submit.previous),
             batch: submit.batch,
+            traceparent: String::new(),
         }),
     };
     Ok((shard, decoded))

@@ -17,7 +17,7 @@ use crate::{
         session::{self, Encoded},
     },
     frames::Costed,
-    shard::effect::{Act, Note},
+    shard::effect::{Act, Note, SessionEvent},
 };
 
 /// What goes out at the end of the round.
@@ -70,19 +70,7 @@ impl ShardTask {
                 .parts
                 .disk
                 .install_commit(self.id, transfer, checkpoint),
-            Act::ToSession { session, event } => match session::encode_event(self.id, event) {
-                Encoded::Control(event, cost) => {
-                    self.outgoing
-                        .control
-                        .entry(session)
-                        .or_default()
-                        .push((event, cost));
-                }
-                Encoded::Payload(deliveries, cost) => {
-                    let payload = self.outgoing.payload.entry(session).or_default();
-                    payload.push((deliveries, cost));
-                }
-            },
+            Act::ToSession { session, event } => self.tell_later(session, event),
             Act::BrowsePage { query, page } => {
                 if let Some(answer) = self.browses.remove(&query) {
                     // The one who asked may be gone.
@@ -90,6 +78,23 @@ impl ShardTask {
                 }
             }
             Act::Note(note) => self.note(&note),
+        }
+    }
+
+    fn tell_later(&mut self, session: SessionId, event: SessionEvent) {
+        self.traced.end(session, &event);
+        match session::encode_event(self.id, event) {
+            Encoded::Control(event, cost) => {
+                self.outgoing
+                    .control
+                    .entry(session)
+                    .or_default()
+                    .push((event, cost));
+            }
+            Encoded::Payload(deliveries, cost) => {
+                let payload = self.outgoing.payload.entry(session).or_default();
+                payload.push((deliveries, cost));
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use super::{
     Item, NodeParts, Published, Question, ShardHandle,
     carry::Outgoing,
     disk::{ReadJob, Task},
+    traced::TracedBatches,
 };
 use crate::{
     limits::{COUNT_MICROS, ROUND_INPUTS_MAX, SCRUB_MICROS, SPACE_RETRY_MICROS},
@@ -48,6 +49,7 @@ pub(crate) struct ShardTask {
     /// When writes were handed in, for the time they take.
     written_at: BTreeMap<WriteId, u64>,
     pub(super) outgoing: Outgoing,
+    pub(super) traced: TracedBatches,
     read_later: Vec<ReadJob>,
     pub(super) browses: BTreeMap<u64, oneshot::Sender<BrowsePage>>,
     last_browse: u64,
@@ -85,6 +87,7 @@ impl ShardTask {
             writes: Vec::new(),
             written_at: BTreeMap::new(),
             outgoing: Outgoing::default(),
+            traced: TracedBatches::default(),
             read_later: Vec::new(),
             browses: BTreeMap::new(),
             last_browse: 0,
@@ -154,7 +157,11 @@ impl ShardTask {
                     self.step(now, Input::Persisted(write), effects)?;
                 }
                 Item::Input(input) => self.step(now, input, effects)?,
-                Item::Submit(submission) => submissions.push(submission),
+                Item::Submit(submission, span) => {
+                    self.traced
+                        .begin((submission.session, submission.number), span);
+                    submissions.push(submission);
+                }
                 Item::Question(question) => self.question(now, question, effects)?,
                 Item::ReadLater(job) => self.read_later.push(job),
                 Item::DiskFull => self.disk_full(now, effects)?,

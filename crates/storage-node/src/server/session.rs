@@ -7,7 +7,9 @@ use quorate_proto::internal::v1::{
     control_request, payload_request, session_service_server::SessionService,
 };
 use quorate_replication::{Epoch, ShardId};
+use quorate_service::trace_context;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::{Span, info_span};
 
 use super::{Services, check_hello, first};
 use crate::{
@@ -180,18 +182,31 @@ fn control_frame(shards: &Shards, session: &Session, frame: ControlRequest) -> R
 fn submit(shards: &Shards, session: &Session, shard: ShardId, submitted: Submitted) {
     let number = submitted.number;
     let size_bytes = submitted.batch.len() + ITEM_COST;
-    let item = Item::Submit(Submission {
+    let span = span_of(session, shard, &submitted);
+    let submission = Submission {
         session: session.id,
         number,
         previous: submitted.previous,
         batch: submitted.batch,
-    });
+    };
+    let item = Item::Submit(submission, span);
     let event = match shards.offer(shard, vec![item], size_bytes) {
         Ok(()) => return,
         Err(Refused::Full) => encode_overloaded(shard, number, "shard: too much waits"),
         Err(Refused::Closed) => encode_not_leading(shard, number, Epoch(0)),
     };
     session.tell(event, ITEM_COST);
+}
+
+/// The span of a batch that belongs to a trace, from its arrival to its outcome; without one it costs nothing.
+fn span_of(session: &Session, shard: ShardId, submitted: &Submitted) -> Span {
+    if submitted.traceparent.is_empty() {
+        return Span::none();
+    }
+    let (shard, number) = (shard.0, submitted.number);
+    let span = info_span!(parent: None, "store", gateway = session.gateway, shard, number);
+    trace_context::from_text(&span, &submitted.traceparent);
+    span
 }
 
 fn ask(shards: &Shards, session: &Session, shard: ShardId, request: SessionRequest) {

@@ -231,7 +231,11 @@ fn nothing_is_taken_behind_a_batch_that_was_refused() {
     assert!(is_overloaded(&submit(&mut cluster, Some(3), 4), 4));
     assert!(is_overloaded(&submit(&mut cluster, Some(4), 5), 5));
     // Settlements have an order of their own.
-    cluster.submit_after(1, (None, 6), settles("orders", &[MessagePosition::new(1, 0)]));
+    cluster.submit_after(
+        1,
+        (None, 6),
+        settles("orders", &[MessagePosition::new(1, 0)]),
+    );
     cluster.told();
     stored(submit(&mut cluster, Some(2), 3), 3);
     assert!(is_overloaded(&submit(&mut cluster, Some(4), 5), 5));

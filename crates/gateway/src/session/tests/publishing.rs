@@ -224,6 +224,7 @@ fn a_full_shard_holds_back_its_own_publishers_until_it_drains() {
             call: CallId(sent),
             producer: Some(ProducerId([9; 16])),
             messages: vec![large.clone()],
+            trace: None,
         });
         if paused(&effects) {
             break;
@@ -256,6 +257,7 @@ fn one_call_cannot_fill_the_memory() {
         call: CALL,
         producer: Some(ProducerId([9; 16])),
         messages,
+        trace: None,
     });
     let refused = |e: &Effect| {
         matches!(
@@ -279,6 +281,7 @@ fn the_gateway_numbers_what_has_no_producer() {
             call: CallId(call),
             producer: None,
             messages: vec![publication(0)],
+            trace: None,
         });
         for (_, number, numbers) in submitted(&effects) {
             seen.extend(numbers);
@@ -297,11 +300,45 @@ fn non_persistent_messages_go_in_batches_of_their_own() {
         call: CALL,
         producer: Some(ProducerId([9; 16])),
         messages: vec![publication(1), second, publication(3)],
+        trace: None,
     });
     let mut batches = submitted(&effects);
     batches.sort_by_key(|(_, _, numbers)| numbers[0]);
     let batches: Vec<_> = batches.into_iter().map(|(_, _, numbers)| numbers).collect();
     assert_eq!(batches, [vec![1, 3], vec![2]]);
+}
+
+#[test]
+fn a_batch_carries_the_first_trace_of_its_messages_and_only_that_batch() {
+    let mut bench = Bench::linked();
+    let publish = |bench: &mut Bench, number, trace: Option<&str>| {
+        let effects = bench.step(Input::Publish {
+            call: CallId(number),
+            producer: None,
+            messages: vec![publication(number)],
+            trace: trace.map(Into::into),
+        });
+        traces(&effects)
+    };
+    assert_eq!(
+        publish(&mut bench, 1, Some("first")),
+        [Some("first".into())]
+    );
+    for (number, trace) in [(2, None), (3, Some("third")), (4, Some("fourth"))] {
+        assert_eq!(publish(&mut bench, number, trace), []);
+    }
+    let effects = bench.hear(NODE_A, 1, all(1, Outcome::Stored));
+    assert_eq!(traces(&effects), [Some("third".into())]);
+    bench.hear(NODE_A, 1, all(2, Outcome::Stored));
+    assert_eq!(publish(&mut bench, 5, None), [None]);
+}
+
+fn traces(effects: &[Effect]) -> Vec<Option<std::sync::Arc<str>>> {
+    let traces = effects.iter().filter_map(|effect| match effect {
+        Effect::Submit { trace, .. } => Some(trace.clone()),
+        _ => None,
+    });
+    traces.collect()
 }
 
 #[test]
