@@ -94,6 +94,7 @@ pub(super) struct Consumer {
     /// Deliveries of the present attachment that came before its answer.
     pub(super) early: Vec<StoredDelivery>,
     pub(super) paused: bool,
+    asked: bool,
 }
 
 impl Consumer {
@@ -123,6 +124,7 @@ impl Consumer {
             request_numbers: 0,
             settling: 0,
             early: Vec::new(),
+            asked: false,
             paused: false,
         }
     }
@@ -180,6 +182,7 @@ impl Consumer {
         };
         self.generation.0 = self.generation.0.saturating_add(jump);
         self.attachment = Attachment::Asked { at: now };
+        self.asked = true;
         self.early.clear();
         self.lent = self.lendable(window);
         self.lent
@@ -193,6 +196,17 @@ impl Consumer {
         self.attachment = Attachment::Detached;
         self.repeats = 0;
         self.early.clear();
+    }
+
+    /// Another call attaches under its name, with a higher generation: there is nothing to detach.
+    pub(super) fn taken_over(&mut self) {
+        self.attachment = Attachment::Detached;
+        self.asked = false;
+    }
+
+    /// Whether an attachment was asked for, ever: a leader may know of it.
+    pub(super) fn was_asked_for(&self) -> bool {
+        self.asked
     }
 
     /// When an attachment without an answer is asked for again.

@@ -73,7 +73,7 @@ impl Core {
         let generation = consumer.generation;
         if consumer.shard == shard && consumer.queue == open.queue {
             // The new attachment takes over what this one has; to detach it first would give that away.
-            consumer.attachment = Attachment::Detached;
+            consumer.taken_over();
         }
         self.fail(old, Failure::TakenOver, effects);
         generation
@@ -199,9 +199,10 @@ impl Core {
         self.detached.remove(&call);
         if let Some(shard) = self.shards.get_mut(&consumer.shard) {
             shard.consumers.remove(&call);
-            // Now or never: the consumer is forgotten here, so a pause must not swallow it.
+            // Now or never: the consumer is forgotten here, so a pause must not swallow it, nor an attachment that was
+            // given up unanswered and may have arrived all the same.
             if let Some((node, link)) = shard.present()
-                && consumer.attachment != Attachment::Detached
+                && consumer.was_asked_for()
             {
                 effects.push(Effect::Control {
                     node,
