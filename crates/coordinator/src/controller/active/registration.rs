@@ -58,10 +58,7 @@ impl Active {
     /// The row that the node is to have, or why it is refused.
     fn judge_registration(&self, registration: &Registration) -> Result<NodeRow, Refusal> {
         let name = || registration.name.clone();
-        let known = self
-            .nodes
-            .values()
-            .find(|node| node.row.name == registration.name);
+        let known = self.known_as(registration);
         let number = known.map(|node| node.row.node);
         if let Some(claimed) = registration.node
             && number != Some(claimed)
@@ -72,7 +69,7 @@ impl Active {
         if let Some(other) = self
             .nodes
             .values()
-            .find(|node| node.row.disk == registration.disk && Some(node.row.node) != number)
+            .find(|node| node.row.disk == registration.disk && node.row.name != registration.name)
         {
             return Err(Refusal::DiskTaken {
                 name: name(),
@@ -111,6 +108,25 @@ impl Active {
             boots.retain(|disk, _| *disk == node.row.disk || self.is_disk_needed(*disk));
         }
         Ok(row(node.row.node, registration, boots))
+    }
+
+    /// The row of a node. A write that was given up can land when its node has another number already: then there
+    /// are two rows of one name, and the node's own number decides, or else where replicas were placed.
+    fn known_as(&self, registration: &Registration) -> Option<&Node> {
+        let named = self.nodes.values().filter(|node| node.row.name == registration.name);
+        match registration.node {
+            Some(claimed) => named.into_iter().find(|node| node.row.node == claimed),
+            None => named.max_by_key(|node| {
+                let number = node.row.node;
+                (self.is_placed(number), std::cmp::Reverse(number))
+            }),
+        }
+    }
+
+    /// Whether a shard has a replica on a node.
+    fn is_placed(&self, number: NodeId) -> bool {
+        let mut shards = self.shards.values();
+        shards.any(|shard| shard.record.voters.iter().any(|voter| voter.node == number))
     }
 
     /// Whether some shard counts on a disk.
@@ -178,12 +194,9 @@ impl Active {
                     node.version = stored.version;
                 }
             }
-            ReadOutcome::Absent => {
-                self.nodes.remove(&number);
-            }
-            ReadOutcome::Failed => {
+            ReadOutcome::Absent | ReadOutcome::Failed => {
                 if node.version == RecordVersion(0) {
-                    // It may be there or not: its number is not given away, and the next try meets a conflict
+                    // It may be there, or come yet: its number is not given away, and the next try meets a conflict
                     // or makes it.
                     node.become_state(State::Absent, now);
                 }
