@@ -113,7 +113,10 @@ impl Active {
     /// The row of a node. A write that was given up can land when its node has another number already: then there
     /// are two rows of one name, and the node's own number decides, or else where replicas were placed.
     fn known_as(&self, registration: &Registration) -> Option<&Node> {
-        let named = self.nodes.values().filter(|node| node.row.name == registration.name);
+        let named = self
+            .nodes
+            .values()
+            .filter(|node| node.row.name == registration.name);
         match registration.node {
             Some(claimed) => named.into_iter().find(|node| node.row.node == claimed),
             None => named.max_by_key(|node| {
