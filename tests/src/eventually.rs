@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use anyhow::{Result, bail};
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -19,6 +19,8 @@ where
 {
     let deadline = Instant::now() + limit;
     let mut looks = interval(LOOK);
+    // A slow probe must not crowd out what it waits for.
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = String::from("not yet");
     loop {
         looks.tick().await;
