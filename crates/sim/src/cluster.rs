@@ -220,8 +220,8 @@ impl Cluster {
 
     fn random_id(&mut self) -> [u8; 16] {
         let mut id = [0; 16];
-        id[..8].copy_from_slice(&self.rng.next().to_le_bytes());
-        id[8..].copy_from_slice(&self.rng.next().to_le_bytes());
+        id[..8].copy_from_slice(&self.rng.word().to_le_bytes());
+        id[8..].copy_from_slice(&self.rng.word().to_le_bytes());
         id
     }
 

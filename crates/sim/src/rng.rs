@@ -26,11 +26,11 @@ impl Rng {
     /// A generator of its own for one part, which takes one number from this one.
     #[must_use]
     pub fn fork(&mut self) -> Self {
-        Self::new(self.next())
+        Self::new(self.word())
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         let result = self.state[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = self.state[1] << 17;
         self.state[2] ^= self.state[0];
@@ -49,7 +49,7 @@ impl Rng {
     pub fn below(&mut self, end: u64) -> u64 {
         assert!(end > 0, "a draw needs at least one outcome");
         // The bias of the remainder is below 2^-40 for the small ranges that are drawn here.
-        self.next() % end
+        self.word() % end
     }
 
     /// A number from `first` to `last`, both possible.
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_seed_means_the_same_numbers_for_ever() {
         let mut rng = Rng::new(42);
-        let drawn = [rng.next(), rng.next(), rng.next()];
+        let drawn = [rng.word(), rng.word(), rng.word()];
         assert_eq!(
             drawn,
             [

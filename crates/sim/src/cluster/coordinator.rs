@@ -87,7 +87,7 @@ impl Cluster {
             process.generation = generation;
             let input = Input::Activated {
                 generation,
-                seed: self.rng.next(),
+                seed: self.rng.word(),
                 rows: self.store.rows(),
             };
             self.counts.activations += 1;

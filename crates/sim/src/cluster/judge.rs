@@ -77,7 +77,8 @@ impl Judge {
                 }
                 Write::Cut { after } => drop(disk.epochs.split_off(&after.next())),
                 Write::Promise(claim) => {
-                    promised = promised.and(invariant::promise_never_goes_back(before, claim));
+                    let kept = invariant::promise_never_goes_back(before, claim);
+                    promised = promised.and(kept);
                     disk.promise = claim;
                 }
                 Write::Impaired(is_impaired) => disk.is_impaired = is_impaired,
@@ -152,8 +153,12 @@ impl Judge {
             Some(_) | None => {}
         }
         disk.is_impaired = found.impaired;
-        // More than was synced may be found: from here on it counts as durable.
-        disk.epochs = epochs_of(found);
+        // More than was synced may be found: from here on it counts as durable. What rotted was durable when it was
+        // acknowledged, and such an answer may still be under way.
+        if !(is_excused && found.impaired) {
+            disk.epochs.clear();
+        }
+        disk.epochs.append(&mut epochs_of(found));
         disk.base = found.base;
         self.violations.extend(problems);
     }

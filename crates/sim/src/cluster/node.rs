@@ -110,7 +110,7 @@ impl Cluster {
 
     /// Starts a node's process: opens the disk and every shard on it. The disk may die meanwhile.
     pub(super) fn start_node(&mut self, node: usize) {
-        let fresh = DiskId(self.rng.next());
+        let fresh = DiskId(self.rng.word());
         let host = &mut self.nodes[node];
         host.disk.revive();
         let store = std::sync::Arc::new(host.checkpoints.clone());

@@ -102,7 +102,7 @@ impl Cluster {
     pub(super) fn shard_due(&mut self, node: usize, shard: ShardId) {
         let now = self.now();
         let time = self.clock(node).time;
-        let nonce = Nonce(self.rng.next());
+        let nonce = Nonce(self.rng.word());
         let process = self.nodes[node].process.as_mut();
         let Some(runtime) = process.and_then(|process| process.shards.get_mut(&shard)) else {
             return;

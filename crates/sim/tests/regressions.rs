@@ -1,0 +1,42 @@
+//! Seeds that found something once, by the name of what they found. What a seed does changes whenever a machine or the
+//! simulator changes; each of these is kept because it was the first to show its bug, and `tests/LEDGER.md` says which.
+
+use quorate_sim::cluster::Cluster;
+use quorate_sim::trace::Mode;
+
+#[track_caller]
+fn runs_well(seed: u64) {
+    let report = Cluster::run(seed, Mode::Tail);
+    assert!(
+        report.failures.is_empty(),
+        "{report}\n{}",
+        report.tail.join("\n")
+    );
+}
+
+#[test]
+fn a_returned_message_blocked_by_what_was_read_ahead() {
+    for seed in [3, 5, 8, 17, 29] {
+        runs_well(seed);
+    }
+}
+
+#[test]
+fn a_detach_swallowed_by_a_pause() {
+    runs_well(2262);
+}
+
+#[test]
+fn a_released_message_claimed_from_a_new_leader() {
+    for seed in [2526, 2881, 3537, 4709, 6768] {
+        runs_well(seed);
+    }
+}
+
+/// Found in the simulator itself: requests before the greeting, names of folders, writes cut within a sector.
+#[test]
+fn mistakes_of_the_fake_parts() {
+    for seed in [1048, 1258, 1942, 2325, 7711] {
+        runs_well(seed);
+    }
+}

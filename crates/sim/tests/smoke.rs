@@ -1,0 +1,77 @@
+//! Two hundred seeds on every change: all faults, no violation, and every kind of fault took effect.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quorate_sim::cluster::{Cluster, Counts, Report};
+use quorate_sim::trace::Mode;
+
+/// Seeds in which something died or a leader changed; the others do not count.
+const EVENTFUL: u64 = 200;
+const THREADS: usize = 2;
+
+#[test]
+fn two_hundred_eventful_seeds_run_without_a_violation() {
+    let next = AtomicU64::new(1);
+    let reports: Mutex<Vec<Report>> = Mutex::new(Vec::new());
+    let eventful = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while eventful.load(Ordering::Relaxed) < EVENTFUL {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    println!("seed {seed}");
+                    let report = Cluster::run(seed, Mode::Hash);
+                    eventful.fetch_add(u64::from(report.is_eventful), Ordering::Relaxed);
+                    reports.lock().unwrap().push(report);
+                }
+            });
+        }
+    });
+    let reports = reports.into_inner().unwrap();
+    let failed: Vec<String> = reports
+        .iter()
+        .filter(|report| !report.failures.is_empty())
+        .map(ToString::to_string)
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    let mut counts = Counts::default();
+    for report in &reports {
+        counts.add(&report.counts);
+    }
+    check_counts(&counts);
+}
+
+/// A fault that never strikes tests nothing.
+fn check_counts(counts: &Counts) {
+    let fired = [
+        ("node killed", counts.node_kills),
+        ("power cut", counts.power_cuts),
+        ("whole cluster without power", counts.blackouts),
+        ("disk died in the middle of its work", counts.disk.cut_short),
+        ("sync failed", counts.disk.failed),
+        ("gateway killed", counts.gateway_kills),
+        ("coordinator killed", counts.coordinator_kills),
+        ("host paused", counts.pauses),
+        ("network cut", counts.cuts),
+        ("stream broken by a cut", counts.network.broken),
+        ("datagram lost", counts.network.lost),
+        ("datagram repeated", counts.network.repeated),
+        ("datagram overtaken", counts.network.straggled),
+        ("store out", counts.store_outages),
+        ("answer of the store lost", counts.store.made_unknown),
+        ("change of the store made late", counts.store.made_late),
+        ("wall clock jumped", counts.clock_jumps),
+        ("client killed", counts.client_kills),
+        ("disk stalled", counts.disk_stalls),
+        ("disk full", counts.disk.full),
+        ("write torn", counts.disk.torn_files),
+        ("name lost", counts.disk.lost_names),
+        ("bit rotten", counts.disk.rotten),
+        ("checkpoint made", counts.checkpoints),
+        ("segment dropped", counts.dropped_segments),
+    ];
+    for (what, count) in fired {
+        assert!(count > 0, "never: {what}");
+    }
+}
