@@ -100,7 +100,13 @@ impl Publications {
                 "message for {queue} has number 0; a producer numbers its messages for each destination from 1"
             )));
         }
-        let message = outbound.message.unwrap_or_default();
+        // An empty message is sent as one that is there and has nothing in it.
+        let message = outbound.message.ok_or_else(|| {
+            let number = outbound.number;
+            Status::invalid_argument(format!(
+                "message {number} for {queue} is missing; set `message`"
+            ))
+        })?;
         if message.body.len() > self.message_bytes_max {
             return Err(Status::invalid_argument(format!(
                 "message {} for {queue} has a body of {} bytes; at most {} are allowed (the gateway's \
