@@ -1,9 +1,15 @@
 //! Kills under load: what was confirmed is received, clients see a pause and no error. The gap between a kill and the
 //! next confirm is printed as a distribution and not asserted: machines differ.
 
-use std::time::Duration;
+#![expect(
+    clippy::print_stderr,
+    reason = "each run tells what was killed and how long that was felt"
+)]
+
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use quorate_proto::v1::GetClusterResponse;
 use quorate_sim::{checker::Rules, rng::Rng};
 use quorate_tests::{
     cluster::{Cluster, Size},
@@ -28,7 +34,7 @@ fn seed() -> u64 {
 
 /// Names of queues that live in different shards.
 async fn queues(cluster: &Cluster, count: usize) -> Result<Vec<String>> {
-    let mut shards = std::collections::BTreeMap::new();
+    let mut shards = BTreeMap::new();
     for number in 0..200 {
         let name = format!("load.{number}");
         let (shard, _) = cluster.leader_of(&name).await?;
@@ -254,6 +260,19 @@ async fn gateways_are_killed_under_load() -> Result<()> {
     Ok(())
 }
 
+fn epochs(picture: &GetClusterResponse) -> BTreeMap<u32, u64> {
+    let shards = picture.shards.iter();
+    shards.map(|shard| (shard.id, shard.epoch)).collect()
+}
+
+/// The shards that a node leads.
+fn led_by(picture: &GetClusterResponse, node: &str) -> Vec<u32> {
+    let id = picture.nodes.iter().find(|known| known.name == node);
+    let led = |leader: u32| id.is_some_and(|node| node.id == leader);
+    let shards = picture.shards.iter().filter(|shard| led(shard.leader));
+    shards.map(|shard| shard.id).collect()
+}
+
 #[tokio::test]
 async fn without_a_coordinator_messages_flow_and_elections_wait() -> Result<()> {
     let mut rng = Rng::new(seed());
@@ -288,31 +307,10 @@ async fn without_a_coordinator_messages_flow_and_elections_wait() -> Result<()> 
     cluster.nodes[follower].kill()?;
     load.next_confirm(&queues[0], Instant::now()).await?;
 
-    let epochs = |picture: &quorate_proto::v1::GetClusterResponse| {
-        let of = |shard: &quorate_proto::v1::Shard| (shard.id, shard.epoch);
-        picture
-            .shards
-            .iter()
-            .map(of)
-            .collect::<std::collections::BTreeMap<_, _>>()
-    };
-    let led = |picture: &quorate_proto::v1::GetClusterResponse, node: &str| {
-        let id = picture
-            .nodes
-            .iter()
-            .find(|known| known.name == node)
-            .map_or(0, |known| known.id);
-        let by = picture
-            .shards
-            .iter()
-            .filter(|shard| shard.leader == id)
-            .map(|shard| shard.id);
-        by.collect::<Vec<_>>()
-    };
     cluster.coordinator.start()?;
     rejoin(&mut cluster).await?;
     let after = cluster.picture(0).await?;
-    let orphans = led(&before, cluster.nodes[follower].name());
+    let orphans = led_by(&before, cluster.nodes[follower].name());
     for (shard, epoch) in epochs(&before) {
         let now = epochs(&after).get(&shard).copied();
         let kept = now == Some(epoch) || orphans.contains(&shard);

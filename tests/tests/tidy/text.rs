@@ -57,7 +57,7 @@ pub(crate) fn dead_links() -> Vec<String> {
     let mut findings = Vec::new();
     for file in landed().iter().filter(|file| file.ends_with(".md")) {
         let text = fs::read_to_string(root().join(file)).unwrap_or_default();
-        let folder = root().join(Path::new(file).parent().unwrap_or(Path::new("")));
+        let folder = root().join(Path::new(file).parent().unwrap_or_else(|| Path::new("")));
         for target in text
             .lines()
             .flat_map(links)
