@@ -33,6 +33,16 @@ fn a_released_message_claimed_from_a_new_leader() {
     }
 }
 
+#[test]
+fn an_attachment_given_up_that_had_arrived() {
+    runs_well(6263);
+}
+
+#[test]
+fn a_registration_that_landed_late() {
+    runs_well(5463);
+}
+
 /// Found in the simulator itself: requests before the greeting, names of folders, writes cut within a sector.
 #[test]
 fn mistakes_of_the_fake_parts() {

@@ -11,6 +11,8 @@ use super::Bug;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Image {
     pub(super) promise: Claim,
+    /// The promise before it, for the bug that goes back to it.
+    former_promise: Claim,
     bound: Position,
     is_impaired: bool,
     pub(super) entries: Vec<Entry>,
@@ -34,7 +36,9 @@ impl Image {
                 let length = usize::try_from(after.0).expect("a small log");
                 self.entries.truncate(length);
             }
-            Write::Promise(claim) => self.promise = *claim,
+            Write::Promise(claim) => {
+                self.former_promise = std::mem::replace(&mut self.promise, *claim);
+            }
             Write::Bound(position) => self.bound = *position,
             Write::Impaired(is_impaired) => self.is_impaired = *is_impaired,
         }
@@ -101,7 +105,7 @@ impl Slot {
     /// The process dies and starts again; what was not durable is gone.
     pub(super) fn restart(&mut self, bug: Bug) {
         match bug {
-            Bug::ForgetsPromise => self.durable.promise = Claim::default(),
+            Bug::ForgetsPromise => self.durable.promise = self.durable.former_promise,
             Bug::ShortensLog => {
                 self.durable.entries.pop();
             }

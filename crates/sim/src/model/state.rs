@@ -101,6 +101,7 @@ impl State {
             judge: Judge::default(),
             budget: Budget {
                 elections: 1,
+                preferred: None,
                 ..budget
             },
             bug: Bug::None,
