@@ -69,7 +69,14 @@ impl Cluster {
         }
         self.options.strikes -= 1;
         self.counts.strikes += 1;
-        let fault = self.draw();
+        let drawn = self.draw();
+        // After a long time of idleness the segments are gone: a replica that is built anew needs a checkpoint.
+        let is_last = self.options.is_long && self.options.strikes == 0;
+        let fault = if is_last && self.options.rots {
+            Fault::Rot
+        } else {
+            drawn
+        };
         self.say(format_args!("strike: {fault:?}"));
         self.carry_out_fault(fault);
         let mut gap = self.rng.between(10_000, self.options.strike_gap_us);

@@ -68,6 +68,7 @@ impl Options {
             straggle_max: pick(rng, [1_000, 20_000, 300_000, 2_000_000]),
         };
         let shards = rng.between(1, 2);
+        let is_long = rng.chance(1, 6);
         Self {
             nodes: if rng.chance(1, 5) { 4 } else { 3 },
             gateways: 2,
@@ -90,8 +91,8 @@ impl Options {
             drift_ppm: pick(rng, [0, 50, 500, crate::clock::DRIFT_PPM_MAX]),
             wall_error_ms: pick(rng, [0, 10, 1_000, 4_000]),
             rebalances: rng.chance(1, 2),
-            rots: rng.chance(1, 8),
-            is_long: rng.chance(1, 6),
+            rots: rng.chance(1, if is_long { 2 } else { 8 }),
+            is_long,
         }
     }
 
