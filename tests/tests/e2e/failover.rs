@@ -88,6 +88,18 @@ async fn rejoin(cluster: &mut Cluster) -> Result<()> {
     .with_context(|| cluster.log_ends())
 }
 
+/// Ends the load and judges what its clients saw.
+async fn conclude(load: Load, cluster: &Cluster) -> Result<()> {
+    let verdict = load
+        .judge(Rules::default())
+        .await
+        .with_context(|| cluster.log_ends())?;
+    eprintln!("{verdict}");
+    ensure!(verdict.is_clean(), "{verdict}");
+    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
+    Ok(())
+}
+
 fn print_distribution(what: &str, gaps: &mut [Duration]) {
     gaps.sort();
     let at = |part: f64| {
@@ -157,15 +169,8 @@ async fn the_leader_is_killed_twenty_times_under_load() -> Result<()> {
         rejoin(&mut cluster).await?;
     }
     ensure!(under_load > 0, "no kill hit a leader under load");
-    let verdict = load
-        .judge(Rules::default())
-        .await
-        .with_context(|| cluster.log_ends())?;
     print_distribution("one leader at a time", &mut gaps);
-    eprintln!("{verdict}");
-    ensure!(verdict.is_clean(), "{verdict}");
-    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
-    Ok(())
+    conclude(load, &cluster).await
 }
 
 #[tokio::test]
@@ -209,14 +214,7 @@ async fn two_nodes_and_all_nodes_are_killed_at_once() -> Result<()> {
         );
     }
     ensure!(under_load > 0, "no kill hit a leader under load");
-    let verdict = load
-        .judge(Rules::default())
-        .await
-        .with_context(|| cluster.log_ends())?;
-    eprintln!("{verdict}");
-    ensure!(verdict.is_clean(), "{verdict}");
-    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
-    Ok(())
+    conclude(load, &cluster).await
 }
 
 #[tokio::test]
@@ -249,15 +247,8 @@ async fn gateways_are_killed_under_load() -> Result<()> {
         gaps.push(gap);
         rejoin(&mut cluster).await?;
     }
-    let verdict = load
-        .judge(Rules::default())
-        .await
-        .with_context(|| cluster.log_ends())?;
     print_distribution("a gateway", &mut gaps);
-    eprintln!("{verdict}");
-    ensure!(verdict.is_clean(), "{verdict}");
-    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
-    Ok(())
+    conclude(load, &cluster).await
 }
 
 fn epochs(picture: &GetClusterResponse) -> BTreeMap<u32, u64> {
@@ -319,14 +310,7 @@ async fn without_a_coordinator_messages_flow_and_elections_wait() -> Result<()> 
             "shard {shard} went from epoch {epoch} to {now:?} though its leader lived"
         );
     }
-    let verdict = load
-        .judge(Rules::default())
-        .await
-        .with_context(|| cluster.log_ends())?;
-    eprintln!("{verdict}");
-    ensure!(verdict.is_clean(), "{verdict}");
-    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
-    Ok(())
+    conclude(load, &cluster).await
 }
 
 #[tokio::test]
@@ -372,12 +356,5 @@ async fn a_paused_leader_is_replaced_and_confirms_nothing_when_it_wakes() -> Res
         );
         rejoin(&mut cluster).await?;
     }
-    let verdict = load
-        .judge(Rules::default())
-        .await
-        .with_context(|| cluster.log_ends())?;
-    eprintln!("{verdict}");
-    ensure!(verdict.is_clean(), "{verdict}");
-    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
-    Ok(())
+    conclude(load, &cluster).await
 }
