@@ -214,7 +214,9 @@ impl Election {
             Phase::Reading { asked, .. } => (!asked).then_some(self.resends_at),
             Phase::Probing { .. } if self.can_claim() => Some(self.claims_at.min(self.resends_at)),
             Phase::Probing { .. } => Some(self.resends_at),
+            // The wait for the preferred leader is over when there is nobody else to choose meanwhile.
             Phase::Fencing { waits_until, .. } => {
+                let waits_until = waits_until.filter(|_| self.is_choosable());
                 Some(waits_until.map_or(self.resends_at, |until| until.min(self.resends_at)))
             }
             Phase::Leading { expires_at, .. } => Some(self.resends_at.min(*expires_at)),

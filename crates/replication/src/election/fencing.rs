@@ -59,6 +59,14 @@ impl Election {
         });
     }
 
+    /// Whether somebody could be chosen now.
+    pub(super) fn is_choosable(&self) -> bool {
+        match self.choice() {
+            Choice::Chosen(leader) => !self.lost.contains(&leader),
+            Choice::NoQuorum | Choice::NoCandidate { .. } => false,
+        }
+    }
+
     /// What the answers so far allow.
     pub(super) fn choice(&self) -> Choice {
         let Phase::Fencing { answers, .. } = &self.phase else {
