@@ -88,6 +88,7 @@ impl Cluster {
             happened += 1;
             if happened > HAPPENINGS_MAX {
                 cluster.fail("the run does not end".to_owned());
+                cluster.name_the_restless();
             }
             cluster.happen(happening);
             if !cluster.judge.violations.is_empty() {
@@ -96,6 +97,47 @@ impl Cluster {
             }
         }
         cluster.finish(seed)
+    }
+
+    /// Names the machines whose deadline has passed: `Elapsed` did not move it.
+    fn name_the_restless(&mut self) {
+        let mut restless = Vec::new();
+        for (node, host) in self.nodes.iter().enumerate() {
+            let now = host.body.clock.time(self.now());
+            for (id, runtime) in host.process.iter().flat_map(|process| &process.shards) {
+                let shard = &runtime.shard;
+                let deadlines = [
+                    shard.next_deadline(),
+                    shard.replica().next_deadline(),
+                    shard
+                        .broker()
+                        .next_deadline()
+                        .map(quorate_replication::Time),
+                ];
+                if deadlines.iter().flatten().any(|deadline| *deadline <= now) {
+                    restless.push(format!("node {node} {id} at {now}: {deadlines:?}"));
+                }
+            }
+        }
+        for (number, host) in self.gateways.iter().enumerate() {
+            let now = host.body.clock.time(self.now());
+            let deadline = host
+                .process
+                .as_ref()
+                .and_then(|one| one.core.next_deadline());
+            if deadline.is_some_and(|deadline| deadline.0 <= now.0) {
+                restless.push(format!("gateway {number} at {now}: {deadline:?}"));
+            }
+        }
+        for (number, host) in self.coordinators.iter().enumerate() {
+            let now = host.body.clock.time(self.now());
+            let process = host.process.as_ref();
+            let deadline = process.and_then(|one| one.controller.next_deadline());
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                restless.push(format!("coordinator {number} at {now}: {deadline:?}"));
+            }
+        }
+        self.failures.append(&mut restless);
     }
 
     fn new(seed: u64, mode: Mode) -> Self {

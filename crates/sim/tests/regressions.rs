@@ -43,10 +43,15 @@ fn a_registration_that_landed_late() {
     runs_well(5463);
 }
 
+#[test]
+fn an_election_that_span_while_nobody_could_be_chosen() {
+    runs_well(109_272);
+}
+
 /// Found in the simulator itself: requests before the greeting, names of folders, writes cut within a sector.
 #[test]
 fn mistakes_of_the_fake_parts() {
-    for seed in [1048, 1258, 1942, 2325, 7711] {
+    for seed in [1048, 1258, 1942, 2325, 7711, 15469] {
         runs_well(seed);
     }
 }

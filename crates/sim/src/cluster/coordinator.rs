@@ -30,7 +30,7 @@ pub(super) struct CoordinatorHost {
 /// A running coordinator.
 #[derive(Debug)]
 pub(super) struct CoordinatorProcess {
-    controller: Controller,
+    pub(super) controller: Controller,
     /// The generation while active, else 0.
     pub(super) generation: u64,
     nodes: BTreeMap<StreamNumber, bool>,
