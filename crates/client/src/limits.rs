@@ -46,10 +46,6 @@ pub(crate) const HELD: usize = 32_768;
 /// Most bytes that a consumer may hold: the broker counts no more credit.
 pub(crate) const PREFETCH_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Added to the size of a message when its credit is given back, so that the broker, which counts its own encoding,
-/// never takes more credit for a message than it gets back. Credit that leaked away would stop the consumer.
-pub(crate) const CREDIT_SLACK_BYTES: u64 = 256;
-
 /// Longest wait for a gateway to say that a consumer has left in good order.
 pub(crate) const CLOSE: Duration = Duration::from_secs(2);
 

@@ -15,7 +15,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use prost::Message as _;
 use quorate_proto::v1::{
     self, ConsumeRequest, ConsumeResponse, Credit, OpenConsumer, Outcome, Position, Settle,
     Settled, Settlement, consume_request, consume_response,
@@ -24,7 +23,7 @@ use quorate_proto::v1::{
 use super::Delivery;
 use crate::{
     Error,
-    limits::{CREDIT_SLACK_BYTES, HELD, SETTLE_POSITIONS},
+    limits::{HELD, SETTLE_POSITIONS},
 };
 
 /// See the module.
@@ -105,6 +104,12 @@ enum State {
 /// The gateway sends more than it has credit for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overrun;
+
+/// What a delivery takes of the byte credit: exactly what the gateway counts, so that neither side drifts.
+fn credit_bytes(delivery: &v1::Delivery) -> u64 {
+    let message = delivery.message.as_ref();
+    message.map_or(0, |message| message.body.len() as u64)
+}
 
 impl Holding {
     pub(super) fn new(queue: String, consumer: Bytes, prefetch: Room) -> Self {
@@ -259,7 +264,7 @@ impl Holding {
     }
 
     fn arrive(&mut self, delivery: v1::Delivery) -> Result<(), Overrun> {
-        let bytes = delivery.encoded_len() as u64 + CREDIT_SLACK_BYTES;
+        let bytes = credit_bytes(&delivery);
         let Some(delivery) = Delivery::from_proto(delivery) else {
             self.owe(bytes);
             return Ok(());
