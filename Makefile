@@ -7,6 +7,7 @@ CARGO ?= cargo
 NODES ?= 3
 GATEWAYS ?= 3
 SEEDS ?= 1000
+STATES ?= 10000000
 
 help: ## Shows this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,8 +43,8 @@ test-e2e: ## Real processes: structure, failover, durability, clients, bad input
 sim: ## Simulates SEEDS seeds (or the one SEED)
 	$(CARGO) run --release -p quorate-sim --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
-model: ## The model checker, at larger bounds than `make test`
-	QUORATE_MODEL=large $(CARGO) test --release -p quorate-sim model -- --nocapture
+model: ## The model checker over STATES states, more than in `make test`
+	MODEL_STATES=$(STATES) $(CARGO) test -p quorate-sim model -- --nocapture
 
 bench: build ## Confirmed sends and latency on a cluster of its own
 	sh tests/scripts/bench.sh throughput

@@ -7,7 +7,7 @@ use stateright::{Checker, HasDiscoveries, Model, UniformChooser};
 
 use super::{Action, Budget, Bug, Envelope, SAFE, Shards, State};
 
-/// States that the exhaustive search generates: about ten seconds.
+/// States that the search in breadth generates, unless `MODEL_STATES` says otherwise: about ten seconds.
 const STATES_MAX: usize = 700_000;
 /// Walks start here, so that they are the same each time.
 const SEED: u64 = 1;
@@ -32,6 +32,13 @@ const WIDE: Budget = Budget {
     preferred: None,
 };
 
+fn states_max() -> usize {
+    let asked = std::env::var("MODEL_STATES").ok();
+    asked.map_or(STATES_MAX, |states| {
+        states.parse().expect("MODEL_STATES is a number of states")
+    })
+}
+
 /// Searches in breadth, up to a number of states.
 fn search(budget: Budget) {
     let began = Instant::now();
@@ -39,7 +46,7 @@ fn search(budget: Budget) {
     let checker = Shards { budget, bug }
         .checker()
         .threads(2)
-        .target_state_count(STATES_MAX)
+        .target_state_count(states_max())
         .spawn_bfs()
         .join();
     println!(
