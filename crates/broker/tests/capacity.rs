@@ -8,8 +8,8 @@ use std::fs;
 use bytes::Bytes;
 use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId};
 use quorate_message::{
-    Batch, BatchBuilder, ConsumerId, DestinationName, MessagePosition, ProducerId, Publication,
-    Settlement,
+    Batch, BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, ProducerId,
+    Publication, Settlement,
 };
 
 const MESSAGES: u64 = 10_000_000;
@@ -35,7 +35,7 @@ fn template(count: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::persistent();
     for number in 1..=count as u64 {
         let publication = Publication {
-            queue: &queue(),
+            destination: &Destination::queue(queue()),
             producer: ProducerId([1; 16]),
             number,
             priority: 4,

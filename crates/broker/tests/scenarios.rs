@@ -9,8 +9,8 @@ use std::path::Path;
 
 use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId};
 use quorate_message::{
-    Batch, BatchBuilder, ConsumerId, DestinationName, MessagePosition, ProducerId, Publication,
-    Settlement,
+    Batch, BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, ProducerId,
+    Publication, Settlement,
 };
 
 /// A broker with its log, told what to do word by word.
@@ -345,7 +345,7 @@ fn credit_of(text: &str) -> Credit {
 fn publish(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&str]) {
     for number_text in numbers {
         let publication = Publication {
-            queue: &name(queue),
+            destination: &Destination::queue(name(queue)),
             producer: ProducerId(identity(producer)),
             number: number(number_text),
             priority: 4,

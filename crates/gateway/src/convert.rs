@@ -122,7 +122,7 @@ impl Publications {
             Status::invalid_argument(format!("message {number} for {queue}: {error}"))
         })?;
         Ok(Publication {
-            queue,
+            destination: Destination::queue(queue),
             number: outbound.number,
             non_persistent: outbound.non_persistent,
             priority: message.priority,

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::layout::{
-    CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE, QUEUE,
-    Record, SETTLE, VERSION,
+    CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PUBLISH_FLAGS,
+    PURGE, QUEUE, Record, SETTLE, TOPIC, VERSION,
 };
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
 use crate::reader::Reader;
 use crate::{
-    Command, Destination, DestinationName, MessagePosition, PreviousCheckpoint, ProducerId,
-    Settlement,
+    Command, Destination, DestinationKind, DestinationName, MessagePosition, PreviousCheckpoint,
+    ProducerId, Settlement,
 };
 
 /// A checked view over the bytes of a batch. Cloning shares the bytes.
@@ -147,11 +147,13 @@ impl Batch {
         if record.kind != PUBLISH {
             return None;
         }
-        let start = self.bodies_at + usize::try_from(record.offset).ok()?;
-        Some(
-            self.bytes
-                .slice(start..start + usize::try_from(record.length).ok()?),
-        )
+        self.body_of(&record)
+    }
+
+    /// The body of the command of this ordinal, a slice of the batch; empty for a command without one.
+    #[must_use]
+    pub fn body(&self, ordinal: u16) -> Option<Bytes> {
+        self.body_of(&self.record(ordinal)?)
     }
 
     /// The length of the batch in bytes.
@@ -174,6 +176,12 @@ impl Batch {
     fn record(&self, ordinal: u16) -> Option<Record> {
         let (records, _) = self.bytes[HEAD_BYTES..self.producers_at].as_chunks();
         records.get(usize::from(ordinal)).map(Record::from_bytes)
+    }
+
+    fn body_of(&self, record: &Record) -> Option<Bytes> {
+        let start = self.bodies_at + usize::try_from(record.offset).ok()?;
+        let end = start + usize::try_from(record.length).ok()?;
+        Some(self.bytes.slice(start..end))
     }
 
     fn producer(&self, index: u16) -> ProducerId {
@@ -216,8 +224,8 @@ impl Batch {
             let fail = |field| BatchError::Command { ordinal, field };
             self.check_indices(&record, producers).map_err(fail)?;
             check_fields(&record, self.is_transient).map_err(fail)?;
-            if record.kind == PUBLISH {
-                // Messages lie side by side: none is stored twice over, so that what a batch costs is its size.
+            if has_body(record.kind) {
+                // Bodies lie side by side: none is stored twice over, so that what a batch costs is its size.
                 let offset = usize::try_from(record.offset).map_err(|_| fail("offset"))?;
                 let length = usize::try_from(record.length).map_err(|_| fail("length"))?;
                 if offset != bodies_end {
@@ -228,14 +236,6 @@ impl Batch {
                 }
                 bodies_end += length;
             }
-        }
-        // The bytes of the reserved field of each record and of the head are zero.
-        let (records, _) = self.bytes[HEAD_BYTES..self.producers_at].as_chunks::<COMMAND_BYTES>();
-        if records
-            .iter()
-            .any(|record| record[6] != 0 || record[7] != 0)
-        {
-            return Err(BatchError::Malformed { part: "index" });
         }
         if self.bodies_at + bodies_end != self.bytes.len() {
             return Err(BatchError::Malformed { part: "length" });
@@ -301,13 +301,14 @@ fn read_destinations(bytes: &[u8], count: usize) -> Result<Vec<Destination>, Bat
     let mut destinations = Vec::with_capacity(count);
     for index in 0..count {
         let fail = BatchError::Destination { index };
-        // Topics come with a version of their own: this one's commands mean a queue.
-        if reader.u8() != Some(QUEUE) {
-            return Err(fail);
-        }
+        let kind = match reader.u8() {
+            Some(QUEUE) => DestinationKind::Queue,
+            Some(TOPIC) => DestinationKind::Topic,
+            Some(_) | None => return Err(fail),
+        };
         let name = reader.short_text().ok_or(fail)?;
         let name = DestinationName::new(name).map_err(|_| fail)?;
-        destinations.push(Destination::queue(name));
+        destinations.push(Destination { kind, name });
     }
     if reader.position() != bytes.len() {
         return Err(BatchError::Malformed {
@@ -327,6 +328,9 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
             }
             if record.detail > PRIORITY_MAX {
                 return Err("priority");
+            }
+            if record.flags & !PUBLISH_FLAGS != 0 {
+                return Err("flags");
             }
             return Ok(());
         }
@@ -353,6 +357,11 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
     } else {
         Err("unused field")
     }
+}
+
+/// Whether commands of this kind have a body.
+fn has_body(kind: u8) -> bool {
+    kind == PUBLISH
 }
 
 fn settlement(detail: u8) -> Option<Settlement> {

@@ -7,24 +7,24 @@ use thiserror::Error;
 
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE, QUEUE,
-    Record, SETTLE, VERSION,
+    Record, SETTLE, TOPIC, VERSION,
 };
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_BYTES_TARGET, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX,
 };
 use crate::{
-    DestinationName, Message, MessageError, MessagePosition, PreviousCheckpoint, ProducerId,
-    Settlement,
+    Destination, DestinationKind, DestinationName, Message, MessageError, MessagePosition,
+    PreviousCheckpoint, ProducerId, Settlement,
 };
 
 /// Everything about a publish but the message itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication<'a> {
-    /// The queue.
-    pub queue: &'a DestinationName,
+    /// Where it goes.
+    pub destination: &'a Destination,
     /// Who sends.
     pub producer: ProducerId,
-    /// The producer's number of this message for this queue, from 1.
+    /// The producer's number of this message for this destination, from 1.
     pub number: u64,
     /// 0 to 9.
     pub priority: u8,
@@ -57,11 +57,11 @@ pub struct BatchBuilder {
     producers: Vec<ProducerId>,
     producer_index: BTreeMap<ProducerId, u16>,
     destinations: BytesMut,
-    destination_index: BTreeMap<DestinationName, u16>,
+    destination_index: BTreeMap<Destination, u16>,
     bodies: BytesMut,
     /// The names last used, since neighbours mostly share them.
     last_producer: Option<(ProducerId, u16)>,
-    last_destination: Option<(DestinationName, u16)>,
+    last_destination: Option<(Destination, u16)>,
 }
 
 impl BatchBuilder {
@@ -101,7 +101,8 @@ impl BatchBuilder {
         message: &Message,
     ) -> Result<u16, BatchFull> {
         let bytes = message.check()?;
-        self.check_room(Some(publication.queue), Some(publication.producer), bytes)?;
+        let name = &publication.destination.name;
+        self.check_room(Some(name), Some(publication.producer), bytes)?;
         check_publication(publication)?;
         let offset = self.bodies.len();
         message.encode(&mut self.bodies)?;
@@ -121,8 +122,8 @@ impl BatchBuilder {
             let bytes = message.len();
             return Err(MessageError::TooLarge { bytes }.into());
         }
-        let (queue, producer) = (publication.queue, publication.producer);
-        self.check_room(Some(queue), Some(producer), message.len())?;
+        let (name, producer) = (&publication.destination.name, publication.producer);
+        self.check_room(Some(name), Some(producer), message.len())?;
         check_publication(publication)?;
         let offset = self.bodies.len();
         self.bodies.put_slice(message);
@@ -143,7 +144,7 @@ impl BatchBuilder {
             return Err(BatchFull::Command { field: "position" });
         }
         self.check_room(Some(queue), None, 0)?;
-        let destination = self.destination(queue);
+        let destination = self.destination(DestinationKind::Queue, queue);
         let detail = match settlement {
             Settlement::Accept => 1,
             Settlement::Release => 2,
@@ -166,7 +167,7 @@ impl BatchBuilder {
     pub fn purge(&mut self, queue: &DestinationName) -> Result<u16, BatchFull> {
         self.check_persistent()?;
         self.check_room(Some(queue), None, 0)?;
-        let destination = self.destination(queue);
+        let destination = self.destination(DestinationKind::Queue, queue);
         Ok(self.push(Record {
             kind: PURGE,
             destination,
@@ -286,8 +287,10 @@ impl BatchBuilder {
         let record = Record {
             kind: PUBLISH,
             detail: publication.priority,
-            destination: self.destination(publication.queue),
+            destination: self
+                .destination(publication.destination.kind, &publication.destination.name),
             producer: self.producer(publication.producer),
+            flags: 0,
             first: publication.number,
             second: publication.expires_at_ms,
             offset: bounded_u32(offset),
@@ -302,26 +305,32 @@ impl BatchBuilder {
         ordinal
     }
 
-    fn destination(&mut self, name: &DestinationName) -> u16 {
+    fn destination(&mut self, kind: DestinationKind, name: &DestinationName) -> u16 {
         if let Some((last, index)) = &self.last_destination
-            && last == name
+            && last.kind == kind
+            && last.name == *name
         {
             return *index;
         }
-        let index = match self.destination_index.get(name) {
+        let name = name.clone();
+        let destination = Destination { kind, name };
+        let index = match self.destination_index.get(&destination) {
             Some(index) => *index,
             None => {
                 let index = bounded_u16(self.destination_index.len());
-                let text = name.as_str();
-                self.destinations.put_u8(QUEUE);
+                let text = destination.name.as_str();
+                self.destinations.put_u8(match kind {
+                    DestinationKind::Queue => QUEUE,
+                    DestinationKind::Topic => TOPIC,
+                });
                 self.destinations
                     .put_u8(u8::try_from(text.len()).expect("names have at most 255 bytes"));
                 self.destinations.put_slice(text.as_bytes());
-                self.destination_index.insert(name.clone(), index);
+                self.destination_index.insert(destination.clone(), index);
                 index
             }
         };
-        self.last_destination = Some((name.clone(), index));
+        self.last_destination = Some((destination, index));
         index
     }
 

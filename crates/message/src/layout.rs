@@ -6,12 +6,12 @@
 //! commands     32 bytes each, see `COMMAND_*`
 //! producers    16 bytes each
 //! destinations kind u8, length u8, name
-//! bodies       the messages in the order of their commands, without gaps
+//! bodies       those of the commands that have one, in their order, without gaps
 //! ```
 //! All numbers are little-endian. A batch has exactly one encoding of its commands: what is unused is zero.
 
-/// The only version that exists.
-pub(crate) const VERSION: u8 = 1;
+/// The version that is written and read.
+pub(crate) const VERSION: u8 = 2;
 
 /// Set when no command touches the log: the batch is for the leader's memory.
 pub(crate) const FLAG_TRANSIENT: u8 = 1;
@@ -33,6 +33,10 @@ pub(crate) const CHECKPOINT: u8 = 4;
 
 /// Kinds of destination.
 pub(crate) const QUEUE: u8 = 1;
+pub(crate) const TOPIC: u8 = 2;
+
+/// What the flags of a publish may be.
+pub(crate) const PUBLISH_FLAGS: u16 = 0;
 
 /// One record of the index, in the order of its fields:
 ///
@@ -42,17 +46,20 @@ pub(crate) const QUEUE: u8 = 1;
 /// | 1 | detail u8 | priority | settlement | 0 | 1 when there is a previous one |
 /// | 2 | destination u16 | index | index | index | 0 |
 /// | 4 | producer u16 | index | 0 | 0 | 0 |
-/// | 6 | zero u16 | | | | |
+/// | 6 | flags u16 | of the kind | 0 | 0 | 0 |
 /// | 8 | first u64 | number | position | 0 | previous entry |
 /// | 16 | second u64 | expiry | 0 | 0 | previous digest |
-/// | 24 | offset u32 | of the message in the bodies | 0 | 0 | 0 |
-/// | 28 | length u32 | of the message | 0 | 0 | 0 |
+/// | 24 | offset u32 | of the body in the bodies | 0 | 0 | 0 |
+/// | 28 | length u32 | of the body: the message | 0 | 0 | 0 |
+///
+/// A command without a body has zero for both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) kind: u8,
     pub(crate) detail: u8,
     pub(crate) destination: u16,
     pub(crate) producer: u16,
+    pub(crate) flags: u16,
     pub(crate) first: u64,
     pub(crate) second: u64,
     pub(crate) offset: u32,
@@ -67,6 +74,7 @@ impl Record {
         bytes[1] = self.detail;
         bytes[2..4].copy_from_slice(&self.destination.to_le_bytes());
         bytes[4..6].copy_from_slice(&self.producer.to_le_bytes());
+        bytes[6..8].copy_from_slice(&self.flags.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.first.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.second.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.offset.to_le_bytes());
@@ -76,7 +84,7 @@ impl Record {
 
     /// The record that these bytes are.
     pub(crate) fn from_bytes(bytes: &[u8; COMMAND_BYTES]) -> Self {
-        let [k, d, d0, d1, p0, p1, _, _, rest @ ..] = *bytes;
+        let [k, d, d0, d1, p0, p1, f0, f1, rest @ ..] = *bytes;
         let (first, rest) = rest.split_first_chunk().expect("24 bytes are left");
         let (second, rest) = rest.split_first_chunk().expect("16 bytes are left");
         let (offset, rest) = rest.split_first_chunk().expect("8 bytes are left");
@@ -86,6 +94,7 @@ impl Record {
             detail: d,
             destination: u16::from_le_bytes([d0, d1]),
             producer: u16::from_le_bytes([p0, p1]),
+            flags: u16::from_le_bytes([f0, f1]),
             first: u64::from_le_bytes(*first),
             second: u64::from_le_bytes(*second),
             offset: u32::from_le_bytes(*offset),

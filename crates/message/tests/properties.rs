@@ -7,8 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use quorate_message::limits::BATCH_COMMANDS_MAX;
 use quorate_message::{
-    Batch, BatchBuilder, BatchError, BatchFull, Command, DestinationName, Message, MessagePosition,
-    PreviousCheckpoint, ProducerId, Publication, Settlement, Value,
+    Batch, BatchBuilder, BatchError, BatchFull, Command, Destination, DestinationName, Message,
+    MessagePosition, PreviousCheckpoint, ProducerId, Publication, Settlement, Value,
 };
 
 fn value() -> impl Strategy<Value = Value> {
@@ -81,14 +81,22 @@ fn name(number: u8) -> DestinationName {
     DestinationName::new(&format!("queue.{number}")).unwrap()
 }
 
+/// Odd numbers are topics.
+fn destination(number: u8) -> Destination {
+    match number % 2 {
+        0 => Destination::queue(name(number)),
+        _ => Destination::topic(name(number)),
+    }
+}
+
 fn build(wishes: &[Wish]) -> Bytes {
     let mut builder = BatchBuilder::persistent();
     for wish in wishes {
         match wish {
             Wish::Publish(queue, producer, number, message) => {
-                let queue = name(*queue);
+                let destination = destination(*queue);
                 let publication = Publication {
-                    queue: &queue,
+                    destination: &destination,
                     producer: ProducerId([*producer; 16]),
                     number: *number,
                     priority: message.priority,
@@ -129,11 +137,12 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 },
                 Wish::Publish(queue, from, wished, message),
             ) => {
-                assert_eq!(batch.destination(destination).name, name(*queue));
+                assert_eq!(*batch.destination(destination), self::destination(*queue));
                 assert_eq!(producer, ProducerId([*from; 16]));
                 assert_eq!(number, *wished);
                 let stored = batch.message(ordinal).unwrap();
                 assert_eq!(stored.len(), size_bytes as usize);
+                assert_eq!(batch.body(ordinal).as_ref(), Some(&stored));
                 let stored = Message::decode(&stored).unwrap();
                 assert_eq!(
                     (stored.priority, stored.expires_at_ms),
@@ -153,6 +162,7 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 assert_eq!(position.value(), *at);
                 assert_eq!(settlement, *wished);
                 assert_eq!(batch.message(ordinal), None);
+                assert_eq!(batch.body(ordinal), Some(Bytes::new()));
             }
             (Command::Purge { destination }, Wish::Purge(queue)) => {
                 assert_eq!(batch.destination(destination).name, name(*queue));
@@ -208,13 +218,14 @@ proptest! {
 
     #[test]
     fn random_bytes_behind_a_version_are_never_trouble(bytes in vec(any::<u8>(), 0..400)) {
-        let bytes: Bytes = [&[1][..], &bytes[..]].concat().into();
-        if let Ok(message) = Message::decode(&bytes) {
+        let message: Bytes = [&[1][..], &bytes[..]].concat().into();
+        let batch: Bytes = [&[2][..], &bytes[..]].concat().into();
+        if let Ok(decoded) = Message::decode(&message) {
             let mut again = BytesMut::new();
-            message.encode(&mut again).unwrap();
-            prop_assert_eq!(&again[..], &bytes[..]);
+            decoded.encode(&mut again).unwrap();
+            prop_assert_eq!(&again[..], &message[..]);
         }
-        if let Ok(batch) = Batch::parse(bytes) {
+        if let Ok(batch) = Batch::parse(batch) {
             use_everything(&batch);
         }
     }
@@ -270,9 +281,9 @@ fn a_builder_says_when_it_is_full() {
 #[test]
 fn the_largest_message_goes_alone() {
     let body = vec![7; 1024 * 1024 + 1000];
-    let queue = name(0);
+    let destination = destination(0);
     let publication = Publication {
-        queue: &queue,
+        destination: &destination,
         producer: ProducerId([1; 16]),
         number: 1,
         priority: 4,
@@ -316,11 +327,11 @@ fn the_modes_are_kept_apart() {
 
 #[test]
 fn overlapping_messages_are_refused() {
-    let queue = name(0);
+    let destination = destination(0);
     let mut builder = BatchBuilder::persistent();
     for number in 1..=2 {
         let publication = Publication {
-            queue: &queue,
+            destination: &destination,
             producer: ProducerId([1; 16]),
             number,
             priority: 4,

@@ -1,7 +1,7 @@
 //! The state as bytes, and its digest. One state has one encoding, whatever way led to it.
 //!
 //! ```text
-//! version u8 = 1
+//! version u8 = 2
 //! last checkpoint: flag u8, entry u64, digest u64          not part of the digest
 //! queues_max u32, applied varint, stamp varint
 //! queues varint, each in the order of making:
@@ -24,7 +24,7 @@ use super::live::Live;
 use super::queue::Queue;
 use super::{QueueId, State, positions};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why bytes are no checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

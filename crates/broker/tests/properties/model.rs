@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate_broker::{Broker, Credit, Delivery, Effect, Input, Limits, Outcomes, SessionId};
 use quorate_message::{
-    Batch, BatchBuilder, ConsumerId, DestinationName, MessagePosition, Outcome, ProducerId,
-    Publication, Settlement,
+    Batch, BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, Outcome,
+    ProducerId, Publication, Settlement,
 };
 
 #[derive(Clone, Debug)]
@@ -291,9 +291,9 @@ impl World {
             };
             let size = 10 + usize::from(*kind) * 15 + usize::from(*producer);
             let body = Bytes::from(vec![*producer; size]);
-            let queue_name = name(*queue);
+            let destination = Destination::queue(name(*queue));
             let publication = Publication {
-                queue: &queue_name,
+                destination: &destination,
                 producer: ProducerId([*producer; 16]),
                 number,
                 priority: 4,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_message::{
-    ConsumerId, DestinationName, MessagePosition, Outcome, ProducerId, Settlement,
+    ConsumerId, Destination, DestinationName, MessagePosition, Outcome, ProducerId, Settlement,
 };
 
 use super::ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId};
@@ -114,7 +114,7 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// Where it goes.
-    pub queue: DestinationName,
+    pub destination: Destination,
     /// The producer's number of it for this destination; ignored when the gateway numbers.
     pub number: u64,
     /// Kept in the leader's memory only.

@@ -113,7 +113,7 @@ impl Lane {
         publication: &Publication,
     ) -> Result<(), BatchFull> {
         let head = Head {
-            queue: &publication.queue,
+            destination: &publication.destination,
             producer,
             number: publication.number,
             priority: publication.priority,

@@ -112,11 +112,12 @@ impl Core {
         let mut last: Option<(DestinationName, ShardId)> = None;
         for (ordinal, mut publication) in (first..).zip(messages) {
             let id = match &last {
-                Some((queue, id)) if *queue == publication.queue => *id,
+                Some((name, id)) if *name == publication.destination.name => *id,
                 Some(_) | None => {
-                    let id = self.shard_of(&publication.queue);
+                    let name = &publication.destination.name;
+                    let id = self.shard_of(name);
                     let id = id.ok_or(Failure::NoTopology)?;
-                    last = Some((publication.queue.clone(), id));
+                    last = Some((name.clone(), id));
                     touched.insert(id);
                     id
                 }

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
-    Batch, Command as Stored, ConsumerId, DestinationName, Message, MessagePosition, ProducerId,
-    Settlement,
+    Batch, Command as Stored, ConsumerId, Destination, DestinationName, Message, MessagePosition,
+    ProducerId, Settlement,
 };
 
 use super::*;
@@ -31,7 +31,7 @@ pub(super) fn stored(text: &str) -> Bytes {
 
 pub(super) fn publication(number: u64) -> Publication {
     Publication {
-        queue: queue(),
+        destination: Destination::queue(queue()),
         number,
         non_persistent: false,
         priority: 4,

@@ -7,7 +7,7 @@ use quorate_gateway::session::{
     CallId, Credit, Input, OpenConsumer, Outcome, Publication, ShardId, StoredDelivery,
 };
 use quorate_message::{
-    ConsumerId, DestinationName, Message, MessagePosition, ProducerId, Settlement,
+    ConsumerId, Destination, DestinationName, Message, MessagePosition, ProducerId, Settlement,
 };
 
 use crate::checker::history::{self, Record};
@@ -237,7 +237,7 @@ impl Cluster {
             .map(|number| {
                 let sent = &producer.unconfirmed[number];
                 Publication {
-                    queue: queue_name(&sent.queue),
+                    destination: Destination::queue(queue_name(&sent.queue)),
                     number: *number,
                     non_persistent: false,
                     priority: 4,

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use quorate_broker::{Credit, SessionId};
 use quorate_message::{
-    BatchBuilder, ConsumerId, DestinationName, MessagePosition, ProducerId, Publication, Settlement,
+    BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, ProducerId,
+    Publication, Settlement,
 };
 use quorate_replication::{
     Claim, ClaimId, Config, DiskId, Entry, Epoch, Incarnation, Index, Member, Message, NodeId,
@@ -74,11 +75,11 @@ pub(super) fn queue(name: &str) -> DestinationName {
 
 /// A batch that publishes numbers `first..first + count` of one producer.
 pub(super) fn publishes(name: &str, first: u64, count: u64) -> Bytes {
-    let queue = queue(name);
+    let destination = Destination::queue(queue(name));
     let mut builder = BatchBuilder::persistent();
     for number in first..first + count {
         let publication = Publication {
-            queue: &queue,
+            destination: &destination,
             producer: ProducerId([7; 16]),
             number,
             priority: 4,
