@@ -1,10 +1,11 @@
 //! The machine: one `step`, the replicated state, and on the leader what delivers it.
 
 use bytes::Bytes;
+use quorate_message::limits::PRIORITY_DEFAULT;
 use quorate_message::{Batch, DestinationName, MessagePosition, Outcome, PreviousCheckpoint};
 
 use crate::dispatch::Dispatcher;
-use crate::state::{Change, Record, State};
+use crate::state::{Change, Record, State, Turn};
 use crate::{AttachRefusal, Effect, Input, Limits, Outcomes, RestoreError};
 
 /// The broker of one shard on one replica.
@@ -201,8 +202,8 @@ impl Broker {
         queues.into_iter()
     }
 
-    /// Up to `limit` messages of a queue behind `after`, in their order, those in flight included; non-persistent ones
-    /// come last.
+    /// Up to `limit` messages of a queue behind `after`, in their turn, those in flight included; non-persistent ones
+    /// come last. A message that is gone is taken to have had the default priority.
     #[must_use]
     pub fn browse(
         &self,
@@ -210,15 +211,20 @@ impl Broker {
         after: Option<MessagePosition>,
         limit: usize,
     ) -> Vec<MessagePosition> {
-        let from = after.map_or_else(MessagePosition::default, MessagePosition::next);
-        let stored = self
-            .state
-            .queue_id(queue)
-            .map(|id| self.state.queue(id).pending_from(from));
-        let stored = stored.into_iter().flatten().take(limit);
-        let mut positions: Vec<MessagePosition> = stored.collect();
+        let id = self.state.queue_id(queue);
+        let stored = id.map(|id| self.state.queue(id));
+        let from = after.map_or_else(Turn::default, |after| {
+            let turn = stored.and_then(|stored| stored.turn_of(after));
+            turn.unwrap_or_else(|| Turn::new(PRIORITY_DEFAULT, after))
+                .next()
+        });
+        let has_stored = !from.position().is_transient();
+        let stored = stored.filter(|_| has_stored);
+        let turns = stored.into_iter().flat_map(|stored| stored.in_turn(from));
+        let mut positions: Vec<MessagePosition> = turns.map(Turn::position).take(limit).collect();
         if let Some(dispatcher) = &self.dispatcher {
             let rest = limit - positions.len();
+            let from = from.position();
             positions.extend(dispatcher.transient_from(queue, from).take(rest));
         }
         positions
@@ -263,10 +269,13 @@ impl Broker {
             for change in self.record.changes.drain(..) {
                 match change {
                     Change::Made(queue) => dispatcher.made(queue, &self.state),
-                    Change::Stored { queue, first, last } => {
-                        dispatcher.stored(queue, first, last, batch);
-                    }
-                    Change::Removed(queue, position) => dispatcher.removed(queue, position),
+                    Change::Stored {
+                        queue,
+                        priority,
+                        first,
+                        last,
+                    } => dispatcher.stored(queue, priority, first, last, batch),
+                    Change::Removed(queue, turn) => dispatcher.removed(queue, turn),
                     Change::GivenBack(queue, position) => dispatcher.given_back(queue, position),
                     Change::Purged(destination) => {
                         let name = &batch.destination(destination).name;

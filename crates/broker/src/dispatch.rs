@@ -17,11 +17,11 @@ use quorate_message::{Batch, DestinationName, MessagePosition};
 
 use crate::broker::{Counters, QueueStatus};
 use crate::limits::UNREADABLE_RETRY;
-use crate::state::{QueueId, State};
+use crate::state::{QueueId, State, Turn};
 use crate::{Effect, Input, Limits};
 use consumer::Consumers;
 pub(crate) use consumer::{Consumer, ConsumerRef};
-pub(crate) use lane::{Holder, Lane};
+pub(crate) use lane::{Held, Holder, Lane};
 use returns::Returns;
 use transient::Transient;
 
@@ -50,7 +50,7 @@ pub(crate) struct Dispatcher {
     /// Lanes that hold bytes that nobody has credit for.
     idle: BTreeSet<LaneId>,
     /// Whose the messages are that are being fetched.
-    fetching: BTreeMap<MessagePosition, LaneId>,
+    fetching: BTreeMap<MessagePosition, (LaneId, Turn)>,
     /// Bytes held or reserved in all lanes.
     read_ahead: u64,
     returns: Returns,
@@ -190,10 +190,12 @@ impl Dispatcher {
         }
     }
 
-    /// Messages were stored. If somebody can have them now they are taken out of the batch, without a read.
+    /// Messages of one priority were stored. If somebody can have them now they are taken out of the batch, without a
+    /// read.
     pub(crate) fn stored(
         &mut self,
         queue: QueueId,
+        priority: u8,
         first: MessagePosition,
         last: MessagePosition,
         batch: &Batch,
@@ -205,20 +207,22 @@ impl Dispatcher {
         let demand = if self.has_lease { self.demand(id) } else { 0 };
         let lane = &mut self.lanes[id.0];
         let mut next = first;
-        while next <= last && lane.can_stage(demand) {
+        while next <= last && lane.can_stage(Turn::new(priority, next), demand) {
             let message = batch
                 .message(next.ordinal())
                 .expect("stored from the batch");
-            lane.stage(next, message, &mut self.read_ahead);
+            lane.stage(Turn::new(priority, next), message, &mut self.read_ahead);
             next = next.next();
         }
-        lane.is_caught_up &= next > last;
+        if next <= last {
+            lane.stored_ahead(priority);
+        }
     }
 
     /// A message was removed from its queue.
-    pub(crate) fn removed(&mut self, queue: QueueId, position: MessagePosition) {
+    pub(crate) fn removed(&mut self, queue: QueueId, turn: Turn) {
         if let Some(id) = self.by_queue.get(&queue).copied() {
-            self.forget(id, position);
+            self.forget(id, turn);
         }
     }
 
@@ -235,8 +239,8 @@ impl Dispatcher {
             return 0;
         };
         let lane = &mut self.lanes[id.0];
-        for position in lane.fetching.keys() {
-            self.fetching.remove(position);
+        for turn in lane.fetching.keys() {
+            self.fetching.remove(&turn.position());
         }
         let holders = lane.purge(&mut self.read_ahead);
         for holder in holders {
@@ -247,11 +251,11 @@ impl Dispatcher {
     }
 
     /// Drops whatever is known of a message.
-    fn forget(&mut self, id: LaneId, position: MessagePosition) {
+    fn forget(&mut self, id: LaneId, turn: Turn) {
         let lane = &mut self.lanes[id.0];
-        let (holder, was_fetching) = lane.forget(position, &mut self.read_ahead);
+        let (holder, was_fetching) = lane.forget(turn, &mut self.read_ahead);
         if was_fetching {
-            self.fetching.remove(&position);
+            self.fetching.remove(&turn.position());
         }
         if let Some(holder) = holder {
             self.let_go(holder);
@@ -293,16 +297,16 @@ impl Dispatcher {
     }
 
     fn fetched(&mut self, position: MessagePosition, message: bytes::Bytes) {
-        if let Some(id) = self.fetching.remove(&position) {
-            self.lanes[id.0].fetched(position, message, &mut self.read_ahead);
+        if let Some((id, turn)) = self.fetching.remove(&position) {
+            self.lanes[id.0].fetched(turn, message, &mut self.read_ahead);
             self.touch(id);
         }
     }
 
     fn missing(&mut self, now: u64, position: MessagePosition, counters: &mut Counters) {
-        if let Some(id) = self.fetching.remove(&position) {
+        if let Some((id, turn)) = self.fetching.remove(&position) {
             counters.unreadable += 1;
-            self.lanes[id.0].missing(position, &mut self.read_ahead);
+            self.lanes[id.0].missing(turn, &mut self.read_ahead);
             self.touch(id);
             let retry = now.saturating_add(UNREADABLE_RETRY);
             self.unreadable_at.get_or_insert(retry);
@@ -386,7 +390,7 @@ impl Dispatcher {
         self.read_ahead
     }
 
-    pub(crate) fn fetching(&self) -> &BTreeMap<MessagePosition, LaneId> {
+    pub(crate) fn fetching(&self) -> &BTreeMap<MessagePosition, (LaneId, Turn)> {
         &self.fetching
     }
 }

@@ -7,7 +7,7 @@ use quorate_message::MessagePosition;
 use crate::Broker;
 use crate::dispatch::{Dispatcher, Holder, Lane};
 use crate::limits::{CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX, IN_FLIGHT_MAX};
-use crate::state::State;
+use crate::state::{State, Turn};
 
 /// Checks everything. Takes time in proportion to what the broker holds.
 ///
@@ -53,7 +53,7 @@ fn check_dispatcher(dispatcher: &Dispatcher, state: &State) -> Result<(), String
             .transient
             .messages
             .values()
-            .map(|message| message.len() as u64);
+            .map(|message| message.bytes.len() as u64);
         transient_bytes += sizes
             .map(|size| size + crate::limits::MESSAGE_OVERHEAD_BYTES)
             .sum::<u64>();
@@ -75,7 +75,7 @@ fn check_dispatcher(dispatcher: &Dispatcher, state: &State) -> Result<(), String
         let held = lane
             .in_flight
             .values()
-            .filter(|other| **other == holder)
+            .filter(|held| held.holder == holder)
             .count();
         demand(held == consumer.in_flight as usize, || {
             format!(
@@ -106,34 +106,37 @@ fn check_dispatcher(dispatcher: &Dispatcher, state: &State) -> Result<(), String
 /// Every pending message is in exactly one place, and nothing else is anywhere.
 fn check_lane(lane: &Lane, state: &State) -> Result<(), String> {
     let mut seen: BTreeSet<MessagePosition> = BTreeSet::new();
-    let stored_in_flight = lane
-        .in_flight
-        .keys()
-        .filter(|position| !position.is_transient());
+    let stored_in_flight = lane.in_flight.iter();
+    let stored_in_flight = stored_in_flight
+        .filter(|(position, _)| !position.is_transient())
+        .map(|(position, held)| Turn::new(held.priority, *position));
     let places = stored_in_flight
-        .chain(lane.ready.iter().map(|(position, _)| position))
-        .chain(lane.fetching.keys())
-        .chain(&lane.back)
-        .chain(&lane.unreadable);
-    for position in places {
-        demand(seen.insert(*position), || {
+        .chain(lane.ready.iter().map(|(turn, _)| *turn))
+        .chain(lane.fetching.keys().copied())
+        .chain(lane.back.iter().copied())
+        .chain(lane.unreadable.iter().copied());
+    for turn in places {
+        let position = turn.position();
+        demand(seen.insert(position), || {
             format!("{position} is in two places")
         })?;
         let queue = lane.queue.map(|queue| state.queue(queue));
-        demand(queue.is_some_and(|queue| queue.contains(*position)), || {
-            format!("{position} is not pending")
+        let pending = queue.and_then(|queue| queue.turn_of(position));
+        demand(pending == Some(turn), || {
+            format!("{position} is not pending, or at another priority")
         })?;
     }
     if let Some(queue) = lane.queue {
-        for position in state.queue(queue).pending_from(MessagePosition::default()) {
-            let is_before = position < lane.cursor;
+        for turn in state.queue(queue).in_turn(Turn::default()) {
+            let position = turn.position();
+            let is_before = position < lane.cursor(turn.priority());
             demand(!is_before || seen.contains(&position), || {
                 format!("{position} was passed and is nowhere")
             })?;
-            demand(
-                is_before || !lane.is_caught_up || seen.contains(&position),
-                || format!("{position} is ahead of a lane that has caught up"),
-            )?;
+            let is_ahead = lane.is_ahead(turn.priority());
+            demand(is_before || is_ahead || seen.contains(&position), || {
+                format!("{position} is ahead of a lane that has caught up")
+            })?;
         }
     }
     demand(
@@ -145,18 +148,20 @@ fn check_lane(lane: &Lane, state: &State) -> Result<(), String> {
 
 fn check_transient(lane: &Lane) -> Result<(), String> {
     let messages = &lane.transient.messages;
-    for position in messages.keys() {
+    for (position, message) in messages {
+        let turn = Turn::new(message.priority, *position);
         let places = usize::from(lane.in_flight.contains_key(position))
-            + usize::from(lane.transient.available.contains(position));
+            + usize::from(lane.transient.available.contains(&turn));
         demand(places == 1, || format!("{position} is in {places} places"))?;
     }
-    let here = |position: &MessagePosition| messages.contains_key(position);
+    let mut available = lane.transient.available.iter();
     let mut in_flight = lane
         .in_flight
         .keys()
         .filter(|position| position.is_transient());
     demand(
-        lane.transient.available.iter().all(here) && in_flight.all(here),
+        available.all(|turn| messages.contains_key(&turn.position()))
+            && in_flight.all(|position| messages.contains_key(position)),
         || "a non-persistent message is somewhere without its bytes".to_owned(),
     )
 }

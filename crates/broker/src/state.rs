@@ -4,9 +4,11 @@ mod apply;
 mod checkpoint;
 mod codec;
 mod dedup;
+mod levels;
 mod live;
 mod positions;
 mod queue;
+mod turn;
 
 use std::collections::BTreeMap;
 
@@ -15,8 +17,10 @@ use quorate_message::{DestinationName, PreviousCheckpoint};
 pub(crate) use apply::{Change, Record};
 pub use checkpoint::RestoreError;
 pub(crate) use dedup::{Dedup, Verdict};
+use levels::Levels;
 use live::Live;
 pub(crate) use queue::Queue;
+pub(crate) use turn::Turn;
 
 /// A queue, by the order in which the shard's queues were made. Queues are never removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,14 +7,24 @@ mod properties {
     pub(crate) mod model;
 }
 
-use properties::model::{Action, World};
+use properties::model::{Action, Sent, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+fn sent() -> impl Strategy<Value = Sent> {
+    let priority = prop_oneof![3 => Just(4), 1 => 0..10_u8];
+    (0..3_u8, 0..3_u8, 0..4_u8, priority).prop_map(|(queue, producer, kind, priority)| Sent {
+        queue,
+        producer,
+        kind,
+        priority,
+    })
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        6 => vec((0..3_u8, 0..3_u8, 0..4_u8), 1..12).prop_map(Action::Publish),
-        2 => vec((0..3_u8, 0..3_u8, 0..4_u8), 1..6).prop_map(Action::PublishTransient),
+        6 => vec(sent(), 1..12).prop_map(Action::Publish),
+        2 => vec(sent(), 1..6).prop_map(Action::PublishTransient),
         4 => (0..4_u8, 0..2_u8, 0..3_u8, 0..12_u32, any::<bool>())
             .prop_map(|(consumer, session, queue, credit, names_held)| {
                 Action::Attach { consumer, session, queue, credit, names_held }

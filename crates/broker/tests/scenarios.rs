@@ -342,13 +342,15 @@ fn credit_of(text: &str) -> Credit {
     }
 }
 
+/// `NUMBER` or `NUMBER@PRIORITY`.
 fn publish(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&str]) {
-    for number_text in numbers {
+    for sent in numbers {
+        let (number_text, priority) = sent.split_once('@').unwrap_or((sent, "4"));
         let publication = Publication {
             destination: &Destination::queue(name(queue)),
             producer: ProducerId(identity(producer)),
             number: number(number_text),
-            priority: 4,
+            priority: priority.parse().unwrap(),
             expires_at_ms: 0,
         };
         let body = format!("{producer}-{number_text}");

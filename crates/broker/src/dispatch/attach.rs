@@ -2,10 +2,10 @@
 
 use quorate_message::{ConsumerId, DestinationName, MessagePosition};
 
-use super::{Consumer, ConsumerRef, Dispatcher, Holder, LaneId};
+use super::{Consumer, ConsumerRef, Dispatcher, Held, Holder, LaneId};
 use crate::broker::Counters;
 use crate::limits::{CONSUMERS_MAX, IN_FLIGHT_MAX};
-use crate::state::State;
+use crate::state::{State, Turn};
 use crate::{AttachRefusal, Credit, Effect, SessionId};
 
 /// Who wants to be attached.
@@ -144,29 +144,38 @@ impl Dispatcher {
         state: &State,
     ) -> bool {
         let lane = &mut self.lanes[id.0];
-        match lane.in_flight.get(&position) {
-            Some(Holder::Consumer(holder)) => return *holder == reference,
+        match lane.in_flight.get(&position).map(|held| held.holder) {
+            Some(Holder::Consumer(holder)) => return holder == reference,
             Some(Holder::Returning) => return false,
             None => {}
         }
-        if position.is_transient() {
-            if !lane.transient.available.remove(&position) {
-                return false;
-            }
+        let turn = if position.is_transient() {
+            lane.transient.take_out(position)
         } else {
             let queue = lane.queue.map(|queue| state.queue(queue));
-            if !queue.is_some_and(|queue| queue.contains(position)) {
-                return false;
-            }
-            if lane.take_out(position, &mut self.read_ahead) {
-                self.fetching.remove(&position);
-            }
-            self.touch(id);
+            queue.and_then(|queue| queue.turn_of(position))
+        };
+        let Some(turn) = turn else {
+            return false;
+        };
+        if !position.is_transient() {
+            self.take_out(id, turn);
         }
-        let holder = Holder::Consumer(reference);
-        self.lanes[id.0].in_flight.insert(position, holder);
+        let held = Held {
+            holder: Holder::Consumer(reference),
+            priority: turn.priority(),
+        };
+        self.lanes[id.0].in_flight.insert(position, held);
         self.consumers.get_mut(reference).in_flight += 1;
         true
+    }
+
+    /// Takes a persistent message out of where it waits. What waited behind it may be next.
+    fn take_out(&mut self, id: LaneId, turn: Turn) {
+        if self.lanes[id.0].take_out(turn, &mut self.read_ahead) {
+            self.fetching.remove(&turn.position());
+        }
+        self.touch(id);
     }
 
     pub(super) fn detach(
@@ -227,7 +236,7 @@ impl Dispatcher {
         }
         let lane = &self.lanes[consumer.lane.0];
         let held = lane.in_flight.iter();
-        held.filter(|(_, holder)| **holder == Holder::Consumer(reference))
+        held.filter(|(_, held)| held.holder == Holder::Consumer(reference))
             .map(|(position, _)| *position)
             .collect()
     }

@@ -1,17 +1,20 @@
 //! One queue as the leader delivers it: which of its pending messages is where.
 //!
 //! ```text
+//! of each priority:
 //! pending, below the cursor:  in flight | ready (bytes here) | being fetched | back (bytes not here) | unreadable
 //! pending, from the cursor on: not looked at yet, save for what consumers were found to hold
 //! ```
-//! The sets are disjoint. Delivery takes the least of them, once it is ready, so that what was given back goes to its
-//! old place. What cannot be read holds up what is behind it, for the sake of order, and is tried again; a log that
-//! stays unreadable makes its replica unfit to lead, and the next leader reads its own.
+//! The sets are disjoint and kept in their [`Turn`]. Delivery takes the first of all, once it is ready, so that what
+//! was given back goes to its old place and what is urgent overtakes what was read ahead. What cannot be read holds up
+//! what is behind it, for the sake of order, and is tried again; a log that stays unreadable makes its replica unfit
+//! to lead, and the next leader reads its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_message::MessagePosition;
+use quorate_message::limits::PRIORITY_MAX;
 use roaring::RoaringTreemap;
 
 use super::ConsumerRef;
@@ -19,7 +22,7 @@ use super::transient::TransientLane;
 use crate::limits::{
     MESSAGE_OVERHEAD_BYTES, READ_AHEAD_MESSAGES, READ_AHEAD_QUEUE_BYTES, SIZE_GUESS_BYTES,
 };
-use crate::state::{Queue, QueueId};
+use crate::state::{Queue, QueueId, Turn};
 
 /// Who has a message that is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,21 +33,35 @@ pub(crate) enum Holder {
     Returning,
 }
 
+/// A message in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) holder: Holder,
+    /// Its priority, so that it finds back to its place.
+    pub(crate) priority: u8,
+}
+
+const PRIORITIES: usize = PRIORITY_MAX as usize + 1;
+
+/// One bit per priority.
+const ALL_LEVELS: u16 = (1 << PRIORITIES) - 1;
+
 /// One queue's delivery.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
     /// None while nothing persistent was ever stored in it.
     pub(crate) queue: Option<QueueId>,
-    pub(crate) cursor: MessagePosition,
-    /// Nothing available lies from the cursor on.
-    pub(crate) is_caught_up: bool,
-    pub(crate) ready: VecDeque<(MessagePosition, Bytes)>,
+    /// Of each priority.
+    cursors: [MessagePosition; PRIORITIES],
+    /// The priorities, a bit each, of which something available may lie from the cursor on.
+    ahead: u16,
+    pub(crate) ready: VecDeque<(Turn, Bytes)>,
     /// With the bytes reserved for each.
-    pub(crate) fetching: BTreeMap<MessagePosition, u64>,
-    pub(crate) back: BTreeSet<MessagePosition>,
-    pub(crate) unreadable: BTreeSet<MessagePosition>,
+    pub(crate) fetching: BTreeMap<Turn, u64>,
+    pub(crate) back: BTreeSet<Turn>,
+    pub(crate) unreadable: BTreeSet<Turn>,
     /// Non-persistent messages are here too.
-    pub(crate) in_flight: BTreeMap<MessagePosition, Holder>,
+    pub(crate) in_flight: BTreeMap<MessagePosition, Held>,
     /// Sent by this leader and given back.
     pub(crate) sent: RoaringTreemap,
     /// Consumers that can take a message, in their turn.
@@ -63,8 +80,8 @@ impl Lane {
     pub(super) fn new(queue: Option<QueueId>) -> Self {
         Self {
             queue,
-            cursor: MessagePosition::default(),
-            is_caught_up: queue.is_none(),
+            cursors: [MessagePosition::default(); PRIORITIES],
+            ahead: if queue.is_some() { ALL_LEVELS } else { 0 },
             ready: VecDeque::new(),
             fetching: BTreeMap::new(),
             back: BTreeSet::new(),
@@ -82,41 +99,65 @@ impl Lane {
         }
     }
 
-    /// Whether a message that was just stored can go out without a read: nothing is before it, and somebody waits.
-    pub(super) fn can_stage(&self, demand: usize) -> bool {
-        self.is_caught_up
-            && self.fetching.is_empty()
-            && self.back.is_empty()
-            && self.unreadable.is_empty()
-            && self.ready.len() < demand
+    /// The least position of a priority that was not looked at.
+    pub(crate) fn cursor(&self, priority: u8) -> MessagePosition {
+        self.cursors[usize::from(priority)]
+    }
+
+    /// Whether something available of this priority may lie from its cursor on.
+    pub(crate) fn is_ahead(&self, priority: u8) -> bool {
+        self.ahead >> priority & 1 == 1
+    }
+
+    /// Messages of a priority were stored that are not here.
+    pub(super) fn stored_ahead(&mut self, priority: u8) {
+        self.ahead |= 1 << priority;
+    }
+
+    /// Whether a message that was just stored can go out without a read: nothing is before it that is not ready, and
+    /// somebody waits.
+    pub(super) fn can_stage(&self, turn: Turn, demand: usize) -> bool {
+        let is_last = self.ready.back().is_none_or(|(last, _)| *last < turn);
+        let before = if is_last {
+            self.ready.len()
+        } else {
+            self.ready.partition_point(|(at, _)| *at < turn)
+        };
+        before < demand
+            && !self.is_ahead(turn.priority())
+            && !self.is_held_up(turn)
+            && self.read_ahead < READ_AHEAD_QUEUE_BYTES
     }
 
     /// Takes in a message that was just stored.
-    pub(super) fn stage(&mut self, position: MessagePosition, message: Bytes, total: &mut u64) {
-        self.cursor = position.next();
-        self.hold(message.len() as u64, total);
-        self.ready.push_back((position, message));
+    pub(super) fn stage(&mut self, turn: Turn, message: Bytes, total: &mut u64) {
+        self.cursors[usize::from(turn.priority())] = turn.position().next();
+        self.hold(turn, message, total);
     }
 
-    /// Takes in bytes that were asked for. More than fits is let go of again; the first always fits.
-    pub(super) fn fetched(&mut self, position: MessagePosition, message: Bytes, total: &mut u64) {
-        self.unreserve(position, total);
+    /// Takes in bytes that were asked for. More than fits is let go of again, the last first; one always fits.
+    pub(super) fn fetched(&mut self, turn: Turn, message: Bytes, total: &mut u64) {
+        self.unreserve(turn, total);
         let size = message.len() as u64;
         // A moving mean, quick to rise, so that the next fetch is not too large.
         self.size_guess = size.max((self.size_guess * 7 + size) / 8).max(1);
-        if self.read_ahead > READ_AHEAD_QUEUE_BYTES && !self.ready.is_empty() {
-            self.back.insert(position);
-            return;
+        while self.read_ahead > READ_AHEAD_QUEUE_BYTES {
+            match self.ready.back() {
+                Some((last, _)) if *last > turn => self.drop_last(total),
+                Some(_) => {
+                    self.back.insert(turn);
+                    return;
+                }
+                None => break,
+            }
         }
-        self.hold(size, total);
-        let place = self.ready.partition_point(|(at, _)| *at < position);
-        self.ready.insert(place, (position, message));
+        self.hold(turn, message, total);
     }
 
     /// Sets aside what could not be read.
-    pub(super) fn missing(&mut self, position: MessagePosition, total: &mut u64) {
-        self.unreserve(position, total);
-        self.unreadable.insert(position);
+    pub(super) fn missing(&mut self, turn: Turn, total: &mut u64) {
+        self.unreserve(turn, total);
+        self.unreadable.insert(turn);
     }
 
     /// Lets what could not be read be tried again; whether there was any.
@@ -131,7 +172,7 @@ impl Lane {
         &mut self,
         barrier: MessagePosition,
         total: &mut u64,
-    ) -> Option<(MessagePosition, Bytes)> {
+    ) -> Option<(Turn, Bytes)> {
         let has_persistent = self.is_front_next(barrier);
         let has_transient = !self.transient.available.is_empty();
         if has_transient && (self.takes_transient_next || !has_persistent) {
@@ -142,25 +183,29 @@ impl Lane {
             return None;
         }
         self.takes_transient_next = true;
-        let (position, message) = self.ready.pop_front()?;
+        let (turn, message) = self.ready.pop_front()?;
         self.let_go(message.len() as u64, total);
-        Some((position, message))
+        Some((turn, message))
     }
 
     /// Whether the first ready message is the first available one and may be sent.
     fn is_front_next(&self, barrier: MessagePosition) -> bool {
-        let Some((front, _)) = self.ready.front() else {
-            return false;
-        };
-        let is_behind = |other: Option<&MessagePosition>| other.is_some_and(|other| other < front);
-        *front >= barrier
-            && !is_behind(
-                self.fetching
-                    .first_key_value()
-                    .map(|(position, _)| position),
-            )
-            && !is_behind(self.back.first())
-            && !is_behind(self.unreadable.first())
+        let front = self.ready.front().map(|(turn, _)| *turn);
+        front.is_some_and(|front| front.position() >= barrier && !self.is_held_up(front))
+    }
+
+    /// Whether something available is before this turn, or may be, and is not ready.
+    fn is_held_up(&self, turn: Turn) -> bool {
+        let is_before = |other: Option<&Turn>| other.is_some_and(|other| *other < turn);
+        self.is_more_before(turn)
+            || is_before(self.fetching.first_key_value().map(|(turn, _)| turn))
+            || is_before(self.unreadable.first())
+    }
+
+    /// Whether a fetch could name something before this turn.
+    fn is_more_before(&self, turn: Turn) -> bool {
+        self.ahead >> turn.priority() >> 1 != 0
+            || self.back.first().is_some_and(|back| *back < turn)
     }
 
     /// How many messages are here or on their way.
@@ -168,7 +213,8 @@ impl Lane {
         self.ready.len() + self.fetching.len()
     }
 
-    /// Names up to `wanted` messages to fetch, within the bytes that this lane and the shard have room for.
+    /// Names up to `wanted` messages to fetch, in their turn, within the bytes that this lane and the shard have room
+    /// for.
     pub(super) fn start_fetch(
         &mut self,
         queue: &Queue,
@@ -176,104 +222,133 @@ impl Lane {
         barrier: MessagePosition,
         total: &mut u64,
         total_max: u64,
-    ) -> Vec<MessagePosition> {
-        let mut positions = Vec::new();
+    ) -> Vec<Turn> {
         let cost = self.size_guess + MESSAGE_OVERHEAD_BYTES;
-        let room = READ_AHEAD_MESSAGES.saturating_sub(self.read_ahead_messages());
-        let wanted = wanted.min(room);
-        let has_room = |lane: &Self, total: u64, taken: usize| {
-            let reserved = cost * taken as u64;
-            let is_first = taken == 0 && lane.read_ahead == 0;
-            taken < wanted
-                && total + reserved < total_max
-                && (is_first || lane.read_ahead + reserved + cost <= READ_AHEAD_QUEUE_BYTES)
-        };
-        while has_room(self, *total, positions.len())
-            && self.back.first().is_some_and(|first| *first >= barrier)
-        {
-            positions.extend(self.back.pop_first());
-        }
-        // What was given back lies before the cursor: as long as any is left, nothing behind is looked at.
-        if self.back.is_empty() && !self.is_caught_up && has_room(self, *total, positions.len()) {
-            let mut pending = queue.pending_from(self.cursor);
-            loop {
-                if !has_room(self, *total, positions.len()) {
-                    break;
-                }
-                let Some(position) = pending.next() else {
-                    self.is_caught_up = true;
-                    break;
-                };
-                if self.in_flight.contains_key(&position) {
-                    self.cursor = position.next();
-                    continue;
-                }
-                if position < barrier {
-                    break;
-                }
-                self.cursor = position.next();
-                positions.push(position);
+        let most = self.fetch_room(wanted, cost, *total, total_max);
+        let mut turns = Vec::new();
+        for priority in (0..=PRIORITY_MAX).rev() {
+            if turns.len() >= most || !self.name_level(queue, priority, most, barrier, &mut turns) {
+                break;
             }
         }
-        for position in &positions {
-            self.fetching.insert(*position, cost);
+        for turn in &turns {
+            self.fetching.insert(*turn, cost);
         }
-        self.read_ahead += cost * positions.len() as u64;
-        *total += cost * positions.len() as u64;
-        positions
+        self.read_ahead += cost * turns.len() as u64;
+        *total += cost * turns.len() as u64;
+        turns
+    }
+
+    /// How many messages of `cost` bytes may be fetched; one more than fits when nothing is here.
+    fn fetch_room(&self, wanted: usize, cost: u64, total: u64, total_max: u64) -> usize {
+        let room = READ_AHEAD_MESSAGES.saturating_sub(self.read_ahead_messages());
+        let own = READ_AHEAD_QUEUE_BYTES.saturating_sub(self.read_ahead) / cost;
+        let own = own.max(u64::from(self.read_ahead == 0));
+        let all = total_max.saturating_sub(total).div_ceil(cost);
+        let bytes = usize::try_from(own.min(all)).unwrap_or(usize::MAX);
+        wanted.min(room).min(bytes)
+    }
+
+    /// Names messages of one priority, until there are `most`; whether those of the next lower one may follow.
+    fn name_level(
+        &mut self,
+        queue: &Queue,
+        priority: u8,
+        most: usize,
+        barrier: MessagePosition,
+        turns: &mut Vec<Turn>,
+    ) -> bool {
+        // What was given back lies before the cursor: as long as any is left, nothing behind is looked at.
+        while let Some(first) = self
+            .back
+            .first()
+            .filter(|first| first.priority() == priority)
+        {
+            if turns.len() >= most || first.position() < barrier {
+                return false;
+            }
+            turns.extend(self.back.pop_first());
+        }
+        if !self.is_ahead(priority) {
+            return true;
+        }
+        let cursor = &mut self.cursors[usize::from(priority)];
+        for position in queue.pending_at(priority, *cursor) {
+            if self.in_flight.contains_key(&position) {
+                *cursor = position.next();
+                continue;
+            }
+            if turns.len() >= most || position < barrier {
+                return false;
+            }
+            *cursor = position.next();
+            turns.push(Turn::new(priority, position));
+        }
+        self.ahead &= !(1 << priority);
+        true
     }
 
     /// Whether there is something that `start_fetch` could name, room permitting.
     pub(super) fn has_more(&self) -> bool {
-        !self.back.is_empty() || !self.is_caught_up
+        !self.back.is_empty() || self.ahead != 0
     }
 
-    /// Whether what is ready waits for something before it that was given back: that has to be read, however much
+    /// Whether what is ready waits for something before it that is not on its way: that has to be read, however much
     /// is here.
     pub(super) fn is_blocked(&self) -> bool {
-        let ready = self.ready.front().map(|(position, _)| position);
-        ready.is_some_and(|ready| self.back.first().is_some_and(|back| back < ready))
+        let front = self.ready.front();
+        front.is_some_and(|(front, _)| self.is_more_before(*front))
     }
 
     /// Whether one more message may be fetched.
-    pub(super) fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         let cost = self.size_guess + MESSAGE_OVERHEAD_BYTES;
         self.read_ahead_messages() < READ_AHEAD_MESSAGES
             && self.read_ahead + cost <= READ_AHEAD_QUEUE_BYTES
     }
 
+    /// Makes room for one more message to be fetched, at the cost of what would be sent last.
+    pub(super) fn make_room(&mut self, total: &mut u64, total_max: u64) {
+        while !self.ready.is_empty() && (!self.has_room() || *total >= total_max) {
+            self.drop_last(total);
+        }
+    }
+
     /// Lets go of the bytes of what is ready.
     pub(super) fn drop_ready(&mut self, total: &mut u64) {
-        for (position, message) in std::mem::take(&mut self.ready) {
+        while !self.ready.is_empty() {
+            self.drop_last(total);
+        }
+    }
+
+    fn drop_last(&mut self, total: &mut u64) {
+        if let Some((turn, message)) = self.ready.pop_back() {
             self.let_go(message.len() as u64, total);
-            self.back.insert(position);
+            self.back.insert(turn);
         }
     }
 
     /// Drops all that is known of a message: who had it, and whether it was being fetched.
-    pub(super) fn forget(
-        &mut self,
-        position: MessagePosition,
-        total: &mut u64,
-    ) -> (Option<Holder>, bool) {
+    pub(super) fn forget(&mut self, turn: Turn, total: &mut u64) -> (Option<Holder>, bool) {
+        let position = turn.position();
         if !self.sent.is_empty() {
             self.sent.remove(position.value());
         }
-        if let Some(holder) = self.in_flight.remove(&position) {
-            return (Some(holder), false);
+        if let Some(held) = self.in_flight.remove(&position) {
+            return (Some(held.holder), false);
         }
-        (None, self.take_out(position, total))
+        (None, self.take_out(turn, total))
     }
 
     /// Takes a message out of where it waits; whether it was being fetched.
-    pub(super) fn take_out(&mut self, position: MessagePosition, total: &mut u64) -> bool {
-        if self.fetching.contains_key(&position) {
-            self.unreserve(position, total);
+    pub(super) fn take_out(&mut self, turn: Turn, total: &mut u64) -> bool {
+        if self.fetching.contains_key(&turn) {
+            self.unreserve(turn, total);
             return true;
         }
-        if !self.back.remove(&position)
-            && !self.unreadable.remove(&position)
-            && let Ok(place) = self.ready.binary_search_by_key(&position, |(at, _)| *at)
+        if !self.back.remove(&turn)
+            && !self.unreadable.remove(&turn)
+            && let Ok(place) = self.ready.binary_search_by_key(&turn, |(at, _)| *at)
             && let Some((_, message)) = self.ready.remove(place)
         {
             self.let_go(message.len() as u64, total);
@@ -283,15 +358,16 @@ impl Lane {
 
     /// Makes a message that is in flight available again; who had it.
     pub(super) fn give_back(&mut self, position: MessagePosition) -> Option<Holder> {
-        let holder = self.in_flight.remove(&position)?;
+        let Held { holder, priority } = self.in_flight.remove(&position)?;
         self.sent.insert(position.value());
+        let turn = Turn::new(priority, position);
         if position.is_transient() {
-            self.transient.available.insert(position);
-        } else if position < self.cursor {
-            self.back.insert(position);
+            self.transient.available.insert(turn);
+        } else if position < self.cursor(priority) {
+            self.back.insert(turn);
         } else {
             // The cursor comes to it yet.
-            self.is_caught_up = false;
+            self.stored_ahead(priority);
         }
         Some(holder)
     }
@@ -305,12 +381,21 @@ impl Lane {
         self.back.clear();
         self.unreadable.clear();
         self.sent.clear();
-        std::mem::take(&mut self.in_flight).into_values().collect()
+        let in_flight = std::mem::take(&mut self.in_flight);
+        in_flight.into_values().map(|held| held.holder).collect()
     }
 
-    fn hold(&mut self, size: u64, total: &mut u64) {
+    /// Puts a message among those that are ready.
+    fn hold(&mut self, turn: Turn, message: Bytes, total: &mut u64) {
+        let size = message.len() as u64;
         self.read_ahead += size + MESSAGE_OVERHEAD_BYTES;
         *total += size + MESSAGE_OVERHEAD_BYTES;
+        if self.ready.back().is_none_or(|(last, _)| *last < turn) {
+            self.ready.push_back((turn, message));
+        } else {
+            let place = self.ready.partition_point(|(at, _)| *at < turn);
+            self.ready.insert(place, (turn, message));
+        }
     }
 
     fn let_go(&mut self, size: u64, total: &mut u64) {
@@ -318,8 +403,8 @@ impl Lane {
         *total -= size + MESSAGE_OVERHEAD_BYTES;
     }
 
-    fn unreserve(&mut self, position: MessagePosition, total: &mut u64) {
-        if let Some(reserved) = self.fetching.remove(&position) {
+    fn unreserve(&mut self, turn: Turn, total: &mut u64) {
+        if let Some(reserved) = self.fetching.remove(&turn) {
             self.read_ahead -= reserved;
             *total -= reserved;
         }

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use quorate_message::MessagePosition;
 
-use super::{ConsumerRef, Dispatcher, LaneId};
+use super::{ConsumerRef, Dispatcher, Held, Holder, LaneId};
 use crate::broker::Counters;
 use crate::limits::READ_AHEAD_MESSAGES;
-use crate::state::State;
+use crate::state::{State, Turn};
 use crate::{Delivery, Effect};
 
 /// A fetch names at least so many messages when there are, so that a consumer with little credit does not cause a
@@ -51,11 +51,11 @@ impl Dispatcher {
         let mut outgoing = Vec::new();
         while let Some(to) = self.lanes[id.0].ring.front().copied() {
             let next = self.lanes[id.0].take_next(barrier, &mut self.read_ahead);
-            let Some((position, message)) = next else {
+            let Some((turn, message)) = next else {
                 break;
             };
             counters.delivered += 1;
-            self.deliver(id, to, position, message, state, &mut outgoing);
+            self.deliver(id, to, turn, message, state, &mut outgoing);
         }
         for to in outgoing {
             let consumer = self.consumers.get_mut(to);
@@ -75,19 +75,23 @@ impl Dispatcher {
         &mut self,
         id: LaneId,
         to: ConsumerRef,
-        position: MessagePosition,
+        turn: Turn,
         message: Bytes,
         state: &State,
         outgoing: &mut Vec<ConsumerRef>,
     ) {
-        let served_from = self.served_from;
+        let (served_from, position) = (self.served_from, turn.position());
         let lane = &mut self.lanes[id.0];
         let count = match lane.queue {
             Some(queue) if !position.is_transient() => state.queue(queue).count(position),
             _ => lane.transient.count(position),
         };
         let was_sent = !lane.sent.is_empty() && lane.sent.contains(position.value());
-        lane.in_flight.insert(position, super::Holder::Consumer(to));
+        let held = Held {
+            holder: Holder::Consumer(to),
+            priority: turn.priority(),
+        };
+        lane.in_flight.insert(position, held);
         lane.ring.pop_front();
         let consumer = self.consumers.get_mut(to);
         consumer.took(message.len() as u64);
@@ -161,9 +165,9 @@ impl Dispatcher {
         }
         let total_max = self.limits.read_ahead_bytes;
         self.reclaim(total_max);
-        if is_blocked && (!self.lanes[id.0].has_room() || self.read_ahead >= total_max) {
-            // What is here cannot be sent before what was given back, and keeps that from being read.
-            self.lanes[id.0].drop_ready(&mut self.read_ahead);
+        if is_blocked {
+            // What is here cannot be sent before what is not, and must not keep that from being read.
+            self.lanes[id.0].make_room(&mut self.read_ahead, total_max);
         }
         if self.read_ahead >= total_max {
             let lane = &mut self.lanes[id.0];
@@ -173,17 +177,23 @@ impl Dispatcher {
             }
             return;
         }
-        let positions = self.lanes[id.0].start_fetch(
+        let turns = self.lanes[id.0].start_fetch(
             state.queue(queue),
             wanted.max(FETCH_MESSAGES_MIN),
             barrier,
             &mut self.read_ahead,
             total_max,
         );
-        if !positions.is_empty() {
-            self.fetching
-                .extend(positions.iter().map(|position| (*position, id)));
-            effects.push(Effect::Fetch { positions });
+        if !turns.is_empty() {
+            let positions = turns.iter().map(|turn| turn.position());
+            effects.push(Effect::Fetch {
+                positions: positions.collect(),
+            });
+            let fetching = turns.iter().map(|turn| (turn.position(), (id, *turn)));
+            self.fetching.extend(fetching);
+        } else if is_blocked && !self.lanes[id.0].is_blocked() {
+            // Nothing was before it after all.
+            self.touch(id);
         }
     }
 

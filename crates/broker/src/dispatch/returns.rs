@@ -72,8 +72,9 @@ impl Dispatcher {
                 self.give_back(id, position);
             }
             for position in &persistent {
-                let in_flight = &mut self.lanes[id.0].in_flight;
-                in_flight.insert(*position, Holder::Returning);
+                if let Some(held) = self.lanes[id.0].in_flight.get_mut(position) {
+                    held.holder = Holder::Returning;
+                }
             }
             let returned = u32::try_from(persistent.len()).expect("bounded by `IN_FLIGHT_MAX`");
             self.consumers.get_mut(lost).in_flight -= returned;
@@ -83,7 +84,10 @@ impl Dispatcher {
         while let Some(proposed) = self.returns.proposed.pop_front_if(|front| front.due <= now) {
             let in_flight = &self.lanes[proposed.lane.0].in_flight;
             let mut open = proposed.positions;
-            open.retain(|position| in_flight.get(position) == Some(&Holder::Returning));
+            open.retain(|position| {
+                let held = in_flight.get(position);
+                held.is_some_and(|held| held.holder == Holder::Returning)
+            });
             self.propose_returns(now, proposed.lane, open, effects);
         }
     }

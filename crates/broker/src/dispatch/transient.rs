@@ -10,7 +10,7 @@ use quorate_message::{
 use super::{Dispatcher, LaneId};
 use crate::Outcomes;
 use crate::limits::MESSAGE_OVERHEAD_BYTES;
-use crate::state::{Dedup, QueueId, State, Verdict};
+use crate::state::{Dedup, QueueId, State, Turn, Verdict};
 
 /// What all lanes share.
 #[derive(Clone, Debug)]
@@ -26,12 +26,20 @@ pub(crate) struct Transient {
     batches: u64,
 }
 
+/// A non-persistent message.
+#[derive(Clone, Debug)]
+pub(crate) struct TransientMessage {
+    pub(crate) priority: u8,
+    /// In the stored encoding.
+    pub(crate) bytes: Bytes,
+}
+
 /// The non-persistent messages of one queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TransientLane {
-    pub(crate) messages: BTreeMap<MessagePosition, Bytes>,
+    pub(crate) messages: BTreeMap<MessagePosition, TransientMessage>,
     /// Those in nobody's hands.
-    pub(crate) available: BTreeSet<MessagePosition>,
+    pub(crate) available: BTreeSet<Turn>,
     counts: BTreeMap<MessagePosition, u32>,
 }
 
@@ -48,10 +56,21 @@ impl Transient {
 }
 
 impl TransientLane {
-    pub(super) fn take_next(&mut self) -> Option<(MessagePosition, Bytes)> {
-        let position = self.available.pop_first()?;
-        let message = self.messages.get(&position)?.clone();
-        Some((position, message))
+    pub(super) fn take_next(&mut self) -> Option<(Turn, Bytes)> {
+        let turn = self.available.pop_first()?;
+        let message = self.messages.get(&turn.position())?;
+        Some((turn, message.bytes.clone()))
+    }
+
+    /// Takes a message that is in nobody's hands out of turn.
+    pub(super) fn take_out(&mut self, position: MessagePosition) -> Option<Turn> {
+        let turn = self.turn_of(position)?;
+        self.available.remove(&turn).then_some(turn)
+    }
+
+    fn turn_of(&self, position: MessagePosition) -> Option<Turn> {
+        let message = self.messages.get(&position)?;
+        Some(Turn::new(message.priority, position))
     }
 
     /// How often the message was returned.
@@ -75,11 +94,13 @@ impl Dispatcher {
                     destination,
                     producer,
                     number,
+                    priority,
                     ..
                 } => {
                     let name = &batch.destination(destination).name;
-                    let message = batch.message(ordinal).expect("a publish has a message");
-                    self.accept_transient(name, producer, number, &message, state)
+                    let bytes = batch.message(ordinal).expect("a publish has a message");
+                    let message = TransientMessage { priority, bytes };
+                    self.accept_transient(name, producer, number, message, state)
                 }
                 Command::Settle {
                     destination,
@@ -102,10 +123,10 @@ impl Dispatcher {
         name: &DestinationName,
         producer: ProducerId,
         number: u64,
-        message: &Bytes,
+        mut message: TransientMessage,
         state: &State,
     ) -> Outcome {
-        let cost = message.len() as u64 + MESSAGE_OVERHEAD_BYTES;
+        let cost = message.bytes.len() as u64 + MESSAGE_OVERHEAD_BYTES;
         let is_full = self.transient.bytes + cost > self.limits.transient_bytes_max
             || self.transient.numbered >= MessagePosition::TRANSIENT_MAX;
         let lane = if is_full {
@@ -129,9 +150,9 @@ impl Dispatcher {
         self.transient.lanes.insert(position, id);
         let lane = &mut self.lanes[id.0].transient;
         // A copy, so that it does not keep the whole batch in memory for as long as it waits.
-        lane.messages
-            .insert(position, Bytes::copy_from_slice(message));
-        lane.available.insert(position);
+        message.bytes = Bytes::copy_from_slice(&message.bytes);
+        lane.available.insert(Turn::new(message.priority, position));
+        lane.messages.insert(position, message);
         self.touch(id);
         Outcome::Stored
     }
@@ -152,8 +173,9 @@ impl Dispatcher {
         };
         match settlement {
             Settlement::Accept | Settlement::Reject => {
-                self.remove_transient(id, position);
-                self.forget(id, position);
+                if let Some(turn) = self.remove_transient(id, position) {
+                    self.forget(id, turn);
+                }
             }
             Settlement::Release => self.give_back(id, position),
             Settlement::Return => {
@@ -164,14 +186,15 @@ impl Dispatcher {
         Outcome::Applied
     }
 
-    fn remove_transient(&mut self, id: LaneId, position: MessagePosition) {
+    fn remove_transient(&mut self, id: LaneId, position: MessagePosition) -> Option<Turn> {
         let lane = &mut self.lanes[id.0].transient;
-        lane.available.remove(&position);
+        let message = lane.messages.remove(&position)?;
+        let turn = Turn::new(message.priority, position);
+        lane.available.remove(&turn);
         lane.counts.remove(&position);
-        if let Some(message) = lane.messages.remove(&position) {
-            self.transient.bytes -= message.len() as u64 + MESSAGE_OVERHEAD_BYTES;
-            self.transient.lanes.remove(&position);
-        }
+        self.transient.bytes -= message.bytes.len() as u64 + MESSAGE_OVERHEAD_BYTES;
+        self.transient.lanes.remove(&position);
+        Some(turn)
     }
 
     /// Removes all non-persistent messages of a lane; how many there were. None is in flight any longer.
@@ -205,6 +228,7 @@ impl Dispatcher {
 
     pub(crate) fn transient_message(&self, position: MessagePosition) -> Option<Bytes> {
         let id = self.transient.lanes.get(&position)?;
-        self.lanes[id.0].transient.messages.get(&position).cloned()
+        let message = self.lanes[id.0].transient.messages.get(&position)?;
+        Some(message.bytes.clone())
     }
 }

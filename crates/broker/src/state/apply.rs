@@ -5,7 +5,7 @@ use quorate_message::{
     Batch, Command, DestinationName, MessagePosition, Outcome, PreviousCheckpoint, Settlement,
 };
 
-use super::{Queue, QueueId, State, Verdict};
+use super::{Queue, QueueId, State, Turn, Verdict};
 use crate::Outcomes;
 
 /// What an entry did, for the leader's delivery.
@@ -13,14 +13,15 @@ use crate::Outcomes;
 pub(crate) enum Change {
     /// A queue was made.
     Made(QueueId),
-    /// Messages with neighbouring ordinals were stored.
+    /// Messages of one priority with neighbouring ordinals were stored.
     Stored {
         queue: QueueId,
+        priority: u8,
         first: MessagePosition,
         last: MessagePosition,
     },
     /// A message was removed.
-    Removed(QueueId, MessagePosition),
+    Removed(QueueId, Turn),
     /// A message that is not removed was given back.
     GivenBack(QueueId, MessagePosition),
     /// A destination, by its index in the batch, was emptied. The log may not know it.
@@ -94,6 +95,7 @@ impl State {
                 destination,
                 producer,
                 number,
+                priority,
                 ..
             } => {
                 let Some(queue) = self.queue_for_publish(destination, batch, record) else {
@@ -102,8 +104,9 @@ impl State {
                 match self.dedup.judge(queue, producer, number, entry) {
                     Verdict::New => {
                         let position = MessagePosition::new(entry, ordinal);
-                        if !run.extend(queue, position) {
-                            let ended = std::mem::replace(run, Run::one(queue, position));
+                        if !run.extend(queue, priority, position) {
+                            let next = Run::one(queue, priority, position);
+                            let ended = std::mem::replace(run, next);
                             self.store(ended, record);
                         }
                         Outcome::Stored
@@ -128,7 +131,8 @@ impl State {
                 if let Some(queue) = self.queue_of(destination, batch, record) {
                     let purged = self.queues[queue.0 as usize].purge();
                     record.removed += purged.len();
-                    self.live.removed_all(&purged);
+                    let bitmaps = purged.bitmaps();
+                    bitmaps.for_each(|positions| self.live.removed_all(positions));
                 }
                 record.changes.push(Change::Purged(destination));
                 Outcome::Applied
@@ -151,11 +155,11 @@ impl State {
         let queue = &mut self.queues[id.0 as usize];
         match settlement {
             Settlement::Accept | Settlement::Reject => {
-                if !queue.remove(position) {
+                let Some(turn) = queue.remove(position) else {
                     return Outcome::UnknownMessage;
-                }
+                };
                 self.live.removed(position.entry());
-                record.changes.push(Change::Removed(id, position));
+                record.changes.push(Change::Removed(id, turn));
             }
             Settlement::Release | Settlement::Return => {
                 if !queue.contains(position) {
@@ -172,13 +176,24 @@ impl State {
 
     /// Puts a run of messages into its queue.
     fn store(&mut self, run: Run, record: &mut Record) {
-        let Run::Some { queue, first, last } = run else {
+        let Run::Some {
+            queue,
+            priority,
+            first,
+            last,
+        } = run
+        else {
             return;
         };
-        self.queues[queue.0 as usize].store(first, last);
+        self.queues[queue.0 as usize].store(priority, first, last);
         let count = last.value() - first.value() + 1;
         self.live.added(first.entry(), count);
-        record.changes.push(Change::Stored { queue, first, last });
+        record.changes.push(Change::Stored {
+            queue,
+            priority,
+            first,
+            last,
+        });
     }
 
     fn compare(&mut self, entry: u64, previous: Option<PreviousCheckpoint>, record: &mut Record) {
@@ -229,24 +244,31 @@ enum Run {
     None,
     Some {
         queue: QueueId,
+        priority: u8,
         first: MessagePosition,
         last: MessagePosition,
     },
 }
 
 impl Run {
-    fn one(queue: QueueId, position: MessagePosition) -> Self {
+    fn one(queue: QueueId, priority: u8, position: MessagePosition) -> Self {
         Self::Some {
             queue,
+            priority,
             first: position,
             last: position,
         }
     }
 
     /// Takes the position in, if it follows.
-    fn extend(&mut self, to: QueueId, position: MessagePosition) -> bool {
+    fn extend(&mut self, to: QueueId, at: u8, position: MessagePosition) -> bool {
         match self {
-            Self::Some { queue, last, .. } if *queue == to && last.next() == position => {
+            Self::Some {
+                queue,
+                priority,
+                last,
+                ..
+            } if (*queue, *priority, last.next()) == (to, at, position) => {
                 *last = position;
                 true
             }

@@ -7,7 +7,7 @@
 //! queues varint, each in the order of making:
 //!     name length u8, name, enqueued varint, settled varint
 //!     returned varint, each: position minus the one before varint, count varint
-//!     pending positions, as `positions.rs` has it
+//!     pending positions by priority, as `levels.rs` has it
 //! windows_max u32, windows varint, each in the order of (queue, producer):
 //!     queue varint, producer 16 bytes, last used varint, highest varint, flag u8, 64 words u64 if flag
 //! ```
@@ -20,9 +20,10 @@ use thiserror::Error;
 
 use super::codec::{Cursor, Sink};
 use super::dedup::Dedup;
+use super::levels::Levels;
 use super::live::Live;
 use super::queue::Queue;
-use super::{QueueId, State, positions};
+use super::{QueueId, State};
 
 const VERSION: u8 = 2;
 
@@ -92,7 +93,7 @@ fn encode_queue(queue: &Queue, sink: &mut Sink) {
         sink.varint(u64::from(*count));
         before = position.value();
     }
-    positions::encode(&queue.pending, sink);
+    queue.pending.encode(sink);
 }
 
 fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
@@ -117,7 +118,8 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
     let mut live = Live::default();
     for id in 0..count {
         let queue = decode_queue(cursor, applied)?;
-        live.added_all(&queue.pending);
+        let bitmaps = queue.pending.bitmaps();
+        bitmaps.for_each(|positions| live.added_all(positions));
         if by_name.insert(queue.name.clone(), QueueId(id)).is_some() {
             return None;
         }
@@ -155,8 +157,7 @@ fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Queue> {
         }
     }
     let end_allowed = MessagePosition::new(applied, 1023).value() + 1;
-    queue.pending = positions::decode(cursor, end_allowed)?;
-    queue.pending_count = queue.pending.len();
-    let total = queue.settled_total.checked_add(queue.pending_count)?;
+    queue.pending = Levels::decode(cursor, end_allowed)?;
+    let total = queue.settled_total.checked_add(queue.pending.len())?;
     (total == queue.enqueued_total && queue.is_consistent()).then_some(queue)
 }

@@ -91,7 +91,7 @@ impl Live {
 
 fn holds_any(queues: &[Queue], first: u64, last: u64) -> bool {
     queues.iter().any(|queue| {
-        let next = queue.pending_from(start_of(first)).next();
+        let next = queue.first_stored_from(start_of(first));
         next.is_some_and(|position| position.entry() <= last)
     })
 }
@@ -103,7 +103,7 @@ fn live_entries(queues: &[Queue], first: u64, last: u64) -> impl Iterator<Item =
     for queue in queues {
         let mut entry = first;
         // One look per live entry: the rest of an entry's messages is skipped.
-        while let Some(position) = queue.pending_from(start_of(entry)).next() {
+        while let Some(position) = queue.first_stored_from(start_of(entry)) {
             if position.entry() > last {
                 break;
             }

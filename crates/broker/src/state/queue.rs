@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use quorate_message::{DestinationName, MessagePosition};
-use roaring::RoaringTreemap;
+
+use super::{Levels, Turn};
 
 /// A queue. Only persistent positions occur.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
     pub(super) name: DestinationName,
-    pub(super) pending: RoaringTreemap,
-    /// Size of `pending`, which the bitmap would have to add up.
-    pub(super) pending_count: u64,
+    pub(super) pending: Levels,
     /// How often a message was returned; only for those that were.
     pub(super) counts: BTreeMap<MessagePosition, u32>,
     pub(super) enqueued_total: u64,
@@ -22,8 +21,7 @@ impl Queue {
     pub(super) fn new(name: DestinationName) -> Self {
         Self {
             name,
-            pending: RoaringTreemap::new(),
-            pending_count: 0,
+            pending: Levels::default(),
             counts: BTreeMap::new(),
             enqueued_total: 0,
             settled_total: 0,
@@ -36,7 +34,7 @@ impl Queue {
 
     /// How many messages are stored and not settled.
     pub(crate) fn pending_count(&self) -> u64 {
-        self.pending_count
+        self.pending.len()
     }
 
     pub(crate) fn enqueued_total(&self) -> u64 {
@@ -48,7 +46,13 @@ impl Queue {
     }
 
     pub(crate) fn contains(&self, position: MessagePosition) -> bool {
-        self.pending.contains(position.value())
+        self.pending.contains(position)
+    }
+
+    /// When it is a pending message's turn.
+    pub(crate) fn turn_of(&self, position: MessagePosition) -> Option<Turn> {
+        let priority = self.pending.priority_of(position)?;
+        Some(Turn::new(priority, position))
     }
 
     /// How often the message was returned.
@@ -56,38 +60,38 @@ impl Queue {
         self.counts.get(&position).copied().unwrap_or(0)
     }
 
-    /// Pending positions from `from` on, ascending.
-    pub(crate) fn pending_from(
+    /// Pending positions of one priority from `from` on, ascending.
+    pub(crate) fn pending_at(
         &self,
+        priority: u8,
         from: MessagePosition,
     ) -> impl Iterator<Item = MessagePosition> + '_ {
-        let mut positions = self.pending.iter();
-        positions.advance_to(from.value());
-        positions.map(MessagePosition::from_value)
+        self.pending.at_priority(priority, from)
+    }
+
+    /// All pending messages from `from` on, in their turn.
+    pub(crate) fn in_turn(&self, from: Turn) -> impl Iterator<Item = Turn> + '_ {
+        self.pending.in_turn(from)
+    }
+
+    /// The least stored position from `from` on.
+    pub(super) fn first_stored_from(&self, from: MessagePosition) -> Option<MessagePosition> {
+        self.pending.first_from(from)
     }
 
     /// Stores the messages of one entry from `first` to `last`, ordinals without a gap.
-    pub(super) fn store(&mut self, first: MessagePosition, last: MessagePosition) {
-        let added = if first == last {
-            u64::from(self.pending.insert(first.value()))
-        } else {
-            self.pending.insert_range(first.value()..=last.value())
-        };
-        self.pending_count += added;
-        self.enqueued_total += added;
+    pub(super) fn store(&mut self, priority: u8, first: MessagePosition, last: MessagePosition) {
+        self.enqueued_total += self.pending.insert(priority, first, last);
     }
 
-    /// Removes a message; false when it was not there.
-    pub(super) fn remove(&mut self, position: MessagePosition) -> bool {
-        let removed = self.pending.remove(position.value());
-        if removed {
-            self.pending_count -= 1;
-            self.settled_total += 1;
-            if !self.counts.is_empty() {
-                self.counts.remove(&position);
-            }
+    /// Removes a message; the turn that it had.
+    pub(super) fn remove(&mut self, position: MessagePosition) -> Option<Turn> {
+        let priority = self.pending.remove(position)?;
+        self.settled_total += 1;
+        if !self.counts.is_empty() {
+            self.counts.remove(&position);
         }
-        removed
+        Some(Turn::new(priority, position))
     }
 
     /// Counts a return of a message that is there.
@@ -97,17 +101,16 @@ impl Queue {
     }
 
     /// Removes everything and returns what it was.
-    pub(super) fn purge(&mut self) -> RoaringTreemap {
-        self.settled_total += self.pending_count;
-        self.pending_count = 0;
+    pub(super) fn purge(&mut self) -> Levels {
+        self.settled_total += self.pending.len();
         self.counts.clear();
         std::mem::take(&mut self.pending)
     }
 
     /// Whether the redundant parts agree, and how many positions there are.
     pub(crate) fn is_consistent(&self) -> bool {
-        self.pending.len() == self.pending_count
-            && self.enqueued_total == self.settled_total + self.pending_count
+        self.pending.is_consistent()
+            && self.enqueued_total == self.settled_total + self.pending.len()
             && self.counts.keys().all(|position| self.contains(*position))
     }
 }

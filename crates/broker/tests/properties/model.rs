@@ -12,9 +12,8 @@ use quorate_message::{
 
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// (queue, producer, 0: a repeat, 1: with a gap, 2: the next, 3: into a gap)
-    Publish(Vec<(u8, u8, u8)>),
-    PublishTransient(Vec<(u8, u8, u8)>),
+    Publish(Vec<Sent>),
+    PublishTransient(Vec<Sent>),
     Attach {
         consumer: u8,
         session: u8,
@@ -52,12 +51,34 @@ pub(crate) enum Action {
     },
 }
 
+/// What a producer sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) queue: u8,
+    pub(crate) producer: u8,
+    /// 0: a repeat, 1: with a gap, 2: the next, 3: into a gap.
+    pub(crate) kind: u8,
+    pub(crate) priority: u8,
+}
+
 /// A message as the model sees it.
 #[derive(Clone, Debug)]
 struct Stored {
     bytes: Bytes,
     count: u32,
     producer: u8,
+    priority: u8,
+}
+
+impl Stored {
+    fn new(sent: Sent, bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            count: 0,
+            producer: sent.producer,
+            priority: sent.priority,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -88,7 +109,9 @@ pub(crate) struct World {
     fetches: Vec<Vec<MessagePosition>>,
     has_lease: bool,
     submissions: u64,
-    last_sent: BTreeMap<(u8, u8, u8), MessagePosition>,
+    last_sent: BTreeMap<(u8, u8, u8, u8), MessagePosition>,
+    /// Persistent messages delivered in this step: queue, how far below the highest priority, position.
+    sent_now: Vec<(u8, u8, MessagePosition)>,
 }
 
 fn name(queue: u8) -> DestinationName {
@@ -130,6 +153,7 @@ impl World {
             has_lease: true,
             submissions: 0,
             last_sent: BTreeMap::new(),
+            sent_now: Vec::new(),
         };
         world.serve();
         world
@@ -269,7 +293,7 @@ impl World {
         queues.map(BTreeMap::len).sum()
     }
 
-    fn publish(&mut self, messages: &[(u8, u8, u8)], is_transient: bool) {
+    fn publish(&mut self, messages: &[Sent], is_transient: bool) {
         let mut builder = if is_transient {
             BatchBuilder::transient()
         } else {
@@ -277,7 +301,13 @@ impl World {
         };
         let mut expected = Vec::new();
         let mut bodies = Vec::new();
-        for (queue, producer, kind) in messages {
+        for sent in messages {
+            let Sent {
+                queue,
+                producer,
+                kind,
+                priority,
+            } = sent;
             let seen = self
                 .numbers
                 .entry((is_transient, *queue, *producer))
@@ -296,7 +326,7 @@ impl World {
                 destination: &destination,
                 producer: ProducerId([*producer; 16]),
                 number,
-                priority: 4,
+                priority: *priority,
                 expires_at_ms: 0,
             };
             builder.publish(&publication, &body).unwrap();
@@ -305,7 +335,7 @@ impl World {
             } else {
                 Outcome::Duplicate
             });
-            bodies.push((*queue, *producer, body));
+            bodies.push((*sent, body));
         }
         let batch = Batch::parse(builder.finish()).unwrap();
         if is_transient {
@@ -313,16 +343,12 @@ impl World {
             return;
         }
         let entry = self.entry + 1;
-        for (ordinal, (queue, producer, body)) in (0..).zip(bodies) {
+        for (ordinal, (sent, body)) in (0..).zip(bodies) {
             if expected[usize::from(ordinal)] == Outcome::Stored {
-                let stored = Stored {
-                    bytes: body,
-                    count: 0,
-                    producer,
-                };
+                let stored = Stored::new(sent, body);
                 let position = MessagePosition::new(entry, ordinal);
                 self.queues
-                    .entry(queue)
+                    .entry(sent.queue)
                     .or_default()
                     .insert(position, stored);
             }
@@ -334,21 +360,17 @@ impl World {
         &mut self,
         batch: Batch,
         expected: &[Outcome],
-        bodies: Vec<(u8, u8, Bytes)>,
+        bodies: Vec<(Sent, Bytes)>,
     ) {
         // The model learns the positions from the outcomes: they are counted from the leader's first on.
         let mut next = self.submissions;
-        for ((queue, producer, body), outcome) in bodies.into_iter().zip(expected) {
+        for ((sent, body), outcome) in bodies.into_iter().zip(expected) {
             if *outcome == Outcome::Stored {
                 let position = MessagePosition::transient(self.epoch, next);
                 next += 1;
-                let stored = Stored {
-                    bytes: body,
-                    count: 0,
-                    producer,
-                };
+                let stored = Stored::new(sent, body);
                 self.transient
-                    .entry(queue)
+                    .entry(sent.queue)
                     .or_default()
                     .insert(position, stored);
             }
@@ -734,6 +756,43 @@ impl World {
                 | Effect::Attached { .. } => {}
             }
         }
+        self.check_turns();
+    }
+
+    /// Messages whose return is on its way through the log.
+    fn returning(&self) -> BTreeSet<MessagePosition> {
+        let batches = self.proposals.iter();
+        let batches = batches.map(|batch| Batch::parse(batch.clone()).unwrap());
+        let mut returning = BTreeSet::new();
+        for batch in batches {
+            for (_, command) in batch.commands() {
+                if let quorate_message::Command::Settle { position, .. } = command {
+                    returning.insert(position);
+                }
+            }
+        }
+        returning
+    }
+
+    /// Nothing was delivered in this step ahead of a message that nobody has.
+    fn check_turns(&mut self) {
+        let sent = std::mem::take(&mut self.sent_now);
+        let returning = if sent.is_empty() {
+            BTreeSet::new()
+        } else {
+            self.returning()
+        };
+        for (queue, behind, position) in sent {
+            for (other, stored) in &self.queues[&queue] {
+                let mut consumers = self.consumers.values();
+                let is_held =
+                    returning.contains(other) || consumers.any(|known| known.held.contains(other));
+                assert!(
+                    is_held || (9 - stored.priority, *other) >= (behind, position),
+                    "{position} is delivered before {other}"
+                );
+            }
+        }
     }
 
     fn stored(&self, queue: u8, position: MessagePosition) -> Option<&Stored> {
@@ -787,9 +846,14 @@ impl World {
             assert!(stored.count == delivery.count || may_be_more);
             assert!(delivery.count == 0 || delivery.redelivered);
             // Fresh messages of one producer come to a consumer in its order; what was given back comes again.
+            let (producer, priority) = (stored.producer, stored.priority);
+            if !position.is_transient() {
+                self.sent_now.push((queue, 9 - priority, position));
+            }
             if !position.is_transient() && !delivery.redelivered {
-                let producer = stored.producer;
-                let last = self.last_sent.insert((number, queue, producer), position);
+                let last = self
+                    .last_sent
+                    .insert((number, queue, producer, priority), position);
                 assert!(
                     last.is_none_or(|last| last < position),
                     "{position} comes after {last:?}"
