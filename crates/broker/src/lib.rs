@@ -13,6 +13,7 @@ mod input;
 pub mod invariant;
 pub mod limits;
 mod outcomes;
+pub mod selector;
 mod state;
 
 pub use broker::{Broker, Counters, QueueStatus};
@@ -20,4 +21,5 @@ pub use effect::{AttachRefusal, Delivery, Effect};
 pub use input::{Credit, Input, SessionId};
 pub use limits::Limits;
 pub use outcomes::Outcomes;
+pub use selector::{Selector, SelectorError};
 pub use state::RestoreError;

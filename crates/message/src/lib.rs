@@ -17,6 +17,7 @@ mod message;
 mod position;
 mod property;
 mod reader;
+mod view;
 
 pub use batch::{Batch, BatchError};
 pub use builder::{BatchBuilder, BatchFull, Publication};
@@ -27,4 +28,5 @@ pub use destination::{
 pub use identity::{ConsumerId, IdentityError, ProducerId};
 pub use message::{Message, MessageError};
 pub use position::MessagePosition;
-pub use property::Value;
+pub use property::{Value, ValueRef};
+pub use view::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, MessageView, Properties};
