@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use quorate_message::limits::PRIORITY_DEFAULT;
-use quorate_message::{Batch, DestinationName, MessagePosition, Outcome, PreviousCheckpoint};
+use quorate_message::{
+    Batch, Destination, DestinationName, MessagePosition, Outcome, PreviousCheckpoint,
+};
 
 use crate::dispatch::Dispatcher;
 use crate::state::{Change, Record, State, Turn};
@@ -51,11 +53,24 @@ pub struct QueueStatus {
     pub non_persistent: u64,
 }
 
+/// What is on its way to one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxStatus {
+    /// The destination.
+    pub target: Destination,
+    /// Messages on their way.
+    pub messages: u64,
+    /// When the oldest of them left, in milliseconds since 1970.
+    pub oldest_ms: u64,
+    /// On the leader: why the target did not take what it was offered last.
+    pub refusal: Option<Outcome>,
+}
+
 impl Broker {
     /// The broker of an empty log.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let state = State::new(limits.queues_max, limits.windows_max);
+        let state = State::new(limits.queues_max, limits.windows_max, limits.outbox_max);
         Self::with_state(limits, state)
     }
 
@@ -124,6 +139,8 @@ impl Broker {
             | Input::Credited { .. }
             | Input::Transient { .. }
             | Input::Fetched { .. }
+            | Input::Forwarded { .. }
+            | Input::ForwardRefused { .. }
             | Input::Elapsed => {
                 if let Some(dispatcher) = &mut self.dispatcher {
                     dispatcher.told(now, input, &self.state, &mut self.counters, effects);
@@ -165,7 +182,7 @@ impl Broker {
         self.state.applied()
     }
 
-    /// How many persistent messages are stored and not settled, in all queues.
+    /// How many persistent messages are stored and not settled, in all queues and on their way to other destinations.
     #[must_use]
     pub fn message_count(&self) -> u64 {
         self.state.live().total()
@@ -238,6 +255,32 @@ impl Broker {
             .and_then(|dispatcher| dispatcher.transient_message(position))
     }
 
+    /// Destinations that messages are on their way to, by name.
+    pub fn outbox(&self) -> impl Iterator<Item = OutboxStatus> + use<> {
+        let forwarder = self.dispatcher.as_ref().map(Dispatcher::forwarder);
+        let targets = self.state.outbox().targets();
+        let mut targets: Vec<OutboxStatus> = targets
+            .filter(|(_, target)| !target.is_empty())
+            .map(|(id, target)| OutboxStatus {
+                target: target.destination().clone(),
+                messages: target.len() as u64,
+                oldest_ms: target
+                    .items_from(0)
+                    .next()
+                    .map_or(0, |(_, item)| item.at_ms),
+                refusal: forwarder.and_then(|forwarder| forwarder.refusal(id)),
+            })
+            .collect();
+        targets.sort_by(|a, b| a.target.cmp(&b.target));
+        targets.into_iter()
+    }
+
+    /// How many messages are on their way to other destinations.
+    #[must_use]
+    pub fn outbox_count(&self) -> u64 {
+        u64::from(self.state.outbox().len())
+    }
+
     /// How often a persistent message was returned.
     #[must_use]
     pub fn delivery_count(&self, queue: &DestinationName, position: MessagePosition) -> u32 {
@@ -277,6 +320,9 @@ impl Broker {
                     } => dispatcher.stored(queue, priority, first, last, batch),
                     Change::Removed(queue, turn) => dispatcher.removed(queue, turn),
                     Change::GivenBack(queue, position) => dispatcher.given_back(queue, position),
+                    Change::Departed(target) | Change::Transferred(target) => {
+                        dispatcher.outbox_changed(target, &self.state);
+                    }
                     Change::Purged(destination) => {
                         let name = &batch.destination(destination).name;
                         removed += dispatcher.purged(name);

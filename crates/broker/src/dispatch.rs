@@ -16,8 +16,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use quorate_message::{Batch, DestinationName, MessagePosition};
 
 use crate::broker::{Counters, QueueStatus};
+use crate::forward::Forwarder;
 use crate::limits::UNREADABLE_RETRY;
-use crate::state::{QueueId, State, Turn};
+use crate::state::{QueueId, State, TargetId, Turn};
 use crate::{Effect, Input, Limits};
 use consumer::Consumers;
 pub(crate) use consumer::{Consumer, ConsumerRef};
@@ -56,6 +57,7 @@ pub(crate) struct Dispatcher {
     returns: Returns,
     unreadable_at: Option<u64>,
     transient: Transient,
+    forwarder: Forwarder,
 }
 
 impl Dispatcher {
@@ -78,6 +80,7 @@ impl Dispatcher {
             returns: Returns::default(),
             unreadable_at: None,
             transient: Transient::new(limits.windows_max),
+            forwarder: Forwarder::default(),
         }
     }
 
@@ -136,12 +139,20 @@ impl Dispatcher {
             }
             Input::Fetched { messages, missing } => {
                 for (position, message) in messages {
+                    self.forwarder
+                        .fetched(now, position, Some(&message), state, effects);
                     self.fetched(position, message);
                 }
                 for position in missing {
+                    self.forwarder.fetched(now, position, None, state, effects);
                     self.missing(now, position, counters);
                 }
             }
+            Input::Forwarded { target, outcomes } => {
+                self.forwarder
+                    .answered(now, &target, &outcomes, state, effects);
+            }
+            Input::ForwardRefused { target } => self.forwarder.refused(now, &target, state),
             Input::Elapsed => {}
             Input::Committed { .. } | Input::Serving { .. } | Input::Deposed => {
                 unreachable!("the broker takes these itself")
@@ -170,6 +181,7 @@ impl Dispatcher {
             }
         }
         self.return_lost(now, effects);
+        self.forwarder.work(now, state, effects);
         self.pump_all(state, counters, effects);
     }
 
@@ -178,6 +190,7 @@ impl Dispatcher {
             self.grace_until,
             self.unreadable_at,
             self.returns.next_deadline(),
+            self.forwarder.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -231,6 +244,15 @@ impl Dispatcher {
         if let Some(id) = self.by_queue.get(&queue).copied() {
             self.give_back(id, position);
         }
+    }
+
+    /// Messages were put on their way to a target, or arrived there.
+    pub(crate) fn outbox_changed(&mut self, target: TargetId, state: &State) {
+        self.forwarder.changed(target, state);
+    }
+
+    pub(crate) fn forwarder(&self) -> &Forwarder {
+        &self.forwarder
     }
 
     /// A queue was emptied. Returns how many non-persistent messages went with it.

@@ -1,7 +1,7 @@
 //! What a broker asks for. All but `Diverged` come from the serving leader only.
 
 use bytes::Bytes;
-use quorate_message::{ConsumerId, MessagePosition};
+use quorate_message::{ConsumerId, Destination, MessagePosition};
 use thiserror::Error;
 
 use crate::{Outcomes, SessionId};
@@ -43,6 +43,19 @@ pub enum AttachRefusal {
         /// How many.
         held: usize,
     },
+}
+
+/// A message of the outbox as its target is to store it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Forwarded {
+    /// Its number, this shard's for that target: the same from every leader.
+    pub number: u64,
+    /// 0 to 9.
+    pub priority: u8,
+    /// Milliseconds since 1970; 0 for never.
+    pub expires_at_ms: u64,
+    /// The message in its stored encoding.
+    pub message: Bytes,
 }
 
 /// An effect of [`crate::Broker::step`].
@@ -108,6 +121,14 @@ pub enum Effect {
     Propose {
         /// The batch.
         batch: Bytes,
+    },
+    /// These messages are to be stored at a target under their numbers, by a producer that stands for this shard.
+    /// Answered by `Input::Forwarded` or `Input::ForwardRefused`; an answer may be lost.
+    Forward {
+        /// Where.
+        target: Destination,
+        /// Ascending by number.
+        messages: Vec<Forwarded>,
     },
     /// This replica's state differed from the proposer's at the checkpoint before this entry. It must not go on.
     Diverged {

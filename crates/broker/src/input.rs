@@ -1,7 +1,7 @@
 //! What a broker is told. Inputs are facts.
 
 use bytes::Bytes;
-use quorate_message::{Batch, ConsumerId, DestinationName, MessagePosition};
+use quorate_message::{Batch, ConsumerId, Destination, DestinationName, MessagePosition, Outcome};
 
 /// A gateway's connection to this node, by the number that it chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +96,18 @@ pub enum Input {
         messages: Vec<(MessagePosition, Bytes)>,
         /// What could not be read. It is asked for again after a pause if it is still wanted.
         missing: Vec<MessagePosition>,
+    },
+    /// Answer to `Effect::Forward`: what became of its messages.
+    Forwarded {
+        /// The target.
+        target: Destination,
+        /// By number, ascending.
+        outcomes: Vec<(u64, Outcome)>,
+    },
+    /// Answer to `Effect::Forward`: nothing was done, since the target cannot be reached or takes nothing now.
+    ForwardRefused {
+        /// The target.
+        target: Destination,
     },
     /// The deadline has passed. Every other input looks at the time as well.
     Elapsed,

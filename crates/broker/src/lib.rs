@@ -9,17 +9,17 @@
 mod broker;
 mod dispatch;
 mod effect;
+mod forward;
 mod input;
 pub mod invariant;
 pub mod limits;
 mod outcomes;
-pub mod selector;
 mod state;
 
-pub use broker::{Broker, Counters, QueueStatus};
-pub use effect::{AttachRefusal, Delivery, Effect};
+pub use broker::{Broker, Counters, OutboxStatus, QueueStatus};
+pub use effect::{AttachRefusal, Delivery, Effect, Forwarded};
+pub use forward::letter;
 pub use input::{Credit, Input, SessionId};
 pub use limits::Limits;
 pub use outcomes::Outcomes;
-pub use selector::{Selector, SelectorError};
 pub use state::RestoreError;

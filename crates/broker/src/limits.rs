@@ -43,19 +43,6 @@ pub const READ_AHEAD_MESSAGES: usize = BATCH_COMMANDS_MAX;
 /// Size that a message is taken to have before one of its queue was seen.
 pub const SIZE_GUESS_BYTES: u64 = 16 * 1024;
 
-/// Bytes of a selector. More than any written by hand, enough for a list of some hundred identities.
-pub const SELECTOR_BYTES_MAX: usize = 16 * 1024;
-
-/// Parentheses, NOTs and signs within each other in a selector: bounds the stack of whoever reads it.
-pub const SELECTOR_DEPTH_MAX: usize = 64;
-
-/// Different names in a selector: their values are on the stack while it is asked.
-pub const SELECTOR_NAMES_MAX: usize = 64;
-
-/// Steps that a selector may take over one message, a few milliseconds; what takes more does not select it. Only
-/// patterns with many `%` over long texts come near.
-pub const SELECTOR_STEPS_MAX: u64 = 1_000_000;
-
 /// How long, in microseconds, a new leader holds back messages that an earlier one may have sent, and a leader the
 /// messages of a consumer whose session broke: time for gateways that live to attach again and name what they hold.
 pub const REATTACH_GRACE: u64 = 500_000;
@@ -67,6 +54,38 @@ pub const UNREADABLE_RETRY: u64 = 1_000_000;
 /// takes effect twice counts twice.
 pub const RETURN_RETRY: u64 = 30_000_000;
 
+/// Messages of one shard that left their place and are not stored at their target. What wants to leave beyond that
+/// stays where it is for the time being. An item costs 200 bytes, and its message stays in the log.
+pub const OUTBOX_MAX: u32 = 16_384;
+
+/// Destinations that messages of one shard are forwarded to, ever: a number is kept for each.
+pub const OUTBOX_TARGETS_MAX: usize = 100_000;
+
+/// Messages that are offered to a target at once. Far below [`WINDOW`], in which it recognises a repeat.
+pub const FORWARD_ITEMS_MAX: usize = 256;
+
+/// The same while nothing is known of their size.
+pub const FORWARD_ITEMS_FIRST: usize = 4;
+
+/// Bytes that are offered to a target at once, about: a batch holds as many.
+pub const FORWARD_BYTES: u64 = 768 * 1024;
+
+/// Targets of one shard with something under way: bounds what is read at once to some mebibytes.
+pub const FORWARD_TARGETS_MAX: usize = 8;
+
+/// When, in microseconds, what is under way for a target is done again, since it or its answer was lost.
+pub const FORWARD_TIMEOUT: u64 = 1_000_000;
+
+/// How long, in microseconds, a target is left alone that could not be reached or refused: as long as an election
+/// takes. Doubled each time.
+pub const FORWARD_PAUSE_FIRST: u64 = 50_000;
+
+/// The longest pause, in microseconds: a target that is full is asked now and then.
+pub const FORWARD_PAUSE_MAX: u64 = 5_000_000;
+
+/// Lines of a dead letter's history: who dies more often has told enough.
+pub const DEAD_LETTER_HISTORY_MAX: usize = 16;
+
 /// The bounds that a test may want smaller. Those of the state are part of the checkpoint: all replicas have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -74,6 +93,8 @@ pub struct Limits {
     pub queues_max: u32,
     /// See [`WINDOWS_MAX`]; replicated.
     pub windows_max: u32,
+    /// See [`OUTBOX_MAX`]; replicated.
+    pub outbox_max: u32,
     /// See [`TRANSIENT_BYTES_MAX`]; the leader's.
     pub transient_bytes_max: u64,
     /// See [`READ_AHEAD_BYTES`]; the leader's.
@@ -87,6 +108,7 @@ impl Default for Limits {
         Self {
             queues_max: QUEUES_MAX,
             windows_max: WINDOWS_MAX,
+            outbox_max: OUTBOX_MAX,
             transient_bytes_max: TRANSIENT_BYTES_MAX,
             read_ahead_bytes: READ_AHEAD_BYTES,
             reattach_grace: REATTACH_GRACE,

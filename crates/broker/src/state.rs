@@ -6,6 +6,7 @@ mod codec;
 mod dedup;
 mod levels;
 mod live;
+mod outbox;
 mod positions;
 mod queue;
 mod turn;
@@ -19,6 +20,7 @@ pub use checkpoint::RestoreError;
 pub(crate) use dedup::{Dedup, Verdict};
 use levels::Levels;
 use live::Live;
+pub(crate) use outbox::{Item, Outbox, TargetId};
 pub(crate) use queue::Queue;
 pub(crate) use turn::Turn;
 
@@ -39,12 +41,13 @@ pub(crate) struct State {
     dedup: Dedup,
     /// The digest at the newest checkpoint command, to compare with the next proposer's. Not part of the digest.
     last_checkpoint: Option<PreviousCheckpoint>,
-    /// Derived from the queues.
+    outbox: Outbox,
+    /// Derived from the queues and the outbox.
     live: Live,
 }
 
 impl State {
-    pub(crate) fn new(queues_max: u32, windows_max: u32) -> Self {
+    pub(crate) fn new(queues_max: u32, windows_max: u32, outbox_max: u32) -> Self {
         Self {
             queues_max,
             applied: 0,
@@ -53,6 +56,7 @@ impl State {
             by_name: BTreeMap::new(),
             dedup: Dedup::new(windows_max),
             last_checkpoint: None,
+            outbox: Outbox::new(outbox_max),
             live: Live::default(),
         }
     }
@@ -84,12 +88,12 @@ impl State {
 
     /// Whether an entry of this range holds a message that is not settled.
     pub(crate) fn has_live(&self, first: u64, last: u64) -> bool {
-        self.live.has_any(&self.queues, first, last)
+        self.live.has_any(&self.queues, &self.outbox, first, last)
     }
 
     /// Entries from `first` to `last` that hold a message that is not settled, ascending.
     pub(crate) fn live_entries(&self, first: u64, last: u64) -> impl Iterator<Item = u64> + '_ {
-        self.live.entries(&self.queues, first, last)
+        self.live.entries(&self.queues, &self.outbox, first, last)
     }
 
     pub(crate) fn live(&self) -> &Live {

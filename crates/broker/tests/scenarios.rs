@@ -7,10 +7,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use bytes::Bytes;
 use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId};
 use quorate_message::{
-    Batch, BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, ProducerId,
-    Publication, Settlement,
+    Batch, BatchBuilder, ConsumerId, Destination, DestinationName, Message, MessagePosition,
+    MoveReason, Outcome, ProducerId, Publication, Settlement, Value,
 };
 
 /// A broker with its log, told what to do word by word.
@@ -65,6 +66,7 @@ impl Stage {
     fn new() -> Self {
         let limits = Limits {
             queues_max: 3,
+            outbox_max: 6,
             transient_bytes_max: 500,
             ..Limits::default()
         };
@@ -100,6 +102,11 @@ impl Stage {
             ["publish", queue, producer, ref numbers @ ..] => {
                 let mut builder = BatchBuilder::persistent();
                 publish(&mut builder, queue, producer, numbers);
+                self.commit(&mut builder, &mut shown);
+            }
+            ["letter", queue, producer, ref numbers @ ..] => {
+                let mut builder = BatchBuilder::persistent();
+                publish_messages(&mut builder, queue, producer, numbers);
                 self.commit(&mut builder, &mut shown);
             }
             ["transient", queue, producer, ref numbers @ ..] => {
@@ -157,6 +164,54 @@ impl Stage {
                 let mut builder = BatchBuilder::persistent();
                 builder.purge(&name(queue)).unwrap();
                 self.commit(&mut builder, &mut shown);
+            }
+            ["transfer", reason, queue, position_, target] => {
+                let mut builder = BatchBuilder::persistent();
+                let target = Destination::queue(name(target));
+                builder
+                    .transfer(
+                        &name(queue),
+                        position(position_),
+                        &target,
+                        reason_of(reason),
+                    )
+                    .unwrap();
+                self.commit(&mut builder, &mut shown);
+            }
+            ["forwarded", target, outcome, ref numbers @ ..] => {
+                let outcome = match outcome {
+                    "stored" => Outcome::Stored,
+                    "duplicate" => Outcome::Duplicate,
+                    _ => Outcome::LimitReached,
+                };
+                let input = Input::Forwarded {
+                    target: Destination::queue(name(target)),
+                    outcomes: numbers.iter().map(|word| (number(word), outcome)).collect(),
+                };
+                self.tell(input, &mut shown);
+            }
+            ["unreachable", target] => {
+                let target = Destination::queue(name(target));
+                self.tell(Input::ForwardRefused { target }, &mut shown);
+            }
+            ["outbox"] => {
+                for target in self.broker.outbox() {
+                    let refusal = target
+                        .refusal
+                        .map_or(String::new(), |why| format!(", {why:?}"));
+                    let (to, messages) = (target.target, target.messages);
+                    writeln!(
+                        shown,
+                        "{to}: {messages} since {}{refusal}",
+                        target.oldest_ms
+                    )
+                    .unwrap();
+                }
+            }
+            ["live", first, last] => {
+                let entries = self.broker.live_entries(number(first), number(last));
+                let entries: Vec<String> = entries.map(|entry| entry.to_string()).collect();
+                writeln!(shown, "live entries [{}]", entries.join(" ")).unwrap();
             }
             ["read"] => self.read(false, &mut shown),
             ["fail", "to", "read"] => self.read(true, &mut shown),
@@ -327,10 +382,45 @@ impl Stage {
                 self.proposals.push(batch);
                 line
             }
+            Effect::Forward { target, messages } => {
+                let mut line = format!("forward to {target}");
+                for message in messages {
+                    let text = shown_message(&message.message);
+                    write!(line, " [#{} p{} {text}]", message.number, message.priority).unwrap();
+                }
+                line
+            }
             Effect::Diverged { entry } => format!("diverged at {entry}"),
         };
         writeln!(shown_, "{line}").unwrap();
     }
+}
+
+fn reason_of(text: &str) -> MoveReason {
+    let mut reasons = (1..=u8::MAX).map_while(MoveReason::from_code);
+    let reason = reasons.find(|reason| reason.to_string() == text);
+    reason.unwrap_or_else(|| panic!("`{text}` is no reason"))
+}
+
+/// The text of a body, and what a dead letter tells.
+fn shown_message(bytes: &Bytes) -> String {
+    let Ok(message) = Message::decode(bytes) else {
+        return String::from_utf8_lossy(bytes).into_owned();
+    };
+    let body = String::from_utf8_lossy(&message.body).into_owned();
+    let told = message.properties.iter().map(|(name, value)| {
+        let name = name.strip_prefix("quorate_dead_letter_").unwrap_or(name);
+        match value {
+            Value::Text(text) => format!("{name}={text:?}"),
+            Value::Int(number) => format!("{name}={number}"),
+            Value::Long(number) => format!("{name}={number}"),
+            other => format!("{name}={other:?}"),
+        }
+    });
+    std::iter::once(body)
+        .chain(told)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// `MESSAGES` or `MESSAGES/BYTES`.
@@ -355,6 +445,25 @@ fn publish(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&
         };
         let body = format!("{producer}-{number_text}");
         builder.publish(&publication, body.as_bytes()).unwrap();
+    }
+}
+
+/// Whole messages of priority 7 that expire at 5,000.
+fn publish_messages(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&str]) {
+    for number_text in numbers {
+        let publication = Publication {
+            destination: &Destination::queue(name(queue)),
+            producer: ProducerId(identity(producer)),
+            number: number(number_text),
+            priority: 7,
+            expires_at_ms: 5_000,
+        };
+        let message = Message {
+            priority: 7,
+            expires_at_ms: 5_000,
+            ..Message::with_body(format!("{producer}-{number_text}"))
+        };
+        builder.publish_message(&publication, &message).unwrap();
     }
 }
 

@@ -5,13 +5,13 @@ use thiserror::Error;
 
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PUBLISH_FLAGS,
-    PURGE, QUEUE, Record, SETTLE, TOPIC, VERSION,
+    PURGE, QUEUE, Record, SETTLE, TOPIC, TRANSFER, TRANSFERRED, VERSION,
 };
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
 use crate::reader::Reader;
 use crate::{
-    Command, Destination, DestinationKind, DestinationName, MessagePosition, PreviousCheckpoint,
-    ProducerId, Settlement,
+    Command, Destination, DestinationKind, DestinationName, MessagePosition, MoveReason,
+    PreviousCheckpoint, ProducerId, Settlement,
 };
 
 /// A checked view over the bytes of a batch. Cloning shares the bytes.
@@ -208,6 +208,17 @@ impl Batch {
                 settlement: settlement(record.detail).ok_or("settlement")?,
             },
             PURGE => Command::Purge { destination },
+            TRANSFER => Command::Transfer {
+                destination,
+                position: MessagePosition::from_value(record.first),
+                target: record.producer,
+                reason: MoveReason::from_code(record.detail).ok_or("reason")?,
+            },
+            TRANSFERRED => Command::Transferred {
+                destination,
+                first: record.first,
+                last: record.second,
+            },
             CHECKPOINT => Command::Checkpoint {
                 previous: (record.detail == 1).then_some(PreviousCheckpoint {
                     entry: record.first,
@@ -251,6 +262,9 @@ impl Batch {
         if record.kind == PUBLISH && usize::from(record.producer) >= producers {
             return Err("producer");
         }
+        if record.kind == TRANSFER && usize::from(record.producer) >= self.destinations.len() {
+            return Err("target");
+        }
         Ok(())
     }
 }
@@ -283,7 +297,8 @@ impl Head {
         if flags & !FLAG_TRANSIENT != 0 || zero != 0 {
             return Err(SHORT);
         }
-        if destinations > commands || producers > commands {
+        // A transfer names two.
+        if destinations > 2 * commands || producers > commands {
             return Err(BatchError::Malformed { part: "tables" });
         }
         Ok(Self {
@@ -343,6 +358,20 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
         }
         PURGE if is_transient => return Err("kind"),
         PURGE => rest.destination = 0,
+        TRANSFER | TRANSFERRED if is_transient => return Err("kind"),
+        TRANSFER => {
+            MoveReason::from_code(record.detail).ok_or("reason")?;
+            if MessagePosition::from_value(record.first).is_transient() {
+                return Err("position");
+            }
+            (rest.detail, rest.destination, rest.producer, rest.first) = (0, 0, 0, 0);
+        }
+        TRANSFERRED => {
+            if record.first == 0 || record.first > record.second {
+                return Err("numbers");
+            }
+            (rest.destination, rest.first, rest.second) = (0, 0, 0);
+        }
         CHECKPOINT if is_transient => return Err("kind"),
         CHECKPOINT => match record.detail {
             0 => {}

@@ -1,5 +1,7 @@
 //! Gathers commands into one batch. A builder is persistent or transient for good.
 
+mod forwarding;
+
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};

@@ -1,6 +1,6 @@
 //! What a batch asks for, and what became of it.
 
-use crate::{MessagePosition, ProducerId};
+use crate::{MessagePosition, MoveReason, ProducerId};
 
 /// One command of a batch. `destination` is an index into [`crate::Batch::destinations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,26 @@ pub enum Command {
     Purge {
         /// Index of the destination.
         destination: u16,
+    },
+    /// Puts a stored message on its way to another destination.
+    Transfer {
+        /// Index of the queue that it is in.
+        destination: u16,
+        /// The message.
+        position: MessagePosition,
+        /// Index of the destination that it goes to.
+        target: u16,
+        /// Why.
+        reason: MoveReason,
+    },
+    /// A target has stored what was forwarded to it: it is forgotten here.
+    Transferred {
+        /// Index of the target.
+        destination: u16,
+        /// The first number.
+        first: u64,
+        /// The last number.
+        last: u64,
     },
     /// Orders a checkpoint at this entry.
     Checkpoint {

@@ -46,6 +46,29 @@ identity!(
     /// A producer: it numbers its messages, and a repeat under the same number is stored once.
     ProducerId
 );
+impl ProducerId {
+    /// The first bytes of the name under which a shard forwards to others; its number follows.
+    const SHARD: [u8; 12] = *b"quorate/shrd";
+
+    /// The producer that a shard is for those that it forwards to. No client may have such a name: what is known of
+    /// its numbers is kept for good.
+    #[must_use]
+    pub fn of_shard(shard: u32) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..12].copy_from_slice(&Self::SHARD);
+        bytes[12..].copy_from_slice(&shard.to_be_bytes());
+        Self(bytes)
+    }
+
+    /// The shard that this producer is, if it is one.
+    #[must_use]
+    pub fn shard(self) -> Option<u32> {
+        let (prefix, number) = self.0.split_first_chunk::<12>()?;
+        let number = number.first_chunk()?;
+        (*prefix == Self::SHARD).then(|| u32::from_be_bytes(*number))
+    }
+}
+
 identity!(
     /// A consumer: when it comes back it takes over what it had.
     ConsumerId
@@ -66,5 +89,12 @@ mod tests {
             ProducerId([0xab; 16]).to_string(),
             "abababababababababababababababab"
         );
+    }
+
+    #[test]
+    fn a_shard_is_a_producer_that_nobody_else_is() {
+        assert_eq!(ProducerId::of_shard(77).shard(), Some(77));
+        assert_ne!(ProducerId::of_shard(1), ProducerId::of_shard(2));
+        assert_eq!(ProducerId([7; 16]).shard(), None);
     }
 }

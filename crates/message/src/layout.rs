@@ -30,6 +30,8 @@ pub(crate) const PUBLISH: u8 = 1;
 pub(crate) const SETTLE: u8 = 2;
 pub(crate) const PURGE: u8 = 3;
 pub(crate) const CHECKPOINT: u8 = 4;
+pub(crate) const TRANSFER: u8 = 16;
+pub(crate) const TRANSFERRED: u8 = 17;
 
 /// Kinds of destination.
 pub(crate) const QUEUE: u8 = 1;
@@ -52,7 +54,15 @@ pub(crate) const PUBLISH_FLAGS: u16 = 0;
 /// | 24 | offset u32 | of the body in the bodies | 0 | 0 | 0 |
 /// | 28 | length u32 | of the body: the message | 0 | 0 | 0 |
 ///
-/// A command without a body has zero for both.
+/// A command without a body has zero for both. Those of the outbox:
+///
+/// | field | transfer (16) | transferred (17) |
+/// |---|---|---|
+/// | detail | reason | 0 |
+/// | destination | index of the queue | index of the target |
+/// | producer | index of the target in the destinations | 0 |
+/// | first | position | first number |
+/// | second | 0 | last number |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) kind: u8,

@@ -14,10 +14,10 @@ mod identity;
 mod layout;
 pub mod limits;
 mod message;
+mod move_reason;
 mod position;
 mod property;
 mod reader;
-mod view;
 
 pub use batch::{Batch, BatchError};
 pub use builder::{BatchBuilder, BatchFull, Publication};
@@ -27,6 +27,6 @@ pub use destination::{
 };
 pub use identity::{ConsumerId, IdentityError, ProducerId};
 pub use message::{Message, MessageError};
+pub use move_reason::MoveReason;
 pub use position::MessagePosition;
-pub use property::{Value, ValueRef};
-pub use view::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, MessageView, Properties};
+pub use property::Value;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use quorate_message::limits::BATCH_COMMANDS_MAX;
 use quorate_message::{
     Batch, BatchBuilder, BatchError, BatchFull, Command, Destination, DestinationName, Message,
-    MessagePosition, PreviousCheckpoint, ProducerId, Publication, Settlement, Value,
+    MessagePosition, MoveReason, PreviousCheckpoint, ProducerId, Publication, Settlement, Value,
 };
 
 fn value() -> impl Strategy<Value = Value> {
@@ -52,6 +52,8 @@ enum Wish {
     Publish(u8, u8, u64, Message),
     Settle(u8, u64, Settlement),
     Purge(u8),
+    Transfer(u8, u64, u8, MoveReason),
+    Transferred(u8, u64, u64),
     Checkpoint(Option<PreviousCheckpoint>),
 }
 
@@ -73,6 +75,11 @@ fn wish() -> impl Strategy<Value = Wish> {
         2 => (0..4_u8, 0..1_u64 << 63, settlement())
             .prop_map(|(queue, position, settlement)| Wish::Settle(queue, position, settlement)),
         1 => (0..4_u8).prop_map(Wish::Purge),
+        1 => (0..4_u8, 0..1_u64 << 63, 0..4_u8, 1..=8_u8).prop_map(|(queue, position, target, reason)| {
+            Wish::Transfer(queue, position, target, MoveReason::from_code(reason).unwrap())
+        }),
+        1 => (0..4_u8, 1..u64::MAX / 2, 0..u64::MAX / 2)
+            .prop_map(|(target, first, more)| Wish::Transferred(target, first, first + more)),
         1 => proptest::option::of(checkpoint).prop_map(Wish::Checkpoint),
     ]
 }
@@ -111,6 +118,15 @@ fn build(wishes: &[Wish]) -> Bytes {
                     .unwrap()
             }
             Wish::Purge(queue) => builder.purge(&name(*queue)).unwrap(),
+            Wish::Transfer(queue, position, target, reason) => {
+                let position = MessagePosition::from_value(*position);
+                builder
+                    .transfer(&name(*queue), position, &destination(*target), *reason)
+                    .unwrap()
+            }
+            Wish::Transferred(target, first, last) => builder
+                .transferred(&destination(*target), *first, *last)
+                .unwrap(),
             Wish::Checkpoint(previous) => builder.checkpoint(*previous).unwrap(),
         };
     }
@@ -121,6 +137,7 @@ fn build(wishes: &[Wish]) -> Bytes {
     bytes
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per command, nothing else")]
 fn check_same(batch: &Batch, wishes: &[Wish]) {
     assert_eq!(batch.len(), wishes.len());
     for ((ordinal, command), wish) in batch.commands().zip(wishes) {
@@ -167,6 +184,30 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
             (Command::Purge { destination }, Wish::Purge(queue)) => {
                 assert_eq!(batch.destination(destination).name, name(*queue));
             }
+            (
+                Command::Transfer {
+                    destination,
+                    position,
+                    target,
+                    reason,
+                },
+                Wish::Transfer(queue, at, to, wished),
+            ) => {
+                assert_eq!(batch.destination(destination).name, name(*queue));
+                assert_eq!((position.value(), reason), (*at, *wished));
+                assert_eq!(*batch.destination(target), self::destination(*to));
+            }
+            (
+                Command::Transferred {
+                    destination,
+                    first,
+                    last,
+                },
+                Wish::Transferred(to, from, upto),
+            ) => {
+                assert_eq!(*batch.destination(destination), self::destination(*to));
+                assert_eq!((first, last), (*from, *upto));
+            }
             (Command::Checkpoint { previous }, Wish::Checkpoint(wished)) => {
                 assert_eq!(previous, *wished);
             }
@@ -181,8 +222,17 @@ fn use_everything(batch: &Batch) {
         match command {
             Command::Publish { destination, .. }
             | Command::Settle { destination, .. }
-            | Command::Purge { destination } => {
+            | Command::Purge { destination }
+            | Command::Transferred { destination, .. } => {
                 assert!(!batch.destination(destination).name.as_str().is_empty());
+            }
+            Command::Transfer {
+                destination,
+                target,
+                ..
+            } => {
+                assert!(!batch.destination(destination).name.as_str().is_empty());
+                assert!(!batch.destination(target).name.as_str().is_empty());
             }
             Command::Checkpoint { .. } => {}
         }

@@ -111,7 +111,10 @@ impl Dispatcher {
                     self.settle_transient(name, position, settlement)
                 }
                 // The batch's own check lets none of these through.
-                Command::Purge { .. } | Command::Checkpoint { .. } => Outcome::UnknownMessage,
+                Command::Purge { .. }
+                | Command::Transfer { .. }
+                | Command::Transferred { .. }
+                | Command::Checkpoint { .. } => Outcome::UnknownMessage,
             };
             outcomes.push(outcome);
         }

@@ -5,7 +5,7 @@ use quorate_message::{
     Batch, Command, DestinationName, MessagePosition, Outcome, PreviousCheckpoint, Settlement,
 };
 
-use super::{Queue, QueueId, State, Turn, Verdict};
+use super::{Queue, QueueId, State, TargetId, Turn, Verdict};
 use crate::Outcomes;
 
 /// What an entry did, for the leader's delivery.
@@ -24,6 +24,10 @@ pub(crate) enum Change {
     Removed(QueueId, Turn),
     /// A message that is not removed was given back.
     GivenBack(QueueId, MessagePosition),
+    /// A message was put on its way to a target.
+    Departed(TargetId),
+    /// A target has stored what was on its way to it.
+    Transferred(TargetId),
     /// A destination, by its index in the batch, was emptied. The log may not know it.
     Purged(u16),
 }
@@ -90,6 +94,9 @@ impl State {
         record: &mut Record,
         run: &mut Run,
     ) -> Outcome {
+        if !matches!(command, Command::Publish { .. }) {
+            self.store(std::mem::take(run), record);
+        }
         match command {
             Command::Publish {
                 destination,
@@ -119,15 +126,11 @@ impl State {
                 destination,
                 position,
                 settlement,
-            } => {
-                self.store(std::mem::take(run), record);
-                match self.queue_of(destination, batch, record) {
-                    Some(queue) => self.settle(queue, position, settlement, record),
-                    None => Outcome::UnknownMessage,
-                }
-            }
+            } => match self.queue_of(destination, batch, record) {
+                Some(queue) => self.settle(queue, position, settlement, record),
+                None => Outcome::UnknownMessage,
+            },
             Command::Purge { destination } => {
-                self.store(std::mem::take(run), record);
                 if let Some(queue) = self.queue_of(destination, batch, record) {
                     let purged = self.queues[queue.0 as usize].purge();
                     record.removed += purged.len();
@@ -137,8 +140,21 @@ impl State {
                 record.changes.push(Change::Purged(destination));
                 Outcome::Applied
             }
+            Command::Transfer {
+                destination,
+                position,
+                target,
+                reason,
+            } => self.transfer(destination, position, (target, reason), batch, record),
+            Command::Transferred {
+                destination,
+                first,
+                last,
+            } => {
+                self.transferred(batch.destination(destination), first, last, record);
+                Outcome::Applied
+            }
             Command::Checkpoint { previous } => {
-                self.store(std::mem::take(run), record);
                 self.compare(entry, previous, record);
                 Outcome::Applied
             }
@@ -207,7 +223,12 @@ impl State {
         });
     }
 
-    fn queue_of(&self, destination: u16, batch: &Batch, record: &mut Record) -> Option<QueueId> {
+    pub(super) fn queue_of(
+        &self,
+        destination: u16,
+        batch: &Batch,
+        record: &mut Record,
+    ) -> Option<QueueId> {
         let resolved = &mut record.resolved[usize::from(destination)];
         if let Resolved::To(queue) = *resolved {
             return Some(queue);

@@ -10,6 +10,7 @@
 //!     pending positions by priority, as `levels.rs` has it
 //! windows_max u32, windows varint, each in the order of (queue, producer):
 //!     queue varint, producer 16 bytes, last used varint, highest varint, flag u8, 64 words u64 if flag
+//! the outbox, as `outbox.rs` has it
 //! ```
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use super::codec::{Cursor, Sink};
 use super::dedup::Dedup;
 use super::levels::Levels;
 use super::live::Live;
+use super::outbox::Outbox;
 use super::queue::Queue;
 use super::{QueueId, State};
 
@@ -68,6 +70,7 @@ impl State {
             sink.spill();
         }
         self.dedup.encode(sink);
+        self.outbox.encode(sink);
     }
 
     pub(crate) fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
@@ -126,6 +129,10 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         queues.push(queue);
     }
     let dedup = Dedup::decode(cursor, count, applied)?;
+    let outbox = Outbox::decode(cursor, applied)?;
+    for (entry, count) in outbox.entries() {
+        live.added(entry, count);
+    }
     cursor.is_empty().then_some(State {
         queues_max,
         applied,
@@ -134,6 +141,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         by_name,
         dedup,
         last_checkpoint: has_checkpoint.then_some(last),
+        outbox,
         live,
     })
 }

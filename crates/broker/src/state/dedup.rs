@@ -23,13 +23,15 @@ pub(crate) enum Verdict {
 
 type Key = (QueueId, ProducerId);
 
-/// The windows of all producers. The one unused longest, by the entry of its last use, makes room for a new one.
+/// The windows of all producers. The one unused longest, by the entry of its last use, makes room for a new one; those
+/// of shards that forward stay for good, beside the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Dedup {
     windows_max: u32,
     index: BTreeMap<Key, u32>,
     windows: Vec<Slot>,
     free: Vec<u32>,
+    /// Without those of shards.
     by_use: BTreeSet<(u64, QueueId, ProducerId)>,
     /// The window used last: neighbours in a batch mostly share it.
     last: Option<(Key, u32)>,
@@ -83,8 +85,9 @@ impl Dedup {
         self.last = Some((key, place));
         let slot = &mut self.windows[place as usize];
         if slot.used_at != entry {
-            self.by_use.remove(&(slot.used_at, queue, producer));
-            self.by_use.insert((entry, queue, producer));
+            if self.by_use.remove(&(slot.used_at, queue, producer)) {
+                self.by_use.insert((entry, queue, producer));
+            }
             slot.used_at = entry;
         }
         slot.window.judge(number)
@@ -99,7 +102,7 @@ impl Dedup {
         if let Some(place) = self.index.get(&key) {
             return *place;
         }
-        if self.index.len() >= self.windows_max as usize {
+        if key.1.shard().is_none() && self.by_use.len() >= self.windows_max as usize {
             self.evict();
         }
         let slot = Slot {
@@ -110,7 +113,9 @@ impl Dedup {
     }
 
     fn insert(&mut self, key: Key, slot: Slot) -> u32 {
-        self.by_use.insert((slot.used_at, key.0, key.1));
+        if key.1.shard().is_none() {
+            self.by_use.insert((slot.used_at, key.0, key.1));
+        }
         let place = match self.free.pop() {
             Some(place) => {
                 self.windows[place as usize] = slot;
@@ -180,7 +185,7 @@ impl Dedup {
             let window = Window { highest, missing };
             dedup.insert(key, Slot { used_at, window });
         }
-        (dedup.index.len() <= dedup.windows_max as usize).then_some(dedup)
+        (dedup.by_use.len() <= dedup.windows_max as usize).then_some(dedup)
     }
 }
 
@@ -301,6 +306,21 @@ mod tests {
         assert_eq!(judge(&mut dedup, 1, u64::MAX, 1), Verdict::New);
         assert_eq!(judge(&mut dedup, 1, u64::MAX - WINDOW, 1), Verdict::TooOld);
         assert_eq!(judge(&mut dedup, 1, u64::MAX - 1, 1), Verdict::New);
+    }
+
+    #[test]
+    fn the_window_of_a_shard_stays() {
+        let mut dedup = Dedup::new(1);
+        let shard = ProducerId::of_shard(3);
+        let from_shard =
+            |dedup: &mut Dedup, number, entry| dedup.judge(QueueId(0), shard, number, entry);
+        assert_eq!(from_shard(&mut dedup, 1, 1), Verdict::New);
+        for producer in 1..5 {
+            judge(&mut dedup, producer, 1, u64::from(producer) + 1);
+        }
+        assert_eq!(dedup.len(), 2);
+        assert_eq!(from_shard(&mut dedup, 1, 9), Verdict::Duplicate);
+        assert_eq!(judge(&mut dedup, 4, 1, 9), Verdict::Duplicate);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How many unsettled messages lie in which part of the log, so that it is cheap to say that a segment holds none.
 //!
 //! Counts are kept per group of [`GROUP`] entries, over all queues; where a question cuts a group that is not empty
-//! the queues are looked at.
+//! the queues and the outbox are looked at. A message that several hold counts once for each.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use quorate_message::MessagePosition;
 use quorate_message::limits::{BATCH_COMMANDS_MAX, ENTRY_MAX};
 use roaring::RoaringTreemap;
 
+use super::outbox::Outbox;
 use super::queue::Queue;
 
 /// Entries of a group: as many as one container of the bitmaps covers.
@@ -63,7 +64,7 @@ impl Live {
         }
     }
 
-    pub(super) fn has_any(&self, queues: &[Queue], first: u64, last: u64) -> bool {
+    pub(super) fn has_any(&self, queues: &[Queue], outbox: &Outbox, first: u64, last: u64) -> bool {
         if first > last {
             return false;
         }
@@ -71,33 +72,41 @@ impl Live {
         groups.any(|(group, _)| {
             let (start, end) = (group * GROUP, group * GROUP + GROUP - 1);
             let is_whole = first <= start && end <= last;
-            is_whole || holds_any(queues, first.max(start), last.min(end))
+            is_whole || holds_any(queues, outbox, first.max(start), last.min(end))
         })
     }
 
     pub(super) fn entries<'a>(
         &'a self,
         queues: &'a [Queue],
+        outbox: &'a Outbox,
         first: u64,
         last: u64,
     ) -> impl Iterator<Item = u64> + 'a {
         let range = first / GROUP..=last.max(first) / GROUP;
         self.groups.range(range).flat_map(move |(group, _)| {
             let (start, end) = (group * GROUP, group * GROUP + GROUP - 1);
-            live_entries(queues, first.max(start), last.min(end))
+            live_entries(queues, outbox, first.max(start), last.min(end))
         })
     }
 }
 
-fn holds_any(queues: &[Queue], first: u64, last: u64) -> bool {
-    queues.iter().any(|queue| {
-        let next = queue.first_stored_from(start_of(first));
-        next.is_some_and(|position| position.entry() <= last)
-    })
+fn holds_any(queues: &[Queue], outbox: &Outbox, first: u64, last: u64) -> bool {
+    let start = start_of(first);
+    let is_within = |next: Option<MessagePosition>| next.is_some_and(|next| next.entry() <= last);
+    is_within(outbox.positions_from(start).next())
+        || queues
+            .iter()
+            .any(|queue| is_within(queue.first_stored_from(start)))
 }
 
 /// The live entries of at most one group, by a mask of its entries.
-fn live_entries(queues: &[Queue], first: u64, last: u64) -> impl Iterator<Item = u64> + use<> {
+fn live_entries(
+    queues: &[Queue],
+    outbox: &Outbox,
+    first: u64,
+    last: u64,
+) -> impl Iterator<Item = u64> + use<> {
     let mut mask = 0_u64;
     let base = first / GROUP * GROUP;
     for queue in queues {
@@ -110,6 +119,12 @@ fn live_entries(queues: &[Queue], first: u64, last: u64) -> impl Iterator<Item =
             mask |= 1 << (position.entry() - base);
             entry = position.entry() + 1;
         }
+    }
+    for position in outbox.positions_from(start_of(first)) {
+        if position.entry() > last {
+            break;
+        }
+        mask |= 1 << (position.entry() - base);
     }
     (0..GROUP)
         .filter(move |bit| mask >> bit & 1 == 1)

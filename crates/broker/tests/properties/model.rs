@@ -750,6 +750,7 @@ impl World {
                 Effect::Fetch { positions } => self.fetches.push(positions),
                 Effect::Propose { batch } => self.proposals.push(batch),
                 Effect::Diverged { entry } => panic!("replicas differ at {entry}"),
+                Effect::Forward { .. } => panic!("nothing is on its way"),
                 Effect::AttachRefused { reason, .. } => panic!("refused: {reason}"),
                 Effect::Applied { .. }
                 | Effect::TransientApplied { .. }

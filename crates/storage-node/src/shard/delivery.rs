@@ -318,6 +318,9 @@ impl Shard {
             }
             BrokerEffect::Fetch { positions } => return self.fetch(positions, out),
             BrokerEffect::Propose { batch } => note_all(self.submits.push_own(batch), out),
+            BrokerEffect::Forward { target, .. } => {
+                return Some(BrokerInput::ForwardRefused { target });
+            }
             BrokerEffect::Diverged { entry } => self.applier.diverged = Some(Index(entry)),
             BrokerEffect::TransientApplied { .. }
             | BrokerEffect::Deliver { .. }
@@ -448,6 +451,7 @@ fn event_of(effect: BrokerEffect, epoch: Epoch) -> (SessionId, SessionEvent) {
         BrokerEffect::Applied { .. }
         | BrokerEffect::Fetch { .. }
         | BrokerEffect::Propose { .. }
+        | BrokerEffect::Forward { .. }
         | BrokerEffect::Diverged { .. } => unreachable!("not for a session"),
     }
 }

@@ -226,10 +226,16 @@ impl Shard {
         let mut frees_space = true;
         for (_, command) in batch.commands() {
             match command {
+                Command::Publish { producer, .. } if producer.shard().is_some() => {
+                    return Err(malformed("producer: the name is a shard's".to_owned()));
+                }
                 Command::Publish { .. } => frees_space = false,
                 Command::Settle { .. } | Command::Purge { .. } => {}
-                Command::Checkpoint { .. } => {
-                    return Err(malformed("checkpoints are the shard's own".to_owned()));
+                Command::Checkpoint { .. }
+                | Command::Transfer { .. }
+                | Command::Transferred { .. } => {
+                    let reason = "checkpoints and transfers are the shard's own";
+                    return Err(malformed(reason.to_owned()));
                 }
             }
         }
