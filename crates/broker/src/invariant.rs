@@ -7,7 +7,7 @@ use quorate_message::MessagePosition;
 use crate::Broker;
 use crate::dispatch::{Dispatcher, Holder, Lane};
 use crate::limits::{CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX, IN_FLIGHT_MAX};
-use crate::state::{State, Turn};
+use crate::state::{QueueId, State, Turn};
 
 /// Checks everything. Takes time in proportion to what the broker holds.
 ///
@@ -26,7 +26,14 @@ fn demand(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
 }
 
 fn check_state(state: &State) -> Result<(), String> {
-    for queue in state.queues() {
+    for (number, queue) in (0..).zip(state.queues()) {
+        let settings = state.settings().rules().of(queue.name());
+        demand(*state.settings_of(QueueId(number)) == settings, || {
+            format!(
+                "queue {} goes by other settings than the rules say",
+                queue.name()
+            )
+        })?;
         demand(queue.is_consistent(), || {
             format!("counts of queue {} disagree with its bitmap", queue.name())
         })?;

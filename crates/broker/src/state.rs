@@ -9,11 +9,12 @@ mod live;
 mod outbox;
 mod positions;
 mod queue;
+mod settings;
 mod turn;
 
 use std::collections::BTreeMap;
 
-use quorate_message::{DestinationName, PreviousCheckpoint};
+use quorate_message::{DestinationName, PreviousCheckpoint, QueueSettings};
 
 pub(crate) use apply::{Change, Record};
 pub use checkpoint::RestoreError;
@@ -22,6 +23,7 @@ use levels::Levels;
 use live::Live;
 pub(crate) use outbox::{Item, Outbox, TargetId};
 pub(crate) use queue::Queue;
+pub(crate) use settings::Governing;
 pub(crate) use turn::Turn;
 
 /// A queue, by the order in which the shard's queues were made. Queues are never removed.
@@ -39,6 +41,7 @@ pub(crate) struct State {
     queues: Vec<Queue>,
     by_name: BTreeMap<DestinationName, QueueId>,
     dedup: Dedup,
+    settings: Governing,
     /// The digest at the newest checkpoint command, to compare with the next proposer's. Not part of the digest.
     last_checkpoint: Option<PreviousCheckpoint>,
     outbox: Outbox,
@@ -55,6 +58,7 @@ impl State {
             queues: Vec::new(),
             by_name: BTreeMap::new(),
             dedup: Dedup::new(windows_max),
+            settings: Governing::default(),
             last_checkpoint: None,
             outbox: Outbox::new(outbox_max),
             live: Live::default(),
@@ -84,6 +88,15 @@ impl State {
 
     pub(crate) fn dedup(&self) -> &Dedup {
         &self.dedup
+    }
+
+    /// The settings of a queue, as they were logged last.
+    pub(crate) fn settings_of(&self, id: QueueId) -> &QueueSettings {
+        self.settings.of(id)
+    }
+
+    pub(crate) fn settings(&self) -> &Governing {
+        &self.settings
     }
 
     /// Whether an entry of this range holds a message that is not settled.

@@ -132,6 +132,19 @@ fn tag(name: &str) -> &str {
 }
 
 fn check(name: &str) -> Result<(), DestinationError> {
+    check_text(name)?;
+    match name
+        .split('.')
+        .find(|element| matches!(*element, "*" | ">"))
+    {
+        Some("*") => Err(DestinationError::Wildcard { element: '*' }),
+        Some(_) => Err(DestinationError::Wildcard { element: '>' }),
+        None => Ok(()),
+    }
+}
+
+/// The rules of a name that hold for patterns as well.
+pub(crate) fn check_text(name: &str) -> Result<(), DestinationError> {
     if name.is_empty() {
         return Err(DestinationError::Empty);
     }
@@ -144,14 +157,7 @@ fn check(name: &str) -> Result<(), DestinationError> {
     if name.starts_with(char::is_whitespace) || name.ends_with(char::is_whitespace) {
         return Err(DestinationError::OuterSpace);
     }
-    match name
-        .split('.')
-        .find(|element| matches!(*element, "*" | ">"))
-    {
-        Some("*") => Err(DestinationError::Wildcard { element: '*' }),
-        Some(_) => Err(DestinationError::Wildcard { element: '>' }),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 impl FromStr for Destination {

@@ -15,9 +15,11 @@ mod layout;
 pub mod limits;
 mod message;
 mod move_reason;
+mod pattern;
 mod position;
 mod property;
 mod reader;
+pub mod settings;
 
 pub use batch::{Batch, BatchError};
 pub use builder::{BatchBuilder, BatchFull, Publication};
@@ -28,5 +30,7 @@ pub use destination::{
 pub use identity::{ConsumerId, IdentityError, ProducerId};
 pub use message::{Message, MessageError};
 pub use move_reason::MoveReason;
+pub use pattern::{Pattern, PatternError};
 pub use position::MessagePosition;
 pub use property::Value;
+pub use settings::{QueueSettings, Settings};

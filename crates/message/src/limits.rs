@@ -34,3 +34,21 @@ pub const PRIORITY_DEFAULT: u8 = 4;
 /// The greatest index of a log entry that a position can carry: 53 bits beside the ordinal's ten and one for
 /// non-persistent messages. At a million entries a second that lasts 285 years.
 pub const ENTRY_MAX: u64 = (1 << 53) - 1;
+
+/// Patterns with settings in one cluster. Each queue is matched against all of them whenever they change.
+pub const RULES_MAX: usize = 256;
+
+/// Rules in their encoding: each with two names of the greatest length, and room for settings to come.
+pub const SETTINGS_BYTES_MAX: usize = RULES_MAX * 1024;
+
+/// Deliveries of a message that may fail: ActiveMQ's one delivery and six redeliveries.
+pub const MAX_DELIVERIES_DEFAULT: u32 = 7;
+
+/// A wait that does not grow.
+pub const MULTIPLIER_PERCENT_DEFAULT: u32 = 100;
+
+/// A hundredfold wait with each return. Beyond that it is a mistake.
+pub const MULTIPLIER_PERCENT_MAX: u32 = 10_000;
+
+/// The longest time that a setting may name: a year of 366 days.
+pub const SETTING_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;

@@ -251,6 +251,7 @@ impl State {
         let id = QueueId(next.filter(|next| *next < self.queues_max)?);
         let name: &DestinationName = &batch.destination(destination).name;
         self.queues.push(Queue::new(name.clone()));
+        self.settings.made(name);
         self.by_name.insert(name.clone(), id);
         record.resolved[usize::from(destination)] = Resolved::To(id);
         record.changes.push(Change::Made(id));

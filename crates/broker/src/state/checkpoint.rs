@@ -11,6 +11,7 @@
 //! windows_max u32, windows varint, each in the order of (queue, producer):
 //!     queue varint, producer 16 bytes, last used varint, highest varint, flag u8, 64 words u64 if flag
 //! the outbox, as `outbox.rs` has it
+//! settings: length varint, the rules as `message::settings` has them
 //! ```
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use super::levels::Levels;
 use super::live::Live;
 use super::outbox::Outbox;
 use super::queue::Queue;
-use super::{QueueId, State};
+use super::{Governing, QueueId, State};
 
 const VERSION: u8 = 2;
 
@@ -71,6 +72,7 @@ impl State {
         }
         self.dedup.encode(sink);
         self.outbox.encode(sink);
+        self.settings.encode(sink);
     }
 
     pub(crate) fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
@@ -133,6 +135,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
     for (entry, count) in outbox.entries() {
         live.added(entry, count);
     }
+    let settings = Governing::decode(cursor, &queues)?;
     cursor.is_empty().then_some(State {
         queues_max,
         applied,
@@ -140,6 +143,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         queues,
         by_name,
         dedup,
+        settings,
         last_checkpoint: has_checkpoint.then_some(last),
         outbox,
         live,
