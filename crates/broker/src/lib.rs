@@ -14,6 +14,7 @@ mod input;
 pub mod invariant;
 pub mod limits;
 mod outcomes;
+pub mod selector;
 mod state;
 
 pub use broker::{Broker, Counters, OutboxStatus, QueueStatus};
@@ -22,4 +23,5 @@ pub use forward::letter;
 pub use input::{Credit, Input, SessionId};
 pub use limits::Limits;
 pub use outcomes::Outcomes;
+pub use selector::{Selector, SelectorError};
 pub use state::RestoreError;

@@ -20,6 +20,7 @@ mod position;
 mod property;
 mod reader;
 pub mod settings;
+mod view;
 
 pub use batch::{Batch, BatchError};
 pub use builder::{BatchBuilder, BatchFull, Publication};
@@ -32,5 +33,6 @@ pub use message::{Message, MessageError};
 pub use move_reason::MoveReason;
 pub use pattern::{Pattern, PatternError};
 pub use position::MessagePosition;
-pub use property::Value;
+pub use property::{Value, ValueRef};
 pub use settings::{QueueSettings, Settings};
+pub use view::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, MessageView, Properties};

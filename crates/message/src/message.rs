@@ -10,6 +10,10 @@ use crate::limits::{
     SHORT_TEXT_BYTES_MAX,
 };
 use crate::reader::Reader;
+use crate::view::{
+    HAS_CONTENT_TYPE, HAS_CORRELATION_ID, HAS_EXPIRY, HAS_ID, HAS_PROPERTIES, HAS_REPLY_TO,
+    HAS_TIMESTAMP, MessageView, VERSION,
+};
 
 /// A message. Empty texts and zero times mean absent.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,17 +100,6 @@ impl Default for Message {
         }
     }
 }
-
-const VERSION: u8 = 1;
-
-const HAS_ID: u8 = 1;
-const HAS_CORRELATION_ID: u8 = 1 << 1;
-const HAS_REPLY_TO: u8 = 1 << 2;
-const HAS_CONTENT_TYPE: u8 = 1 << 3;
-const HAS_TIMESTAMP: u8 = 1 << 4;
-const HAS_EXPIRY: u8 = 1 << 5;
-const HAS_PROPERTIES: u8 = 1 << 6;
-const KNOWN: u8 = (1 << 7) - 1;
 
 impl Message {
     /// A message with this body and nothing else.
@@ -199,53 +192,27 @@ impl Message {
         Ok(message)
     }
 
-    fn decode_fields(reader: &mut Reader<'_>, bytes: &Bytes) -> Option<Self> {
-        let present = reader.u8().filter(|present| present & !KNOWN == 0)?;
-        let has = |field: u8| present & field != 0;
-        let priority = reader.u8()?;
-        let mut short = |field| {
-            if has(field) {
-                reader.short_text()
-            } else {
-                Some("")
-            }
-        };
-        let id = short(HAS_ID)?.to_owned();
-        let correlation_id = short(HAS_CORRELATION_ID)?.to_owned();
-        let content_type = short(HAS_CONTENT_TYPE)?.to_owned();
-        let reply_to = if has(HAS_REPLY_TO) {
-            reader.text()?
-        } else {
-            ""
-        }
-        .to_owned();
-        let mut time = |field| if has(field) { reader.u64() } else { Some(0) };
-        let timestamp_ms = time(HAS_TIMESTAMP)?;
-        let expires_at_ms = time(HAS_EXPIRY)?;
-        let count = if has(HAS_PROPERTIES) {
-            reader.u16()?
-        } else {
-            0
-        };
+    fn decode_fields<'a>(reader: &mut Reader<'a>, bytes: &'a Bytes) -> Option<Self> {
+        let view = MessageView::read(reader, bytes)?;
         // Not reserved by the count that the bytes claim, so that what is allocated follows what is there.
         let mut properties = Vec::new();
-        for _ in 0..count {
+        for _ in 0..view.count {
             let name = reader.short_text()?.to_owned();
             properties.push((name, Value::decode(reader, bytes)?));
         }
         let message = Self {
-            id,
-            correlation_id,
-            reply_to,
-            content_type,
-            priority,
-            timestamp_ms,
-            expires_at_ms,
+            id: view.id.to_owned(),
+            correlation_id: view.correlation_id.to_owned(),
+            reply_to: view.reply_to.to_owned(),
+            content_type: view.content_type.to_owned(),
+            priority: view.priority,
+            timestamp_ms: view.timestamp_ms,
+            expires_at_ms: view.expires_at_ms,
             properties,
             body: bytes.slice(reader.position()..),
         };
         // One message has one encoding: a field that is marked present is not empty.
-        (message.present() == present).then_some(message)
+        (message.present() == view.present).then_some(message)
     }
 
     fn present(&self) -> u8 {

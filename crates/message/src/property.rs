@@ -23,6 +23,25 @@ pub enum Value {
     Binary(Bytes),
 }
 
+/// A property's value where it is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ValueRef<'a> {
+    /// As [`Value::Null`].
+    Null,
+    /// As [`Value::Boolean`].
+    Boolean(bool),
+    /// As [`Value::Int`].
+    Int(i32),
+    /// As [`Value::Long`].
+    Long(i64),
+    /// As [`Value::Double`].
+    Double(f64),
+    /// As [`Value::Text`].
+    Text(&'a str),
+    /// As [`Value::Binary`].
+    Binary(&'a [u8]),
+}
+
 const NULL: u8 = 0;
 const FALSE: u8 = 1;
 const TRUE: u8 = 2;
@@ -69,18 +88,31 @@ impl Value {
 
     /// Reads a value; `whole` is what the reader reads, so that binary values are slices of it.
     pub(crate) fn decode(reader: &mut Reader<'_>, whole: &Bytes) -> Option<Self> {
-        Some(match reader.u8()? {
-            NULL => Self::Null,
-            FALSE => Self::Boolean(false),
-            TRUE => Self::Boolean(true),
-            INT => Self::Int(i32::from_le_bytes(reader.u32()?.to_le_bytes())),
-            LONG => Self::Long(i64::from_le_bytes(reader.u64()?.to_le_bytes())),
-            DOUBLE => Self::Double(f64::from_bits(reader.u64()?)),
-            TEXT => Self::Text(std::str::from_utf8(reader.long_bytes()?).ok()?.to_owned()),
-            BINARY => Self::Binary(whole.slice_ref(reader.long_bytes()?)),
-            _ => return None,
+        Some(match read_value(reader)? {
+            ValueRef::Null => Self::Null,
+            ValueRef::Boolean(value) => Self::Boolean(value),
+            ValueRef::Int(value) => Self::Int(value),
+            ValueRef::Long(value) => Self::Long(value),
+            ValueRef::Double(value) => Self::Double(value),
+            ValueRef::Text(text) => Self::Text(text.to_owned()),
+            ValueRef::Binary(bytes) => Self::Binary(whole.slice_ref(bytes)),
         })
     }
+}
+
+/// Reads a value without copying it.
+pub(crate) fn read_value<'a>(reader: &mut Reader<'a>) -> Option<ValueRef<'a>> {
+    Some(match reader.u8()? {
+        NULL => ValueRef::Null,
+        FALSE => ValueRef::Boolean(false),
+        TRUE => ValueRef::Boolean(true),
+        INT => ValueRef::Int(i32::from_le_bytes(reader.u32()?.to_le_bytes())),
+        LONG => ValueRef::Long(i64::from_le_bytes(reader.u64()?.to_le_bytes())),
+        DOUBLE => ValueRef::Double(f64::from_bits(reader.u64()?)),
+        TEXT => ValueRef::Text(std::str::from_utf8(reader.long_bytes()?).ok()?),
+        BINARY => ValueRef::Binary(reader.long_bytes()?),
+        _ => return None,
+    })
 }
 
 fn put_long(kind: u8, bytes: &[u8], into: &mut BytesMut) {

@@ -1,6 +1,7 @@
 //! Reads little-endian fields off a slice, each checked; a read beyond the end is `None`, never a panic.
 
 /// A slice and how far it has been read.
+#[derive(Debug)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
