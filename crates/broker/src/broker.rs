@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use quorate_message::limits::PRIORITY_DEFAULT;
 use quorate_message::{
-    Batch, Destination, DestinationName, MessagePosition, Outcome, PreviousCheckpoint,
+    Batch, Destination, DestinationKind, DestinationName, MessagePosition, Outcome,
+    PreviousCheckpoint, Subscription,
 };
 
 use crate::dispatch::Dispatcher;
@@ -37,6 +38,8 @@ pub struct Counters {
 /// One queue, as this replica sees it. What is in flight only the leader knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueStatus {
+    /// A queue, a subscription by its key, or a topic: then what it keeps, and what went through it.
+    pub kind: DestinationKind,
     /// Its name.
     pub name: DestinationName,
     /// Stored and not settled, those in flight included.
@@ -64,6 +67,15 @@ pub struct OutboxStatus {
     pub oldest_ms: u64,
     /// On the leader: why the target did not take what it was offered last.
     pub refusal: Option<Outcome>,
+}
+
+impl QueueStatus {
+    fn destination(&self) -> Destination {
+        Destination {
+            kind: self.kind,
+            name: self.name.clone(),
+        }
+    }
 }
 
 impl Broker {
@@ -202,7 +214,14 @@ impl Broker {
     /// All queues by name: those of the log, and on the leader those that have only consumers or non-persistent
     /// messages.
     pub fn queues(&self) -> impl Iterator<Item = QueueStatus> + use<> {
+        self.statuses(DestinationKind::Queue).into_iter()
+    }
+
+    /// Destinations of a kind, by name.
+    #[must_use]
+    pub fn statuses(&self, kind: DestinationKind) -> Vec<QueueStatus> {
         let stored = self.state.queues().iter().map(|queue| QueueStatus {
+            kind: queue.kind(),
             name: queue.name().clone(),
             messages: queue.pending_count(),
             in_flight: 0,
@@ -215,8 +234,20 @@ impl Broker {
         if let Some(dispatcher) = &self.dispatcher {
             dispatcher.complete_status(&mut queues);
         }
+        // A place whose subscription ended is there, and is nobody's.
+        queues.retain(|status| {
+            let is_ended = || self.state.id_of(&status.destination()).is_none();
+            status.kind == kind && (kind != DestinationKind::Subscription || !is_ended())
+        });
         queues.sort_by(|a, b| a.name.cmp(&b.name));
-        queues.into_iter()
+        queues
+    }
+
+    /// The subscription of this key.
+    #[must_use]
+    pub fn subscription(&self, key: &DestinationName) -> Option<&Subscription> {
+        let id = self.state.id_of(&Destination::subscription(key.clone()))?;
+        self.state.topics().subscription(id)
     }
 
     /// Up to `limit` messages of a queue behind `after`, in their turn, those in flight included; non-persistent ones
@@ -241,8 +272,9 @@ impl Broker {
         let mut positions: Vec<MessagePosition> = turns.map(Turn::position).take(limit).collect();
         if let Some(dispatcher) = &self.dispatcher {
             let rest = limit - positions.len();
+            let queue = Destination::queue(queue.clone());
             let from = from.position();
-            positions.extend(dispatcher.transient_from(queue, from).take(rest));
+            positions.extend(dispatcher.transient_from(&queue, from).take(rest));
         }
         positions
     }
@@ -324,9 +356,9 @@ impl Broker {
                         dispatcher.outbox_changed(target, &self.state);
                     }
                     Change::Purged(destination) => {
-                        let name = &batch.destination(destination).name;
-                        removed += dispatcher.purged(name);
+                        removed += dispatcher.purged(batch.destination(destination));
                     }
+                    Change::Ended(queue) => dispatcher.ended(queue, effects),
                 }
             }
             effects.push(Effect::Applied {

@@ -9,11 +9,12 @@ mod consumer;
 mod lane;
 mod pump;
 mod returns;
+mod topic;
 mod transient;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_message::{Batch, DestinationName, MessagePosition};
+use quorate_message::{Batch, Destination, MessagePosition};
 
 use crate::broker::{Counters, QueueStatus};
 use crate::forward::Forwarder;
@@ -24,6 +25,7 @@ use consumer::Consumers;
 pub(crate) use consumer::{Consumer, ConsumerRef};
 pub(crate) use lane::{Held, Holder, Lane};
 use returns::Returns;
+use topic::Orphans;
 use transient::Transient;
 
 /// A queue as the leader delivers it, by the order in which lanes were made.
@@ -41,7 +43,10 @@ pub(crate) struct Dispatcher {
     grace_until: Option<u64>,
     has_lease: bool,
     lanes: Vec<Lane>,
-    by_name: BTreeMap<DestinationName, LaneId>,
+    by_name: BTreeMap<Destination, LaneId>,
+    /// Lanes of subscriptions that ended.
+    free_lanes: Vec<LaneId>,
+    orphans: Orphans,
     by_queue: BTreeMap<QueueId, LaneId>,
     consumers: Consumers,
     /// Lanes that something happened to in this step.
@@ -70,6 +75,8 @@ impl Dispatcher {
             has_lease: true,
             lanes: Vec::new(),
             by_name: BTreeMap::new(),
+            free_lanes: Vec::new(),
+            orphans: Orphans::default(),
             by_queue: BTreeMap::new(),
             consumers: Consumers::default(),
             touched: VecDeque::new(),
@@ -182,6 +189,7 @@ impl Dispatcher {
         }
         self.return_lost(now, effects);
         self.forwarder.work(now, state, effects);
+        self.end_orphans(now, state, effects);
         self.pump_all(state, counters, effects);
     }
 
@@ -191,16 +199,19 @@ impl Dispatcher {
             self.unreadable_at,
             self.returns.next_deadline(),
             self.forwarder.next_deadline(),
+            self.orphans.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
 
     /// A queue was made in the state; consumers may have waited for it.
     pub(crate) fn made(&mut self, queue: QueueId, state: &State) {
-        if let Some(id) = self.by_name.get(state.queue(queue).name()).copied() {
+        let destination = state.queue(queue).destination();
+        if let Some(id) = self.by_name.get(&destination).copied() {
             self.lanes[id.0].queue = Some(queue);
             self.by_queue.insert(queue, id);
         }
+        self.orphans.suspect(queue);
     }
 
     /// Messages of one priority were stored. If somebody can have them now they are taken out of the batch, without a
@@ -256,10 +267,15 @@ impl Dispatcher {
     }
 
     /// A queue was emptied. Returns how many non-persistent messages went with it.
-    pub(crate) fn purged(&mut self, name: &DestinationName) -> u64 {
-        let Some(id) = self.by_name.get(name).copied() else {
-            return 0;
-        };
+    pub(crate) fn purged(&mut self, destination: &Destination) -> u64 {
+        match self.by_name.get(destination).copied() {
+            Some(id) => self.empty(id),
+            None => 0,
+        }
+    }
+
+    /// Empties a lane. Returns how many non-persistent messages went with it.
+    fn empty(&mut self, id: LaneId) -> u64 {
         let lane = &mut self.lanes[id.0];
         for turn in lane.fetching.keys() {
             self.fetching.remove(&turn.position());
@@ -336,18 +352,24 @@ impl Dispatcher {
     }
 
     /// The lane of a queue, made if need be; none when there are too many.
-    fn lane_of(&mut self, name: &DestinationName, state: &State) -> Option<LaneId> {
-        if let Some(id) = self.by_name.get(name) {
+    fn lane_of(&mut self, destination: &Destination, state: &State) -> Option<LaneId> {
+        if let Some(id) = self.by_name.get(destination) {
             return Some(*id);
         }
-        let queue = state.queue_id(name);
+        let queue = state.id_of(destination);
         // Lanes of stored queues are bounded with those; twice as many leaves room for the others.
         if queue.is_none() && self.lanes.len() >= 2 * self.limits.queues_max as usize {
             return None;
         }
-        let id = LaneId(self.lanes.len());
-        self.lanes.push(Lane::new(queue));
-        self.by_name.insert(name.clone(), id);
+        let id = match self.free_lanes.pop() {
+            Some(id) => id,
+            None => {
+                self.lanes.push(Lane::new(None));
+                LaneId(self.lanes.len() - 1)
+            }
+        };
+        self.lanes[id.0].serve(queue);
+        self.by_name.insert(destination.clone(), id);
         if let Some(queue) = queue {
             self.by_queue.insert(queue, id);
         }
@@ -376,13 +398,14 @@ impl Dispatcher {
 
     /// Adds what only the leader knows to what the state says of each queue.
     pub(crate) fn complete_status(&self, queues: &mut Vec<QueueStatus>) {
-        for (name, id) in &self.by_name {
+        for (destination, id) in &self.by_name {
             let lane = &self.lanes[id.0];
             let place = match lane.queue {
                 Some(queue) => queue.0 as usize,
                 None => {
                     queues.push(QueueStatus {
-                        name: name.clone(),
+                        kind: destination.kind,
+                        name: destination.name.clone(),
                         messages: 0,
                         in_flight: 0,
                         consumers: 0,

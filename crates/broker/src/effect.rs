@@ -34,6 +34,12 @@ pub enum AttachRefusal {
     /// Too many queues.
     #[error("shard has all the queues that it can have; use an existing one")]
     QueueLimit,
+    /// The subscription does not exist, or exists no longer.
+    #[error("subscription does not exist; subscribe again")]
+    NoSubscription,
+    /// Somebody else receives from the subscription.
+    #[error("subscription has a consumer; close that one, or share the subscription")]
+    SubscriptionInUse,
     /// The consumer says that it holds more than one consumer can.
     #[error(
         "consumer holds {held} messages; at most {} are allowed",

@@ -1,7 +1,7 @@
 //! What a broker is told. Inputs are facts.
 
 use bytes::Bytes;
-use quorate_message::{Batch, ConsumerId, Destination, DestinationName, MessagePosition, Outcome};
+use quorate_message::{Batch, ConsumerId, Destination, MessagePosition, Outcome};
 
 /// A gateway's connection to this node, by the number that it chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,8 +50,8 @@ pub enum Input {
         consumer: ConsumerId,
         /// Rises with each attachment; a lower one is ignored.
         generation: u64,
-        /// The queue.
-        queue: DestinationName,
+        /// The queue or subscription.
+        queue: Destination,
         /// What may be sent to it.
         credit: Credit,
         /// What it holds: those that it got and that have no answered settlement. They stay in its hands and are

@@ -27,7 +27,7 @@ fn demand(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
 
 fn check_state(state: &State) -> Result<(), String> {
     for (number, queue) in (0..).zip(state.queues()) {
-        let settings = state.settings().rules().of(queue.name());
+        let settings = state.settings().rules().of(queue.settings_name());
         demand(*state.settings_of(QueueId(number)) == settings, || {
             format!(
                 "queue {} goes by other settings than the rules say",
@@ -47,6 +47,9 @@ fn check_state(state: &State) -> Result<(), String> {
     })?;
     demand(restored.live() == state.live(), || {
         "live counts disagree with the queues".to_owned()
+    })?;
+    demand(restored.topics() == state.topics(), || {
+        "what is derived of topics disagrees with their subscriptions".to_owned()
     })?;
     demand(restored.dedup().len() == state.dedup().len(), || {
         "windows were lost".to_owned()

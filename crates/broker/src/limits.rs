@@ -63,6 +63,14 @@ pub const REATTACH_GRACE: u64 = 500_000;
 /// When, in microseconds, a message that could not be read is asked for again.
 pub const UNREADABLE_RETRY: u64 = 1_000_000;
 
+/// How finely a topic tells apart what it keeps for replay, in milliseconds: a replay from a time begins up to so much
+/// earlier.
+pub const HISTORY_STEP_MS: u64 = 1_000;
+
+/// How long, in microseconds, a live subscription without a consumer is kept: longer than any failover of its gateway's
+/// sessions, little enough that what is gone costs nothing for long.
+pub const LIVE_GRACE: u64 = 15_000_000;
+
 /// When, in microseconds, a return that was proposed and not committed is proposed again. Long, since a return that
 /// takes effect twice counts twice.
 pub const RETURN_RETRY: u64 = 30_000_000;

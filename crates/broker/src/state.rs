@@ -10,6 +10,9 @@ mod outbox;
 mod positions;
 mod queue;
 mod settings;
+mod subscription;
+mod topic;
+mod topic_codec;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -24,9 +27,11 @@ use live::Live;
 pub(crate) use outbox::{Item, Outbox, TargetId};
 pub(crate) use queue::Queue;
 pub(crate) use settings::Governing;
+pub(crate) use topic::Topics;
 pub(crate) use turn::Turn;
 
-/// A queue, by the order in which the shard's queues were made. Queues are never removed.
+/// A queue, by the order in which the shard's queues were made. Queues are never removed. Topics and subscriptions
+/// have a place among them; that of a subscription which ended goes to the next destination that is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct QueueId(pub(crate) u32);
 
@@ -42,6 +47,7 @@ pub(crate) struct State {
     by_name: BTreeMap<DestinationName, QueueId>,
     dedup: Dedup,
     settings: Governing,
+    topics: Topics,
     /// The digest at the newest checkpoint command, to compare with the next proposer's. Not part of the digest.
     last_checkpoint: Option<PreviousCheckpoint>,
     outbox: Outbox,
@@ -59,6 +65,7 @@ impl State {
             by_name: BTreeMap::new(),
             dedup: Dedup::new(windows_max),
             settings: Governing::default(),
+            topics: Topics::default(),
             last_checkpoint: None,
             outbox: Outbox::new(outbox_max),
             live: Live::default(),

@@ -40,6 +40,7 @@ fn template(count: usize) -> Vec<u8> {
             number,
             priority: 4,
             expires_at_ms: 0,
+            is_retained: false,
         };
         builder.publish(&publication, &[7; 100]).unwrap();
     }
@@ -117,7 +118,7 @@ fn a_message_from_publish_to_settlement() {
             session: SessionId(1),
             consumer: ConsumerId([1; 16]),
             generation: 1,
-            queue: queue(),
+            queue: Destination::queue(queue()),
             credit: Credit::default(),
             held: Vec::new(),
         };

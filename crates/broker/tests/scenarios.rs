@@ -10,8 +10,9 @@ use std::path::Path;
 use bytes::Bytes;
 use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId};
 use quorate_message::{
-    Batch, BatchBuilder, ConsumerId, Destination, DestinationName, Message, MessagePosition,
-    MoveReason, Outcome, ProducerId, Publication, Settlement, Value,
+    Batch, BatchBuilder, ConsumerId, Destination, DestinationKind, DestinationName, Lifetime,
+    Message, MessagePosition, MoveReason, Outcome, Pattern, ProducerId, Publication, Runs,
+    Settlement, Sharing, Start, Subscription, Value,
 };
 
 /// A broker with its log, told what to do word by word.
@@ -45,6 +46,49 @@ fn shown(consumer: ConsumerId) -> String {
         .to_owned()
 }
 
+/// `orders`, `topic://prices`, `sub:KEY`.
+fn destination(text: &str) -> Destination {
+    match text.strip_prefix("sub:") {
+        Some(key) => Destination::subscription(name(key)),
+        None => text.parse().unwrap(),
+    }
+}
+
+/// `PATTERN WORD..`, the words being `durable`, `shared`, `retained`, `gen=N`, `after=POSITION`, `since=MILLIS`,
+/// `copy=KEY`, `but=POSITION`.
+fn subscription(pattern: &str, words: &[&str]) -> Subscription {
+    let mut wanted = Subscription {
+        pattern: Pattern::new(pattern).unwrap(),
+        selector: String::new(),
+        lifetime: Lifetime::Live,
+        sharing: Sharing::Exclusive,
+        client: "client".to_owned(),
+        name: String::new(),
+        owner: [0; 16],
+        generation: 1,
+        wants_retained: false,
+        start: Start::Next,
+        source: None,
+        without: Runs::default(),
+    };
+    let mut without = Vec::new();
+    for word in words {
+        match word.split_once('=') {
+            None if *word == "durable" => wanted.lifetime = Lifetime::Durable,
+            None if *word == "shared" => wanted.sharing = Sharing::Shared,
+            None if *word == "retained" => wanted.wants_retained = true,
+            Some(("gen", value)) => wanted.generation = number(value),
+            Some(("since", value)) => wanted.start = Start::Time(number(value)),
+            Some(("from", value)) => wanted.start = Start::Position(position(value)),
+            Some(("copy", key)) => wanted.source = Some(name(key)),
+            Some(("but", value)) => without.push(position(value)),
+            _ => panic!("unknown word `{word}`"),
+        }
+    }
+    wanted.without = Runs::of(without);
+    wanted
+}
+
 fn position(text: &str) -> MessagePosition {
     if let Some(count) = text.strip_prefix('t') {
         return MessagePosition::from_value(1 << 63 | number(count));
@@ -62,16 +106,19 @@ fn list(positions: &[MessagePosition]) -> String {
     words.join(" ")
 }
 
+fn limits() -> Limits {
+    Limits {
+        queues_max: 3,
+        outbox_max: 6,
+        transient_bytes_max: 500,
+        ..Limits::default()
+    }
+}
+
 impl Stage {
     fn new() -> Self {
-        let limits = Limits {
-            queues_max: 3,
-            outbox_max: 6,
-            transient_bytes_max: 500,
-            ..Limits::default()
-        };
         Self {
-            broker: Broker::new(limits),
+            broker: Broker::new(limits()),
             now: 0,
             entry: 0,
             log: BTreeMap::new(),
@@ -127,7 +174,7 @@ impl Stage {
                     session: SessionId(number(session)),
                     consumer: ConsumerId(identity(consumer)),
                     generation: number(generation),
-                    queue: name(queue),
+                    queue: destination(queue),
                     credit: credit_of(credit),
                     held: positions(held),
                 };
@@ -153,6 +200,59 @@ impl Stage {
                 };
                 self.tell(input, &mut shown);
             }
+            ["queues", "max", most] => {
+                let queues_max = u32::try_from(number(most)).unwrap();
+                self.broker = Broker::new(Limits {
+                    queues_max,
+                    ..limits()
+                });
+            }
+            ["restart"] => self.broker = Broker::restore(&self.broker.checkpoint()).unwrap(),
+            [how @ ("retain" | "clear"), topic, producer, number] => {
+                let mut builder = BatchBuilder::persistent();
+                retain(&mut builder, how == "clear", topic, producer, number);
+                self.commit(&mut builder, &mut shown);
+            }
+            ["subscribe", key, pattern, ref words @ ..] => {
+                let mut builder = BatchBuilder::persistent();
+                let wanted = subscription(pattern, words);
+                builder.subscribe(&name(key), &wanted).unwrap();
+                self.commit(&mut builder, &mut shown);
+            }
+            ["unsubscribe", key, generation] => {
+                let mut builder = BatchBuilder::persistent();
+                builder.unsubscribe(&name(key), number(generation)).unwrap();
+                self.commit(&mut builder, &mut shown);
+            }
+            ["register", queue] => {
+                let mut builder = BatchBuilder::persistent();
+                builder.register(&name(queue)).unwrap();
+                self.commit(&mut builder, &mut shown);
+            }
+            ["accept", "all", at, ref settled @ ..] => {
+                let runs = Runs::of(positions(settled));
+                let is_transient = runs.iter().any(|(first, _)| first.is_transient());
+                let mut builder = match is_transient {
+                    true => BatchBuilder::transient(),
+                    false => BatchBuilder::persistent(),
+                };
+                let at = destination(at);
+                builder.settle_runs(&at, &runs, Settlement::Accept).unwrap();
+                match is_transient {
+                    true => self.transient(&mut builder, &mut shown),
+                    false => self.commit(&mut builder, &mut shown),
+                }
+            }
+            ["live"] => {
+                let live: Vec<String> = self
+                    .broker
+                    .live_entries(0, 1000)
+                    .map(|e| e.to_string())
+                    .collect();
+                writeln!(shown, "entries {}", live.join(" ")).unwrap();
+            }
+            ["topics"] => self.listed(DestinationKind::Topic, &mut shown),
+            ["subscriptions"] => self.listed(DestinationKind::Subscription, &mut shown),
             [
                 how @ ("accept" | "release" | "return" | "reject"),
                 queue,
@@ -245,7 +345,10 @@ impl Stage {
             BatchBuilder::persistent()
         };
         for position in settled {
-            builder.settle(&name(queue), *position, settlement).unwrap();
+            let at = destination(queue);
+            builder
+                .settle_at((at.kind, &at.name), *position, settlement)
+                .unwrap();
         }
         if is_transient {
             self.transient(&mut builder, shown);
@@ -300,7 +403,11 @@ impl Stage {
     }
 
     fn queues(&self, shown: &mut String) {
-        for queue in self.broker.queues() {
+        self.listed(DestinationKind::Queue, shown);
+    }
+
+    fn listed(&self, kind: DestinationKind, shown: &mut String) {
+        for queue in self.broker.statuses(kind) {
             writeln!(
                 shown,
                 "{}: {} messages, {} in flight, {} consumers, {} in all, {} settled, {} in memory",
@@ -437,11 +544,12 @@ fn publish(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&
     for sent in numbers {
         let (number_text, priority) = sent.split_once('@').unwrap_or((sent, "4"));
         let publication = Publication {
-            destination: &Destination::queue(name(queue)),
+            destination: &destination(queue),
             producer: ProducerId(identity(producer)),
             number: number(number_text),
             priority: priority.parse().unwrap(),
             expires_at_ms: 0,
+            is_retained: false,
         };
         let body = format!("{producer}-{number_text}");
         builder.publish(&publication, body.as_bytes()).unwrap();
@@ -452,11 +560,12 @@ fn publish(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&
 fn publish_messages(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&str]) {
     for number_text in numbers {
         let publication = Publication {
-            destination: &Destination::queue(name(queue)),
+            destination: &destination(queue),
             producer: ProducerId(identity(producer)),
             number: number(number_text),
             priority: 7,
             expires_at_ms: 5_000,
+            is_retained: false,
         };
         let message = Message {
             priority: 7,
@@ -465,6 +574,24 @@ fn publish_messages(builder: &mut BatchBuilder, queue: &str, producer: &str, num
         };
         builder.publish_message(&publication, &message).unwrap();
     }
+}
+
+/// A retained message; one without a body clears.
+fn retain(builder: &mut BatchBuilder, clears: bool, topic: &str, producer: &str, with: &str) {
+    let publication = Publication {
+        destination: &destination(topic),
+        producer: ProducerId(identity(producer)),
+        number: number(with),
+        priority: 4,
+        expires_at_ms: 0,
+        is_retained: true,
+    };
+    let body = format!("{producer}-{with}");
+    match clears {
+        true => builder.publish_message(&publication, &Message::with_body(Vec::new())),
+        false => builder.publish(&publication, body.as_bytes()),
+    }
+    .unwrap();
 }
 
 fn play(script: &str) -> String {

@@ -24,9 +24,9 @@ pub(crate) fn queue(name: &str) -> Result<DestinationName, Status> {
         .map_err(|error| Status::invalid_argument(format!("destination {name:?}: {error}")))?;
     match destination.kind {
         DestinationKind::Queue => Ok(destination.name),
-        DestinationKind::Topic => Err(Status::unimplemented(format!(
-            "destination {name:?} is a topic; only queues can be used in this version"
-        ))),
+        DestinationKind::Topic | DestinationKind::Subscription => Err(Status::unimplemented(
+            format!("destination {name:?} is a topic; only queues can be used in this version"),
+        )),
     }
 }
 

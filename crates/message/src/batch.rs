@@ -5,13 +5,14 @@ use thiserror::Error;
 
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PUBLISH_FLAGS,
-    PURGE, QUEUE, Record, SETTLE, TOPIC, TRANSFER, TRANSFERRED, VERSION,
+    PURGE, QUEUE, REGISTER, RETAINED, Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC,
+    TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
 use crate::reader::Reader;
 use crate::{
     Command, Destination, DestinationKind, DestinationName, MessagePosition, MoveReason,
-    PreviousCheckpoint, ProducerId, Settlement,
+    PreviousCheckpoint, ProducerId, Runs, Settlement, Subscription,
 };
 
 /// A checked view over the bytes of a batch. Cloning shares the bytes.
@@ -156,6 +157,25 @@ impl Batch {
         self.body_of(&self.record(ordinal)?)
     }
 
+    /// The subscription that the command of this ordinal makes.
+    #[must_use]
+    pub fn subscription(&self, ordinal: u16) -> Option<Subscription> {
+        let record = self.record(ordinal)?;
+        let body = self.body_of(&record).filter(|_| record.kind == SUBSCRIBE)?;
+        Subscription::decode(&body)
+    }
+
+    /// The positions that the command of this ordinal settles all at once.
+    #[must_use]
+    pub fn runs(&self, ordinal: u16) -> Option<Runs> {
+        let record = self.record(ordinal)?;
+        let body = self.body_of(&record);
+        Runs::parse(
+            body.filter(|_| record.kind == SETTLE_RUNS)?,
+            self.is_transient,
+        )
+    }
+
     /// The length of the batch in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -201,6 +221,7 @@ impl Batch {
                 priority: record.detail,
                 expires_at_ms: record.second,
                 size_bytes: record.length,
+                is_retained: record.flags & RETAINED != 0,
             },
             SETTLE => Command::Settle {
                 destination,
@@ -219,6 +240,16 @@ impl Batch {
                 first: record.first,
                 last: record.second,
             },
+            SUBSCRIBE => Command::Subscribe { destination },
+            UNSUBSCRIBE => Command::Unsubscribe {
+                destination,
+                generation: record.first,
+            },
+            SETTLE_RUNS => Command::SettleRuns {
+                destination,
+                settlement: settlement(record.detail).ok_or("settlement")?,
+            },
+            REGISTER => Command::Register { destination },
             CHECKPOINT => Command::Checkpoint {
                 previous: (record.detail == 1).then_some(PreviousCheckpoint {
                     entry: record.first,
@@ -246,6 +277,10 @@ impl Batch {
                     return Err(fail("length"));
                 }
                 bodies_end += length;
+                if self.bodies_at + bodies_end > self.bytes.len() {
+                    return Err(BatchError::Malformed { part: "length" });
+                }
+                self.check_body(&record).map_err(fail)?;
             }
         }
         if self.bodies_at + bodies_end != self.bytes.len() {
@@ -265,7 +300,38 @@ impl Batch {
         if record.kind == TRANSFER && usize::from(record.producer) >= self.destinations.len() {
             return Err("target");
         }
+        if names_destination {
+            let kind = self.destination(record.destination).kind;
+            if !takes(record.kind, kind) {
+                return Err("destination");
+            }
+        }
         Ok(())
+    }
+
+    /// Checks the body of a command that is no message. The body lies within the batch.
+    fn check_body(&self, record: &Record) -> Result<(), &'static str> {
+        let body = || self.body_of(record).ok_or("length");
+        match record.kind {
+            SUBSCRIBE => Subscription::decode(&body()?).map(drop).ok_or("body"),
+            SETTLE_RUNS => Runs::parse(body()?, self.is_transient)
+                .map(drop)
+                .ok_or("body"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a command of this kind can be about a destination of that one.
+fn takes(command: u8, kind: DestinationKind) -> bool {
+    match (command, kind) {
+        (PUBLISH, DestinationKind::Subscription) => false,
+        (PUBLISH, DestinationKind::Queue | DestinationKind::Topic) => true,
+        (SUBSCRIBE | UNSUBSCRIBE, kind) => kind == DestinationKind::Subscription,
+        (REGISTER, kind) => kind == DestinationKind::Queue,
+        (TRANSFERRED, _) => true,
+        (_, DestinationKind::Queue | DestinationKind::Subscription) => true,
+        (_, DestinationKind::Topic) => false,
     }
 }
 
@@ -319,6 +385,7 @@ fn read_destinations(bytes: &[u8], count: usize) -> Result<Vec<Destination>, Bat
         let kind = match reader.u8() {
             Some(QUEUE) => DestinationKind::Queue,
             Some(TOPIC) => DestinationKind::Topic,
+            Some(SUBSCRIPTION) => DestinationKind::Subscription,
             Some(_) | None => return Err(fail),
         };
         let name = reader.short_text().ok_or(fail)?;
@@ -372,6 +439,15 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
             }
             (rest.destination, rest.first, rest.second) = (0, 0, 0);
         }
+        SUBSCRIBE | UNSUBSCRIBE | REGISTER if is_transient => return Err("kind"),
+        SUBSCRIBE => (rest.destination, rest.offset, rest.length) = (0, 0, 0),
+        UNSUBSCRIBE => (rest.destination, rest.first) = (0, 0),
+        REGISTER => rest.destination = 0,
+        SETTLE_RUNS => {
+            settlement(record.detail).ok_or("settlement")?;
+            (rest.detail, rest.destination) = (0, 0);
+            (rest.offset, rest.length) = (0, 0);
+        }
         CHECKPOINT if is_transient => return Err("kind"),
         CHECKPOINT => match record.detail {
             0 => {}
@@ -390,7 +466,7 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
 
 /// Whether commands of this kind have a body.
 fn has_body(kind: u8) -> bool {
-    kind == PUBLISH
+    matches!(kind, PUBLISH | SUBSCRIBE | SETTLE_RUNS)
 }
 
 fn settlement(detail: u8) -> Option<Settlement> {

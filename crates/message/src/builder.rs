@@ -9,14 +9,15 @@ use thiserror::Error;
 
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE, QUEUE,
-    Record, SETTLE, TOPIC, VERSION,
+    REGISTER, RETAINED, Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC, UNSUBSCRIBE,
+    VERSION,
 };
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_BYTES_TARGET, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX,
 };
 use crate::{
     Destination, DestinationKind, DestinationName, Message, MessageError, MessagePosition,
-    PreviousCheckpoint, ProducerId, Settlement,
+    PreviousCheckpoint, ProducerId, Runs, Settlement, Subscription,
 };
 
 /// Everything about a publish but the message itself.
@@ -32,6 +33,8 @@ pub struct Publication<'a> {
     pub priority: u8,
     /// Milliseconds since 1970; 0 for never.
     pub expires_at_ms: u64,
+    /// A topic keeps it for those who subscribe later.
+    pub is_retained: bool,
 }
 
 /// The command did not go into the batch; nothing of it was kept.
@@ -132,7 +135,7 @@ impl BatchBuilder {
         Ok(self.push_publish(publication, offset))
     }
 
-    /// Adds a settlement and returns the command's ordinal.
+    /// Adds a settlement of a queue's message and returns the command's ordinal.
     ///
     /// # Errors
     /// When the batch is full, or the position is of the other mode than the builder.
@@ -142,22 +145,110 @@ impl BatchBuilder {
         position: MessagePosition,
         settlement: Settlement,
     ) -> Result<u16, BatchFull> {
+        self.settle_at((DestinationKind::Queue, queue), position, settlement)
+    }
+
+    /// Adds a settlement of a message of a queue or subscription and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full, the position is of the other mode than the builder, or the destination a topic.
+    pub fn settle_at(
+        &mut self,
+        (kind, name): (DestinationKind, &DestinationName),
+        position: MessagePosition,
+        settlement: Settlement,
+    ) -> Result<u16, BatchFull> {
         if position.is_transient() != self.is_transient {
             return Err(BatchFull::Command { field: "position" });
         }
-        self.check_room(Some(queue), None, 0)?;
-        let destination = self.destination(DestinationKind::Queue, queue);
-        let detail = match settlement {
-            Settlement::Accept => 1,
-            Settlement::Release => 2,
-            Settlement::Return => 3,
-            Settlement::Reject => 4,
-        };
+        check_holds_messages(kind)?;
+        self.check_room(Some(name), None, 0)?;
+        let destination = self.destination(kind, name);
         Ok(self.push(Record {
             kind: SETTLE,
-            detail,
+            detail: settlement_code(settlement),
             destination,
             first: position.value(),
+            ..Record::default()
+        }))
+    }
+
+    /// Adds one settlement of many messages and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full, or the destination a topic.
+    pub fn settle_runs(
+        &mut self,
+        destination: &Destination,
+        runs: &Runs,
+        settlement: Settlement,
+    ) -> Result<u16, BatchFull> {
+        check_holds_messages(destination.kind)?;
+        let is_of_mode = |(first, _): (MessagePosition, _)| first.is_transient();
+        if runs.iter().any(|run| is_of_mode(run) != self.is_transient) {
+            return Err(BatchFull::Command { field: "position" });
+        }
+        self.push_with_body(destination, runs.bytes(), |destination| Record {
+            kind: SETTLE_RUNS,
+            detail: settlement_code(settlement),
+            destination,
+            ..Record::default()
+        })
+    }
+
+    /// Adds a subscription under this key and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient, or a text of the subscription too long.
+    pub fn subscribe(
+        &mut self,
+        key: &DestinationName,
+        subscription: &Subscription,
+    ) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        let body = subscription.encode();
+        let body = body.map_err(|_| BatchFull::Command {
+            field: "subscription",
+        })?;
+        let destination = Destination::subscription(key.clone());
+        self.push_with_body(&destination, &body, |destination| Record {
+            kind: SUBSCRIBE,
+            destination,
+            ..Record::default()
+        })
+    }
+
+    /// Adds the end of a subscription, unless it has a higher generation, and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient.
+    pub fn unsubscribe(
+        &mut self,
+        key: &DestinationName,
+        generation: u64,
+    ) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        self.check_room(Some(key), None, 0)?;
+        let destination = self.destination(DestinationKind::Subscription, key);
+        Ok(self.push(Record {
+            kind: UNSUBSCRIBE,
+            destination,
+            first: generation,
+            ..Record::default()
+        }))
+    }
+
+    /// Adds the making of a queue and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient.
+    pub fn register(&mut self, queue: &DestinationName) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        self.check_room(Some(queue), None, 0)?;
+        let destination = self.destination(DestinationKind::Queue, queue);
+        Ok(self.push(Record {
+            kind: REGISTER,
+            destination,
             ..Record::default()
         }))
     }
@@ -292,13 +383,34 @@ impl BatchBuilder {
             destination: self
                 .destination(publication.destination.kind, &publication.destination.name),
             producer: self.producer(publication.producer),
-            flags: 0,
+            flags: if publication.is_retained { RETAINED } else { 0 },
             first: publication.number,
             second: publication.expires_at_ms,
             offset: bounded_u32(offset),
             length: bounded_u32(length),
         };
         self.push(record)
+    }
+
+    /// Adds a command with a body that is no message.
+    fn push_with_body(
+        &mut self,
+        destination: &Destination,
+        body: &[u8],
+        record: impl FnOnce(u16) -> Record,
+    ) -> Result<u16, BatchFull> {
+        if body.len() > MESSAGE_BYTES_MAX {
+            return Err(BatchFull::Command { field: "body" });
+        }
+        self.check_room(Some(&destination.name), None, body.len())?;
+        let offset = bounded_u32(self.bodies.len());
+        self.bodies.put_slice(body);
+        let index = self.destination(destination.kind, &destination.name);
+        Ok(self.push(Record {
+            offset,
+            length: bounded_u32(body.len()),
+            ..record(index)
+        }))
     }
 
     fn push(&mut self, record: Record) -> u16 {
@@ -324,6 +436,7 @@ impl BatchBuilder {
                 self.destinations.put_u8(match kind {
                     DestinationKind::Queue => QUEUE,
                     DestinationKind::Topic => TOPIC,
+                    DestinationKind::Subscription => SUBSCRIPTION,
                 });
                 self.destinations
                     .put_u8(u8::try_from(text.len()).expect("names have at most 255 bytes"));
@@ -352,6 +465,25 @@ impl BatchBuilder {
     }
 }
 
+/// Messages are settled where they wait, not at the topic that they came through.
+fn check_holds_messages(kind: DestinationKind) -> Result<(), BatchFull> {
+    match kind {
+        DestinationKind::Queue | DestinationKind::Subscription => Ok(()),
+        DestinationKind::Topic => Err(BatchFull::Command {
+            field: "destination",
+        }),
+    }
+}
+
+fn settlement_code(settlement: Settlement) -> u8 {
+    match settlement {
+        Settlement::Accept => 1,
+        Settlement::Release => 2,
+        Settlement::Return => 3,
+        Settlement::Reject => 4,
+    }
+}
+
 fn check_publication(publication: &Publication<'_>) -> Result<(), BatchFull> {
     if publication.number == 0 {
         return Err(BatchFull::Command { field: "number" });
@@ -359,7 +491,12 @@ fn check_publication(publication: &Publication<'_>) -> Result<(), BatchFull> {
     if publication.priority > PRIORITY_MAX {
         return Err(BatchFull::Command { field: "priority" });
     }
-    Ok(())
+    match publication.destination.kind {
+        DestinationKind::Queue | DestinationKind::Topic => Ok(()),
+        DestinationKind::Subscription => Err(BatchFull::Command {
+            field: "destination",
+        }),
+    }
 }
 
 fn bounded_u16(count: usize) -> u16 {

@@ -19,6 +19,8 @@ pub enum Command {
         expires_at_ms: u64,
         /// Length of the message in the stored encoding.
         size_bytes: u32,
+        /// The topic keeps it, in place of the one before, for those who subscribe later. An empty body clears.
+        is_retained: bool,
     },
     /// Ends a delivery.
     Settle {
@@ -53,6 +55,30 @@ pub enum Command {
         first: u64,
         /// The last number.
         last: u64,
+    },
+    /// Makes a subscription, [`crate::Batch::subscription`], or confirms that it is there.
+    Subscribe {
+        /// Index of the destination.
+        destination: u16,
+    },
+    /// Deletes a subscription with everything pending in it.
+    Unsubscribe {
+        /// Index of the destination.
+        destination: u16,
+        /// One that was subscribed under a higher generation stays.
+        generation: u64,
+    },
+    /// Ends the deliveries of many messages, [`crate::Batch::runs`]; those that are not there do not matter.
+    SettleRuns {
+        /// Index of the destination.
+        destination: u16,
+        /// How they end.
+        settlement: Settlement,
+    },
+    /// Makes a queue, if it does not exist: from here on a virtual topic that it is named after goes to it.
+    Register {
+        /// Index of the destination.
+        destination: u16,
     },
     /// Orders a checkpoint at this entry.
     Checkpoint {

@@ -23,6 +23,8 @@ pub enum DestinationKind {
     Queue,
     /// Each message goes to every subscriber.
     Topic,
+    /// What a shard keeps of a topic for one subscription: messages are settled at it, and never sent to it.
+    Subscription,
 }
 
 /// The name of a destination, checked: 1 to 255 bytes, no control character, no comma, no space at either end, no
@@ -108,10 +110,20 @@ impl Destination {
             name,
         }
     }
+
+    /// The subscription of this key.
+    #[must_use]
+    pub fn subscription(key: DestinationName) -> Self {
+        Self {
+            kind: DestinationKind::Subscription,
+            name: key,
+        }
+    }
 }
 
-/// The slot of a name: the hash of `{tag}` where the name holds one that is not empty, else of all of it. Names with
-/// one tag share a slot, hence a log. The hash is FNV-1a of 64 bits, folded; it never changes.
+/// The slot of a name: the hash of `{tag}` where the name holds one that is not empty, else of its root. The root is all
+/// of the name, save that `Consumer.A.VirtualTopic.X` hashes as `VirtualTopic.X`, so that a virtual topic and its queues
+/// share a log. Names with one tag share a slot, hence a log. The hash is FNV-1a of 64 bits, folded; it never changes.
 #[must_use]
 pub fn slot(name: &DestinationName) -> Slot {
     let hash = tag(name.as_str())
@@ -128,7 +140,16 @@ fn tag(name: &str) -> &str {
         .and_then(|(_, rest)| rest.split_once('}'))
         .map(|(tag, _)| tag)
         .filter(|tag| !tag.is_empty())
-        .unwrap_or(name)
+        .unwrap_or_else(|| virtual_topic(name).unwrap_or(name))
+}
+
+/// The name of the virtual topic, or the pattern of such, whose messages a queue of this name gets:
+/// `Consumer.A.VirtualTopic.X` those of `VirtualTopic.X`.
+#[must_use]
+pub fn virtual_topic(queue: &str) -> Option<&str> {
+    let (consumer, topic) = queue.strip_prefix("Consumer.")?.split_once('.')?;
+    let rest = topic.strip_prefix("VirtualTopic.")?;
+    (!consumer.is_empty() && !rest.is_empty()).then_some(topic)
 }
 
 fn check(name: &str) -> Result<(), DestinationError> {
@@ -186,6 +207,7 @@ impl fmt::Display for Destination {
         match self.kind {
             DestinationKind::Queue => write!(f, "queue://{}", self.name),
             DestinationKind::Topic => write!(f, "topic://{}", self.name),
+            DestinationKind::Subscription => write!(f, "subscription://{}", self.name),
         }
     }
 }

@@ -30,15 +30,23 @@ pub(crate) const PUBLISH: u8 = 1;
 pub(crate) const SETTLE: u8 = 2;
 pub(crate) const PURGE: u8 = 3;
 pub(crate) const CHECKPOINT: u8 = 4;
+pub(crate) const SUBSCRIBE: u8 = 12;
+pub(crate) const UNSUBSCRIBE: u8 = 13;
+pub(crate) const SETTLE_RUNS: u8 = 14;
+pub(crate) const REGISTER: u8 = 15;
 pub(crate) const TRANSFER: u8 = 16;
 pub(crate) const TRANSFERRED: u8 = 17;
 
 /// Kinds of destination.
 pub(crate) const QUEUE: u8 = 1;
 pub(crate) const TOPIC: u8 = 2;
+pub(crate) const SUBSCRIPTION: u8 = 3;
+
+/// Flag of a publish: its topic keeps it for those who subscribe later.
+pub(crate) const RETAINED: u16 = 4;
 
 /// What the flags of a publish may be.
-pub(crate) const PUBLISH_FLAGS: u16 = 0;
+pub(crate) const PUBLISH_FLAGS: u16 = RETAINED;
 
 /// One record of the index, in the order of its fields:
 ///
@@ -63,6 +71,16 @@ pub(crate) const PUBLISH_FLAGS: u16 = 0;
 /// | producer | index of the target in the destinations | 0 |
 /// | first | position | first number |
 /// | second | 0 | last number |
+///
+/// Those about topics:
+///
+/// | field | subscribe | unsubscribe | settle runs | register |
+/// |---|---|---|---|---|
+/// | kind | 12 | 13 | 14 | 15 |
+/// | detail | 0 | 0 | settlement | 0 |
+/// | destination | the subscription | the subscription | queue or subscription | the queue |
+/// | first | 0 | generation | 0 | 0 |
+/// | body | `Subscription` | none | `Runs` | none |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) kind: u8,

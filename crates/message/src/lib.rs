@@ -19,7 +19,9 @@ mod pattern;
 mod position;
 mod property;
 mod reader;
+mod runs;
 pub mod settings;
+mod subscription;
 mod view;
 
 pub use batch::{Batch, BatchError};
@@ -27,6 +29,7 @@ pub use builder::{BatchBuilder, BatchFull, Publication};
 pub use command::{Command, Outcome, PreviousCheckpoint, Settlement};
 pub use destination::{
     Destination, DestinationError, DestinationKind, DestinationName, SLOTS, Slot, slot,
+    virtual_topic,
 };
 pub use identity::{ConsumerId, IdentityError, ProducerId};
 pub use message::{Message, MessageError};
@@ -34,5 +37,9 @@ pub use move_reason::MoveReason;
 pub use pattern::{Pattern, PatternError};
 pub use position::MessagePosition;
 pub use property::{Value, ValueRef};
+pub use runs::Runs;
 pub use settings::{QueueSettings, Settings};
+pub use subscription::{
+    Lifetime, Sharing, Start, Subscription, SubscriptionError, subscription_key,
+};
 pub use view::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, MessageView, Properties};

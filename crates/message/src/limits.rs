@@ -25,6 +25,9 @@ pub const SHORT_TEXT_BYTES_MAX: usize = 255;
 /// Bytes of a reply destination: a name with its kind in front (`queue://`).
 pub const REPLY_TO_BYTES_MAX: usize = NAME_BYTES_MAX + 16;
 
+/// Bytes of a selector: far more than any application's, little enough to keep for every subscription.
+pub const SELECTOR_BYTES_MAX: usize = 8 * 1024;
+
 /// Priorities are those of JMS.
 pub const PRIORITY_MAX: u8 = 9;
 

@@ -7,8 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use quorate_message::limits::BATCH_COMMANDS_MAX;
 use quorate_message::{
-    Batch, BatchBuilder, BatchError, BatchFull, Command, Destination, DestinationName, Message,
-    MessagePosition, MoveReason, PreviousCheckpoint, ProducerId, Publication, Settlement, Value,
+    Batch, BatchBuilder, BatchError, BatchFull, Command, Destination, DestinationName, Lifetime,
+    Message, MessagePosition, MoveReason, Pattern, PreviousCheckpoint, ProducerId, Publication,
+    Runs, Settlement, Sharing, Start, Subscription, Value,
 };
 
 fn value() -> impl Strategy<Value = Value> {
@@ -54,6 +55,10 @@ enum Wish {
     Purge(u8),
     Transfer(u8, u64, u8, MoveReason),
     Transferred(u8, u64, u64),
+    Subscribe(u8, u64),
+    Unsubscribe(u8, u64),
+    SettleRuns(u8, Vec<u16>, Settlement),
+    Register(u8),
     Checkpoint(Option<PreviousCheckpoint>),
 }
 
@@ -80,6 +85,11 @@ fn wish() -> impl Strategy<Value = Wish> {
         }),
         1 => (0..4_u8, 1..u64::MAX / 2, 0..u64::MAX / 2)
             .prop_map(|(target, first, more)| Wish::Transferred(target, first, first + more)),
+        1 => (0..4_u8, any::<u64>()).prop_map(|(key, generation)| Wish::Subscribe(key, generation)),
+        1 => (0..4_u8, any::<u64>()).prop_map(|(key, generation)| Wish::Unsubscribe(key, generation)),
+        1 => (0..4_u8, vec(any::<u16>(), 0..40), settlement())
+            .prop_map(|(key, positions, settlement)| Wish::SettleRuns(key, positions, settlement)),
+        1 => (0..4_u8).prop_map(Wish::Register),
         1 => proptest::option::of(checkpoint).prop_map(Wish::Checkpoint),
     ]
 }
@@ -96,6 +106,28 @@ fn destination(number: u8) -> Destination {
     }
 }
 
+fn subscription(generation: u64) -> Subscription {
+    Subscription {
+        pattern: Pattern::new("prices.*.>").unwrap(),
+        selector: "weight > 2".repeat((generation % 3) as usize),
+        lifetime: Lifetime::Live,
+        sharing: Sharing::Shared,
+        client: "client".to_owned(),
+        name: String::new(),
+        owner: [9; 16],
+        generation,
+        wants_retained: generation.is_multiple_of(2),
+        start: Start::Time(generation),
+        source: None,
+        without: Runs::default(),
+    }
+}
+
+fn runs(positions: &[u16]) -> Runs {
+    let positions = positions.iter().map(|position| u64::from(*position));
+    Runs::of(positions.map(MessagePosition::from_value))
+}
+
 fn build(wishes: &[Wish]) -> Bytes {
     let mut builder = BatchBuilder::persistent();
     for wish in wishes {
@@ -108,6 +140,7 @@ fn build(wishes: &[Wish]) -> Bytes {
                     number: *number,
                     priority: message.priority,
                     expires_at_ms: message.expires_at_ms,
+                    is_retained: false,
                 };
                 builder.publish_message(&publication, message).unwrap()
             }
@@ -127,6 +160,19 @@ fn build(wishes: &[Wish]) -> Bytes {
             Wish::Transferred(target, first, last) => builder
                 .transferred(&destination(*target), *first, *last)
                 .unwrap(),
+            Wish::Subscribe(key, generation) => builder
+                .subscribe(&name(*key), &subscription(*generation))
+                .unwrap(),
+            Wish::Unsubscribe(key, generation) => {
+                builder.unsubscribe(&name(*key), *generation).unwrap()
+            }
+            Wish::SettleRuns(key, positions, settlement) => {
+                let key = Destination::subscription(name(*key));
+                builder
+                    .settle_runs(&key, &runs(positions), *settlement)
+                    .unwrap()
+            }
+            Wish::Register(queue) => builder.register(&name(*queue)).unwrap(),
             Wish::Checkpoint(previous) => builder.checkpoint(*previous).unwrap(),
         };
     }
@@ -151,6 +197,7 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                     priority,
                     expires_at_ms,
                     size_bytes,
+                    ..
                 },
                 Wish::Publish(queue, from, wished, message),
             ) => {
@@ -208,6 +255,41 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 assert_eq!(*batch.destination(destination), self::destination(*to));
                 assert_eq!((first, last), (*from, *upto));
             }
+            (Command::Subscribe { destination }, Wish::Subscribe(key, generation)) => {
+                assert_eq!(
+                    *batch.destination(destination),
+                    Destination::subscription(name(*key))
+                );
+                assert_eq!(batch.subscription(ordinal), Some(subscription(*generation)));
+                assert_eq!(batch.message(ordinal), None);
+            }
+            (
+                Command::Unsubscribe {
+                    destination,
+                    generation,
+                },
+                Wish::Unsubscribe(key, wished),
+            ) => {
+                assert_eq!(batch.destination(destination).name, name(*key));
+                assert_eq!(generation, *wished);
+            }
+            (
+                Command::SettleRuns {
+                    destination,
+                    settlement,
+                },
+                Wish::SettleRuns(key, positions, wished),
+            ) => {
+                assert_eq!(batch.destination(destination).name, name(*key));
+                assert_eq!(settlement, *wished);
+                assert_eq!(batch.runs(ordinal), Some(runs(positions)));
+            }
+            (Command::Register { destination }, Wish::Register(queue)) => {
+                assert_eq!(
+                    *batch.destination(destination),
+                    Destination::queue(name(*queue))
+                );
+            }
             (Command::Checkpoint { previous }, Wish::Checkpoint(wished)) => {
                 assert_eq!(previous, *wished);
             }
@@ -223,7 +305,11 @@ fn use_everything(batch: &Batch) {
             Command::Publish { destination, .. }
             | Command::Settle { destination, .. }
             | Command::Purge { destination }
-            | Command::Transferred { destination, .. } => {
+            | Command::Transferred { destination, .. }
+            | Command::Subscribe { destination }
+            | Command::Unsubscribe { destination, .. }
+            | Command::SettleRuns { destination, .. }
+            | Command::Register { destination } => {
                 assert!(!batch.destination(destination).name.as_str().is_empty());
             }
             Command::Transfer {
@@ -239,6 +325,8 @@ fn use_everything(batch: &Batch) {
         if let Some(message) = batch.message(ordinal) {
             let _decoded = Message::decode(&message);
         }
+        let _runs = batch.runs(ordinal).map(|runs| runs.iter().count());
+        let _subscription = batch.subscription(ordinal);
     }
 }
 
@@ -338,6 +426,7 @@ fn the_largest_message_goes_alone() {
         number: 1,
         priority: 4,
         expires_at_ms: 0,
+        is_retained: false,
     };
     let mut builder = BatchBuilder::persistent();
     builder.publish(&publication, &body).unwrap();
@@ -386,6 +475,7 @@ fn overlapping_messages_are_refused() {
             number,
             priority: 4,
             expires_at_ms: 0,
+            is_retained: false,
         };
         builder.publish(&publication, b"body").unwrap();
     }

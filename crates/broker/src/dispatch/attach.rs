@@ -1,6 +1,6 @@
 //! Consumers come, come back, get credit and go.
 
-use quorate_message::{ConsumerId, DestinationName, MessagePosition};
+use quorate_message::{ConsumerId, Destination, MessagePosition};
 
 use super::{Consumer, ConsumerRef, Dispatcher, Held, Holder, LaneId};
 use crate::broker::Counters;
@@ -21,7 +21,7 @@ impl Dispatcher {
     pub(super) fn attach(
         &mut self,
         wanted: &Attachment,
-        queue: &DestinationName,
+        queue: &Destination,
         held: &[MessagePosition],
         state: &State,
         counters: &mut Counters,
@@ -64,7 +64,7 @@ impl Dispatcher {
     fn admit(
         &mut self,
         known: Option<ConsumerRef>,
-        queue: &DestinationName,
+        queue: &Destination,
         held: &[MessagePosition],
         state: &State,
     ) -> Result<LaneId, AttachRefusal> {
@@ -74,6 +74,7 @@ impl Dispatcher {
         if known.is_none() && self.consumers.len() >= CONSUMERS_MAX {
             return Err(AttachRefusal::ConsumerLimit);
         }
+        self.admit_to_subscription(known, queue, state)?;
         self.lane_of(queue, state).ok_or(AttachRefusal::QueueLimit)
     }
 
@@ -90,7 +91,7 @@ impl Dispatcher {
                 self.returns.cancel(reference);
                 if self.consumers.get(reference).lane != lane {
                     self.give_back_all(reference);
-                    self.lanes[self.consumers.get(reference).lane.0].consumers -= 1;
+                    self.leave_lane(self.consumers.get(reference).lane);
                     self.lanes[lane.0].consumers += 1;
                 }
                 reference
@@ -241,7 +242,7 @@ impl Dispatcher {
             .collect()
     }
 
-    fn give_back_all(&mut self, reference: ConsumerRef) {
+    pub(super) fn give_back_all(&mut self, reference: ConsumerRef) {
         // Without a session it does not get back into the ring meanwhile.
         self.leave_ring(reference);
         self.consumers.get_mut(reference).session = None;
@@ -254,8 +255,17 @@ impl Dispatcher {
     pub(super) fn remove_consumer(&mut self, reference: ConsumerRef) {
         self.leave_ring(reference);
         let id = self.consumers.get(reference).lane;
-        self.lanes[id.0].consumers -= 1;
+        self.leave_lane(id);
         self.consumers.remove(reference);
+    }
+
+    /// A lane has a consumer less.
+    fn leave_lane(&mut self, id: LaneId) {
+        let lane = &mut self.lanes[id.0];
+        lane.consumers -= 1;
+        if let Some(queue) = lane.queue.filter(|_| lane.consumers == 0) {
+            self.orphans.suspect(queue);
+        }
     }
 
     fn leave_ring(&mut self, reference: ConsumerRef) {

@@ -99,6 +99,12 @@ impl Lane {
         }
     }
 
+    /// A lane that is empty delivers this queue.
+    pub(super) fn serve(&mut self, queue: Option<QueueId>) {
+        let fresh = Self::new(queue);
+        (self.queue, self.ahead) = (fresh.queue, fresh.ahead);
+    }
+
     /// The least position of a priority that was not looked at.
     pub(crate) fn cursor(&self, priority: u8) -> MessagePosition {
         self.cursors[usize::from(priority)]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_message::limits::BATCH_COMMANDS_MAX;
-use quorate_message::{BatchBuilder, DestinationName, MessagePosition, Settlement};
+use quorate_message::{BatchBuilder, Destination, MessagePosition, Settlement};
 
 use super::{ConsumerRef, Dispatcher, Holder, LaneId};
 use crate::Effect;
@@ -102,14 +102,14 @@ impl Dispatcher {
         if positions.is_empty() {
             return;
         }
-        let Some(name) = self.name_of(lane) else {
+        let Some(at) = self.name_of(lane) else {
             return;
         };
         let mut builder = BatchBuilder::persistent();
         for chunk in positions.chunks(BATCH_COMMANDS_MAX) {
             for position in chunk {
                 builder
-                    .settle(&name, *position, Settlement::Return)
+                    .settle_at((at.kind, &at.name), *position, Settlement::Return)
                     .expect("a chunk of settlements fits a batch");
             }
             effects.push(Effect::Propose {
@@ -123,7 +123,7 @@ impl Dispatcher {
         });
     }
 
-    fn name_of(&self, lane: LaneId) -> Option<DestinationName> {
+    fn name_of(&self, lane: LaneId) -> Option<Destination> {
         let mut names = self.by_name.iter();
         names
             .find(|(_, id)| **id == lane)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_message::{
-    Batch, Command, DestinationName, MessagePosition, Outcome, ProducerId, Settlement,
+    Batch, Command, Destination, DestinationKind, MessagePosition, Outcome, ProducerId, Settlement,
 };
 
 use super::{Dispatcher, LaneId};
@@ -97,23 +97,42 @@ impl Dispatcher {
                     priority,
                     ..
                 } => {
-                    let name = &batch.destination(destination).name;
+                    let to = batch.destination(destination);
                     let bytes = batch.message(ordinal).expect("a publish has a message");
                     let message = TransientMessage { priority, bytes };
-                    self.accept_transient(name, producer, number, message, state)
+                    match to.kind {
+                        DestinationKind::Queue => {
+                            self.accept_transient(to, producer, number, message, state)
+                        }
+                        DestinationKind::Topic | DestinationKind::Subscription => {
+                            let from = (producer, number);
+                            self.accept_transient_of_topic(&to.name, from, message, state)
+                        }
+                    }
                 }
                 Command::Settle {
                     destination,
                     position,
                     settlement,
                 } => {
-                    let name = &batch.destination(destination).name;
-                    self.settle_transient(name, position, settlement)
+                    let at = batch.destination(destination);
+                    self.settle_transient(at, position, settlement)
+                }
+                Command::SettleRuns {
+                    destination,
+                    settlement,
+                } => {
+                    let at = batch.destination(destination);
+                    let runs = batch.runs(ordinal).unwrap_or_default();
+                    self.settle_transient_runs(at, &runs, settlement)
                 }
                 // The batch's own check lets none of these through.
                 Command::Purge { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. }
+                | Command::Subscribe { .. }
+                | Command::Unsubscribe { .. }
+                | Command::Register { .. }
                 | Command::Checkpoint { .. } => Outcome::UnknownMessage,
             };
             outcomes.push(outcome);
@@ -123,50 +142,74 @@ impl Dispatcher {
 
     fn accept_transient(
         &mut self,
-        name: &DestinationName,
+        queue: &Destination,
         producer: ProducerId,
         number: u64,
         mut message: TransientMessage,
         state: &State,
     ) -> Outcome {
         let cost = message.bytes.len() as u64 + MESSAGE_OVERHEAD_BYTES;
-        let is_full = self.transient.bytes + cost > self.limits.transient_bytes_max
-            || self.transient.numbered >= MessagePosition::TRANSIENT_MAX;
-        let lane = if is_full {
-            None
-        } else {
-            self.lane_of(name, state)
+        let lane = match self.has_transient_room(cost, 1) {
+            true => self.lane_of(queue, state),
+            false => None,
         };
         let Some(id) = lane else {
             return Outcome::LimitReached;
         };
-        let key = QueueId(u32::try_from(id.0).expect("lanes are bounded"));
-        let batches = self.transient.batches;
-        match self.transient.dedup.judge(key, producer, number, batches) {
-            Verdict::New => {}
-            Verdict::Duplicate => return Outcome::Duplicate,
-            Verdict::TooOld => return Outcome::NumberTooOld,
+        if let Some(seen) = self.seen_transient(id, producer, number) {
+            return seen;
         }
-        let position = MessagePosition::transient(self.epoch, self.transient.numbered);
-        self.transient.numbered += 1;
-        self.transient.bytes += cost;
-        self.transient.lanes.insert(position, id);
-        let lane = &mut self.lanes[id.0].transient;
         // A copy, so that it does not keep the whole batch in memory for as long as it waits.
         message.bytes = Bytes::copy_from_slice(&message.bytes);
-        lane.available.insert(Turn::new(message.priority, position));
-        lane.messages.insert(position, message);
-        self.touch(id);
+        self.put_transient(id, message);
         Outcome::Stored
     }
 
-    fn settle_transient(
+    /// Whether there is room for so many copies of a message.
+    pub(super) fn has_transient_room(&self, cost: u64, copies: u64) -> bool {
+        let bytes = self
+            .transient
+            .bytes
+            .saturating_add(cost.saturating_mul(copies));
+        bytes <= self.limits.transient_bytes_max
+            && self.transient.numbered + copies <= MessagePosition::TRANSIENT_MAX
+    }
+
+    /// What becomes of a message whose number was seen before at this lane; none for a new one.
+    pub(super) fn seen_transient(
         &mut self,
-        name: &DestinationName,
+        id: LaneId,
+        producer: ProducerId,
+        number: u64,
+    ) -> Option<Outcome> {
+        let key = QueueId(u32::try_from(id.0).expect("lanes are bounded"));
+        let batches = self.transient.batches;
+        match self.transient.dedup.judge(key, producer, number, batches) {
+            Verdict::New => None,
+            Verdict::Duplicate => Some(Outcome::Duplicate),
+            Verdict::TooOld => Some(Outcome::NumberTooOld),
+        }
+    }
+
+    /// Puts a message, for which there is room, into a lane.
+    pub(super) fn put_transient(&mut self, id: LaneId, message: TransientMessage) {
+        let position = MessagePosition::transient(self.epoch, self.transient.numbered);
+        self.transient.numbered += 1;
+        self.transient.bytes += message.bytes.len() as u64 + MESSAGE_OVERHEAD_BYTES;
+        self.transient.lanes.insert(position, id);
+        let lane = &mut self.lanes[id.0].transient;
+        lane.available.insert(Turn::new(message.priority, position));
+        lane.messages.insert(position, message);
+        self.touch(id);
+    }
+
+    pub(super) fn settle_transient(
+        &mut self,
+        at: &Destination,
         position: MessagePosition,
         settlement: Settlement,
     ) -> Outcome {
-        let id = self.by_name.get(name).copied();
+        let id = self.by_name.get(at).copied();
         let is_here = |id: &LaneId| {
             let messages = &self.lanes[id.0].transient.messages;
             messages.contains_key(&position)
@@ -220,10 +263,10 @@ impl Dispatcher {
 
     pub(crate) fn transient_from(
         &self,
-        name: &DestinationName,
+        at: &Destination,
         from: MessagePosition,
     ) -> impl Iterator<Item = MessagePosition> + '_ {
-        let lane = self.by_name.get(name).map(|id| &self.lanes[id.0]);
+        let lane = self.by_name.get(at).map(|id| &self.lanes[id.0]);
         lane.into_iter()
             .flat_map(move |lane| lane.transient.messages.range(from..))
             .map(|(position, _)| *position)

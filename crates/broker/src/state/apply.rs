@@ -2,10 +2,10 @@
 //! exists never changes.
 
 use quorate_message::{
-    Batch, Command, DestinationName, MessagePosition, Outcome, PreviousCheckpoint, Settlement,
+    Batch, Command, DestinationKind, MessagePosition, Outcome, PreviousCheckpoint, Settlement,
 };
 
-use super::{Queue, QueueId, State, TargetId, Turn, Verdict};
+use super::{QueueId, State, TargetId, Turn, Verdict};
 use crate::Outcomes;
 
 /// What an entry did, for the leader's delivery.
@@ -28,6 +28,8 @@ pub(crate) enum Change {
     Departed(TargetId),
     /// A target has stored what was on its way to it.
     Transferred(TargetId),
+    /// A subscription ended. Its place may be another's by now.
+    Ended(QueueId),
     /// A destination, by its index in the batch, was emptied. The log may not know it.
     Purged(u16),
 }
@@ -63,6 +65,13 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Where destinations are has to be looked up again: a subscription ended.
+    pub(super) fn forget_places(&mut self) {
+        self.resolved.fill(Resolved::NotYet);
+    }
+}
+
 impl State {
     /// Applies an entry and says in `record` what it did.
     ///
@@ -77,6 +86,7 @@ impl State {
         self.applied = entry;
         self.stamp_ms = self.stamp_ms.max(stamp_ms);
         record.clear(batch);
+        self.forget_history();
         let mut run = Run::None;
         for (ordinal, command) in batch.commands() {
             let outcome = self.command(entry, ordinal, command, batch, record, &mut run);
@@ -98,30 +108,7 @@ impl State {
             self.store(std::mem::take(run), record);
         }
         match command {
-            Command::Publish {
-                destination,
-                producer,
-                number,
-                priority,
-                ..
-            } => {
-                let Some(queue) = self.queue_for_publish(destination, batch, record) else {
-                    return Outcome::LimitReached;
-                };
-                match self.dedup.judge(queue, producer, number, entry) {
-                    Verdict::New => {
-                        let position = MessagePosition::new(entry, ordinal);
-                        if !run.extend(queue, priority, position) {
-                            let next = Run::one(queue, priority, position);
-                            let ended = std::mem::replace(run, next);
-                            self.store(ended, record);
-                        }
-                        Outcome::Stored
-                    }
-                    Verdict::Duplicate => Outcome::Duplicate,
-                    Verdict::TooOld => Outcome::NumberTooOld,
-                }
-            }
+            Command::Publish { .. } => self.publish((entry, ordinal), command, batch, record, run),
             Command::Settle {
                 destination,
                 position,
@@ -154,6 +141,18 @@ impl State {
                 self.transferred(batch.destination(destination), first, last, record);
                 Outcome::Applied
             }
+            Command::Subscribe { destination } => {
+                self.subscribe(destination, (batch, ordinal), record)
+            }
+            Command::Unsubscribe {
+                destination,
+                generation,
+            } => self.unsubscribe(destination, generation, batch, record),
+            Command::SettleRuns {
+                destination,
+                settlement,
+            } => self.settle_runs(destination, settlement, (batch, ordinal), record),
+            Command::Register { destination } => self.register(destination, batch, record),
             Command::Checkpoint { previous } => {
                 self.compare(entry, previous, record);
                 Outcome::Applied
@@ -161,7 +160,46 @@ impl State {
         }
     }
 
-    fn settle(
+    fn publish(
+        &mut self,
+        (entry, ordinal): (u64, u16),
+        command: Command,
+        batch: &Batch,
+        record: &mut Record,
+        run: &mut Run,
+    ) -> Outcome {
+        let Command::Publish {
+            destination,
+            producer,
+            number,
+            priority,
+            is_retained,
+            ..
+        } = command
+        else {
+            unreachable!("only a publish comes here");
+        };
+        let Some(queue) = self.queue_for_publish(destination, batch, record) else {
+            return Outcome::LimitReached;
+        };
+        match self.dedup.judge(queue, producer, number, entry) {
+            Verdict::New => {}
+            Verdict::Duplicate => return Outcome::Duplicate,
+            Verdict::TooOld => return Outcome::NumberTooOld,
+        }
+        let position = MessagePosition::new(entry, ordinal);
+        if !run.extend(queue, priority, position) {
+            let ended = std::mem::replace(run, Run::one(queue, priority, position));
+            self.store(ended, record);
+        }
+        if is_retained {
+            self.store(std::mem::take(run), record);
+            self.retain(queue, Turn::new(priority, position), (batch, ordinal));
+        }
+        Outcome::Stored
+    }
+
+    pub(super) fn settle(
         &mut self,
         id: QueueId,
         position: MessagePosition,
@@ -201,6 +239,9 @@ impl State {
         else {
             return;
         };
+        if self.queues[queue.0 as usize].kind() == DestinationKind::Topic {
+            return self.fan_out(queue, priority, (first, last), record);
+        }
         self.queues[queue.0 as usize].store(priority, first, last);
         let count = last.value() - first.value() + 1;
         self.live.added(first.entry(), count);
@@ -233,12 +274,12 @@ impl State {
         if let Resolved::To(queue) = *resolved {
             return Some(queue);
         }
-        let queue = self.queue_id(&batch.destination(destination).name)?;
+        let queue = self.id_of(batch.destination(destination))?;
         *resolved = Resolved::To(queue);
         Some(queue)
     }
 
-    fn queue_for_publish(
+    pub(super) fn queue_for_publish(
         &mut self,
         destination: u16,
         batch: &Batch,
@@ -247,14 +288,8 @@ impl State {
         if let Some(queue) = self.queue_of(destination, batch, record) {
             return Some(queue);
         }
-        let next = u32::try_from(self.queues.len()).ok();
-        let id = QueueId(next.filter(|next| *next < self.queues_max)?);
-        let name: &DestinationName = &batch.destination(destination).name;
-        self.queues.push(Queue::new(name.clone()));
-        self.settings.made(name);
-        self.by_name.insert(name.clone(), id);
+        let id = self.make(batch.destination(destination), record)?;
         record.resolved[usize::from(destination)] = Resolved::To(id);
-        record.changes.push(Change::Made(id));
         Some(id)
     }
 }

@@ -5,19 +5,21 @@
 //! last checkpoint: flag u8, entry u64, digest u64          not part of the digest
 //! queues_max u32, applied varint, stamp varint
 //! queues varint, each in the order of making:
+//!     kind u8, 0 for a free place, that nothing follows
 //!     name length u8, name, enqueued varint, settled varint
 //!     returned varint, each: position minus the one before varint, count varint
 //!     pending positions by priority, as `levels.rs` has it
 //! windows_max u32, windows varint, each in the order of (queue, producer):
 //!     queue varint, producer 16 bytes, last used varint, highest varint, flag u8, 64 words u64 if flag
 //! the outbox, as `outbox.rs` has it
+//! topics and subscriptions, as `topic_codec.rs` has it
 //! settings: length varint, the rules as `message::settings` has them
 //! ```
 
 use std::collections::BTreeMap;
 
 use quorate_message::limits::ENTRY_MAX;
-use quorate_message::{DestinationName, MessagePosition, PreviousCheckpoint};
+use quorate_message::{DestinationKind, DestinationName, MessagePosition, PreviousCheckpoint};
 use thiserror::Error;
 
 use super::codec::{Cursor, Sink};
@@ -26,7 +28,8 @@ use super::levels::Levels;
 use super::live::Live;
 use super::outbox::Outbox;
 use super::queue::Queue;
-use super::{Governing, QueueId, State};
+use super::topic::Topics;
+use super::{Governing, QueueId, State, topic_codec};
 
 const VERSION: u8 = 2;
 
@@ -66,12 +69,17 @@ impl State {
         sink.varint(self.applied);
         sink.varint(self.stamp_ms);
         sink.varint(self.queues.len() as u64);
-        for queue in &self.queues {
+        for (queue, id) in self.queues.iter().zip((0..).map(QueueId)) {
+            if self.topics.is_free(id) {
+                sink.u8(0);
+                continue;
+            }
             encode_queue(queue, sink);
             sink.spill();
         }
         self.dedup.encode(sink);
         self.outbox.encode(sink);
+        self.topics.encode(sink);
         self.settings.encode(sink);
     }
 
@@ -86,6 +94,7 @@ impl State {
 }
 
 fn encode_queue(queue: &Queue, sink: &mut Sink) {
+    sink.u8(topic_codec::kind_code(queue.kind));
     let name = queue.name.as_str();
     sink.u8(u8::try_from(name.len()).expect("names have at most 255 bytes"));
     sink.bytes(name.as_bytes());
@@ -120,12 +129,23 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
     let count = u32::try_from(cursor.varint()?).ok()?;
     let mut queues = Vec::new();
     let mut by_name = BTreeMap::new();
+    let mut topics = Topics::default();
     let mut live = Live::default();
     for id in 0..count {
-        let queue = decode_queue(cursor, applied)?;
+        let id = QueueId(id);
+        let Some(queue) = decode_queue(cursor, applied)? else {
+            topics.free.insert(id);
+            queues.push(Queue::nobody());
+            continue;
+        };
         let bitmaps = queue.pending.bitmaps();
         bitmaps.for_each(|positions| live.added_all(positions));
-        if by_name.insert(queue.name.clone(), QueueId(id)).is_some() {
+        let name = queue.name.clone();
+        let is_new = match queue.kind {
+            DestinationKind::Queue => by_name.insert(name, id).is_none(),
+            DestinationKind::Topic | DestinationKind::Subscription => true,
+        };
+        if !is_new {
             return None;
         }
         queues.push(queue);
@@ -135,6 +155,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
     for (entry, count) in outbox.entries() {
         live.added(entry, count);
     }
+    topics.decode(cursor, &mut queues)?;
     let settings = Governing::decode(cursor, &queues)?;
     cursor.is_empty().then_some(State {
         queues_max,
@@ -144,16 +165,26 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         by_name,
         dedup,
         settings,
+        topics,
         last_checkpoint: has_checkpoint.then_some(last),
         outbox,
         live,
     })
 }
 
-fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Queue> {
+/// A queue; none within for a free place.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is that of every decoder"
+)]
+fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Option<Queue>> {
+    let kind = match cursor.u8()? {
+        0 => return Some(None),
+        code => topic_codec::kind_of(code)?,
+    };
     let length = usize::from(cursor.u8()?);
     let name = std::str::from_utf8(cursor.take(length)?).ok()?;
-    let mut queue = Queue::new(DestinationName::new(name).ok()?);
+    let mut queue = Queue::new(kind, DestinationName::new(name).ok()?);
     queue.enqueued_total = cursor.varint()?;
     queue.settled_total = cursor.varint()?;
     let returned = cursor.varint()?;
@@ -171,5 +202,5 @@ fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Queue> {
     let end_allowed = MessagePosition::new(applied, 1023).value() + 1;
     queue.pending = Levels::decode(cursor, end_allowed)?;
     let total = queue.settled_total.checked_add(queue.pending.len())?;
-    (total == queue.enqueued_total && queue.is_consistent()).then_some(queue)
+    (total == queue.enqueued_total && queue.is_consistent()).then_some(Some(queue))
 }

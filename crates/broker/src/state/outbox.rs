@@ -9,12 +9,10 @@
 
 use std::collections::BTreeMap;
 
-use quorate_message::{
-    Batch, Destination, DestinationKind, DestinationName, MessagePosition, MoveReason, Outcome,
-};
+use quorate_message::{Batch, Destination, DestinationName, MessagePosition, MoveReason, Outcome};
 
 use super::codec::{Cursor, Sink};
-use super::{Change, QueueId, Record, State};
+use super::{Change, QueueId, Record, State, topic_codec};
 use crate::limits::OUTBOX_TARGETS_MAX;
 
 /// A target of the outbox, by the order in which targets were first used. Targets are never removed, since their
@@ -198,7 +196,7 @@ impl State {
         if !queue.contains(position) || !self.outbox.has_room(target) {
             return false;
         }
-        let source = Destination::queue(queue.name().clone());
+        let source = queue.destination();
         let deliveries = queue.count(position);
         if reason.is_copy() {
             self.live.added(position.entry(), 1);
@@ -407,23 +405,16 @@ fn decode_item(
 }
 
 fn encode_destination(destination: &Destination, sink: &mut Sink) {
-    sink.u8(match destination.kind {
-        DestinationKind::Queue => 1,
-        DestinationKind::Topic => 2,
-    });
+    sink.u8(topic_codec::kind_code(destination.kind));
     let name = destination.name.as_str();
     sink.u8(u8::try_from(name.len()).expect("names have at most 255 bytes"));
     sink.bytes(name.as_bytes());
 }
 
 fn decode_destination(cursor: &mut Cursor<'_>) -> Option<Destination> {
-    let kind = cursor.u8()?;
+    let kind = topic_codec::kind_of(cursor.u8()?)?;
     let length = usize::from(cursor.u8()?);
     let name = std::str::from_utf8(cursor.take(length)?).ok()?;
     let name = DestinationName::new(name).ok()?;
-    match kind {
-        1 => Some(Destination::queue(name)),
-        2 => Some(Destination::topic(name)),
-        _ => None,
-    }
+    Some(Destination { kind, name })
 }

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use quorate_message::{DestinationName, MessagePosition};
+use quorate_message::{Destination, DestinationKind, DestinationName, MessagePosition};
 
 use super::{Levels, Turn};
 
-/// A queue. Only persistent positions occur.
+/// A queue, or what is pending in a subscription or kept by a topic. Only persistent positions occur.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
+    pub(super) kind: DestinationKind,
     pub(super) name: DestinationName,
+    /// The topic whose settings hold for a subscription to one.
+    governed_as: Option<DestinationName>,
     pub(super) pending: Levels,
     /// How often a message was returned; only for those that were.
     pub(super) counts: BTreeMap<MessagePosition, u32>,
@@ -18,14 +21,43 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(name: DestinationName) -> Self {
+    pub(super) fn new(kind: DestinationKind, name: DestinationName) -> Self {
         Self {
+            kind,
             name,
+            governed_as: None,
             pending: Levels::default(),
             counts: BTreeMap::new(),
             enqueued_total: 0,
             settled_total: 0,
         }
+    }
+
+    /// Stands where a subscription ended, until another destination gets the place.
+    pub(super) fn nobody() -> Self {
+        let name = DestinationName::new("ended").expect("a good name");
+        Self::new(DestinationKind::Subscription, name)
+    }
+
+    /// Under which name settings are found.
+    pub(crate) fn settings_name(&self) -> &DestinationName {
+        self.governed_as.as_ref().unwrap_or(&self.name)
+    }
+
+    pub(super) fn govern_as(&mut self, topic: Option<DestinationName>) {
+        self.governed_as = topic;
+    }
+
+    /// What it is, and of what name.
+    pub(crate) fn destination(&self) -> Destination {
+        Destination {
+            kind: self.kind,
+            name: self.name.clone(),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> DestinationKind {
+        self.kind
     }
 
     pub(crate) fn name(&self) -> &DestinationName {
@@ -82,6 +114,23 @@ impl Queue {
     /// Stores the messages of one entry from `first` to `last`, ordinals without a gap.
     pub(super) fn store(&mut self, priority: u8, first: MessagePosition, last: MessagePosition) {
         self.enqueued_total += self.pending.insert(priority, first, last);
+    }
+
+    /// Counts messages that went through and are not kept.
+    pub(super) fn pass(&mut self, count: u64) {
+        self.enqueued_total += count;
+        self.settled_total += count;
+    }
+
+    /// Keeps a message that was counted when it went through.
+    pub(super) fn keep(&mut self, priority: u8, position: MessagePosition) {
+        self.settled_total -= self.pending.insert(priority, position, position);
+    }
+
+    /// Begins with these messages; nothing is pending yet.
+    pub(super) fn begin_with(&mut self, pending: Levels) {
+        self.enqueued_total = pending.len();
+        self.pending = pending;
     }
 
     /// Removes a message; the turn that it had.

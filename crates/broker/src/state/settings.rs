@@ -31,7 +31,9 @@ impl Governing {
             rules,
             ..Self::default()
         };
-        queues.iter().for_each(|queue| governing.made(queue.name()));
+        for (queue, id) in queues.iter().zip((0..).map(QueueId)) {
+            governing.made(id, queue.settings_name());
+        }
         governing
     }
 
@@ -45,8 +47,8 @@ impl Governing {
         &self.distinct[self.of_queue[queue.0 as usize] as usize]
     }
 
-    /// The next queue was made.
-    pub(super) fn made(&mut self, name: &DestinationName) {
+    /// A queue was made: at the next place, or at one that a subscription had.
+    pub(super) fn made(&mut self, queue: QueueId, name: &DestinationName) {
         let mut places = self.rules.matching(name);
         let mut place = self.place(&places);
         let settings = &self.distinct[place as usize];
@@ -54,7 +56,10 @@ impl Governing {
             places.push(OWN_DEAD_LETTERS);
             place = self.place(&places);
         }
-        self.of_queue.push(place);
+        match self.of_queue.get_mut(queue.0 as usize) {
+            Some(known) => *known = place,
+            None => self.of_queue.push(place),
+        }
     }
 
     /// Appends the rules. What they say of each queue follows from them.

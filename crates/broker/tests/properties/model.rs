@@ -328,6 +328,7 @@ impl World {
                 number,
                 priority: *priority,
                 expires_at_ms: 0,
+                is_retained: false,
             };
             builder.publish(&publication, &body).unwrap();
             expected.push(if seen.insert(number) {
@@ -417,7 +418,7 @@ impl World {
             session: SessionId(u64::from(session)),
             consumer: consumer_id(consumer),
             generation,
-            queue: name(queue),
+            queue: Destination::queue(name(queue)),
             credit,
             held: held.clone(),
         };

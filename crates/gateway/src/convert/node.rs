@@ -31,6 +31,7 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
             credit_bytes: credit.bytes,
             held: held.into_iter().map(MessagePosition::value).collect(),
             generation: generation.0,
+            kind: 0,
         }),
         Command::Detach {
             consumer,

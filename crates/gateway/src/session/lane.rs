@@ -118,6 +118,7 @@ impl Lane {
             number: publication.number,
             priority: publication.priority,
             expires_at_ms: publication.expires_at_ms,
+            is_retained: false,
         };
         self.add(now, numbers, |builder| {
             builder.publish(&head, &publication.message)

@@ -66,6 +66,30 @@ fn names_with_one_tag_share_a_slot() {
 }
 
 #[test]
+fn a_virtual_topic_and_its_queues_share_a_slot() {
+    let topic = slot(&DestinationName::new("VirtualTopic.Orders.EU").expect("a name"));
+    for queue in [
+        "Consumer.A.VirtualTopic.Orders.EU",
+        "Consumer.b-2.VirtualTopic.Orders.EU",
+    ] {
+        let queue = DestinationName::new(queue).expect("a name");
+        assert_eq!(slot(&queue), topic);
+    }
+    assert_eq!(
+        virtual_topic("Consumer.A.VirtualTopic.>"),
+        Some("VirtualTopic.>")
+    );
+    for other in [
+        "Consumer..VirtualTopic.X",
+        "Consumer.A.VirtualTopic.",
+        "Consumer.A.B.VirtualTopic.X",
+        "VirtualTopic.X",
+    ] {
+        assert_eq!(virtual_topic(other), None, "{other}");
+    }
+}
+
+#[test]
 fn slots_are_spread() {
     let mut filled = vec![0_u32; usize::from(SLOTS)];
     for number in 0..102_400 {

@@ -398,7 +398,7 @@ fn control(shard: ShardId, command: Command) -> Packet {
             SessionRequest::Attach {
                 consumer,
                 generation: generation.0,
-                queue,
+                queue: quorate_message::Destination::queue(queue),
                 credit: credit_of(credit),
                 held,
             },

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_broker::{Credit, Delivery, Outcomes, QueueStatus};
-use quorate_message::{ConsumerId, DestinationName, MessagePosition, Outcome};
+use quorate_message::{ConsumerId, Destination, DestinationName, MessagePosition, Outcome};
 use quorate_proto::{
     internal::v1::{self as proto, control_command, control_event::Kind},
     v1,
@@ -230,6 +230,16 @@ pub(crate) fn decode_queue(name: &str) -> Result<DestinationName, Malformed> {
     DestinationName::new(name).map_err(|_| Malformed("queue"))
 }
 
+/// What a consumer reads, from the wire.
+fn decode_source(kind: u32, name: &str) -> Result<Destination, Malformed> {
+    let name = decode_queue(name)?;
+    match kind {
+        0 => Ok(Destination::queue(name)),
+        3 => Ok(Destination::subscription(name)),
+        _ => Err(Malformed("attach.kind")),
+    }
+}
+
 fn decode_attach(attach: proto::Attach) -> Result<SessionRequest, Malformed> {
     if attach.held.len() > HELD_POSITIONS_MAX {
         return Err(Malformed("attach.held"));
@@ -237,7 +247,7 @@ fn decode_attach(attach: proto::Attach) -> Result<SessionRequest, Malformed> {
     Ok(SessionRequest::Attach {
         consumer: decode_consumer(&attach.consumer)?,
         generation: attach.generation,
-        queue: decode_queue(&attach.queue)?,
+        queue: decode_source(attach.kind, &attach.queue)?,
         credit: Credit {
             messages: attach.credit_messages,
             bytes: attach.credit_bytes,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_broker::{Credit, SessionId};
-use quorate_message::{ConsumerId, DestinationName, MessagePosition};
+use quorate_message::{ConsumerId, Destination, DestinationName, MessagePosition};
 use quorate_replication::{
     Entry, Index, Message, NodeId, Nonce, Order, Position, Stamp, Time, WriteId,
 };
@@ -65,8 +65,8 @@ pub enum SessionRequest {
         consumer: ConsumerId,
         /// Of two attachments of one consumer the higher one counts.
         generation: u64,
-        /// The queue that it reads.
-        queue: DestinationName,
+        /// The queue or subscription that it reads.
+        queue: Destination,
         /// What may be sent to it.
         credit: Credit,
         /// What it holds from before.

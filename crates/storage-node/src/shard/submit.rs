@@ -230,7 +230,12 @@ impl Shard {
                     return Err(malformed("producer: the name is a shard's".to_owned()));
                 }
                 Command::Publish { .. } => frees_space = false,
-                Command::Settle { .. } | Command::Purge { .. } => {}
+                Command::Settle { .. }
+                | Command::SettleRuns { .. }
+                | Command::Subscribe { .. }
+                | Command::Unsubscribe { .. }
+                | Command::Register { .. }
+                | Command::Purge { .. } => {}
                 Command::Checkpoint { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. } => {

@@ -84,6 +84,7 @@ pub(super) fn publishes(name: &str, first: u64, count: u64) -> Bytes {
             number,
             priority: 4,
             expires_at_ms: 0,
+            is_retained: false,
         };
         let message = quorate_message::Message {
             body: Bytes::from(format!("message {number}")),
@@ -284,7 +285,7 @@ impl Cluster {
         let request = SessionRequest::Attach {
             consumer: ConsumerId([9; 16]),
             generation,
-            queue: queue("orders"),
+            queue: Destination::queue(queue("orders")),
             credit: Credit {
                 messages: 1000,
                 bytes: 1 << 20,

@@ -1,0 +1,123 @@
+//! Subscriptions come and go, through the log.
+
+use quorate_message::{Batch, Destination, Outcome, Runs};
+use quorate_message::{Settlement, Subscription};
+
+use super::apply::{Change, Record};
+use super::{Queue, QueueId, State};
+
+impl State {
+    /// Makes a subscription, or confirms that it is there. Under other conditions than before it begins anew, as JMS
+    /// says of a durable subscriber that changes its topic or selector.
+    pub(super) fn subscribe(
+        &mut self,
+        destination: u16,
+        (batch, ordinal): (&Batch, u16),
+        record: &mut Record,
+    ) -> Outcome {
+        let key = &batch.destination(destination).name;
+        let wanted = batch.subscription(ordinal);
+        let wanted = wanted.expect("checked when the batch was parsed");
+        if let Some(id) = self.topics.subscription_id(key)
+            && let Some(known) = self.topics.subscriptions.get_mut(&id)
+        {
+            if wanted.generation < known.generation {
+                return Outcome::Applied;
+            }
+            if known.is_same(&wanted) {
+                known.generation = wanted.generation;
+                known.owner = wanted.owner;
+                return Outcome::Applied;
+            }
+            self.end_subscription(id, record);
+        }
+        let pending = self.first_pending(&wanted);
+        let destination = Destination::subscription(key.clone());
+        let Some(id) = self.make(&destination, record) else {
+            return Outcome::LimitReached;
+        };
+        let bitmaps = pending.bitmaps();
+        bitmaps.for_each(|positions| self.live.added_all(positions));
+        let queue = &mut self.queues[id.0 as usize];
+        queue.begin_with(pending);
+        queue.govern_as(wanted.pattern.as_name());
+        self.settings.made(id, queue.settings_name());
+        let kept = Subscription {
+            source: None,
+            without: Runs::default(),
+            ..wanted
+        };
+        self.topics.subscribed(id, key.clone(), kept);
+        Outcome::Applied
+    }
+
+    /// Ends a subscription that has no higher generation.
+    pub(super) fn unsubscribe(
+        &mut self,
+        destination: u16,
+        generation: u64,
+        batch: &Batch,
+        record: &mut Record,
+    ) -> Outcome {
+        let key = &batch.destination(destination).name;
+        let id = self.topics.subscription_id(key);
+        let known = id.and_then(|id| self.topics.subscription(id));
+        match (id, known) {
+            (Some(id), Some(known)) if known.generation <= generation => {
+                record.removed += self.end_subscription(id, record);
+                Outcome::Applied
+            }
+            (Some(_) | None, Some(_) | None) => Outcome::UnknownMessage,
+        }
+    }
+
+    /// Deletes a subscription; how many messages were pending in it.
+    fn end_subscription(&mut self, id: QueueId, record: &mut Record) -> u64 {
+        let queue = &mut self.queues[id.0 as usize];
+        let key = queue.name().clone();
+        let pending = queue.purge();
+        let bitmaps = pending.bitmaps();
+        bitmaps.for_each(|positions| self.live.removed_all(positions));
+        let nobody = Queue::nobody();
+        self.settings.made(id, nobody.settings_name());
+        self.queues[id.0 as usize] = nobody;
+        self.topics.unsubscribed(id, &key);
+        record.forget_places();
+        record.changes.push(Change::Ended(id));
+        pending.len()
+    }
+
+    /// Settles many messages at once. Those that are not there do not matter: it is repeated after a failover.
+    pub(super) fn settle_runs(
+        &mut self,
+        destination: u16,
+        settlement: Settlement,
+        (batch, ordinal): (&Batch, u16),
+        record: &mut Record,
+    ) -> Outcome {
+        let Some(id) = self.queue_of(destination, batch, record) else {
+            return Outcome::UnknownMessage;
+        };
+        for (first, last) in batch.runs(ordinal).unwrap_or_default().iter() {
+            let mut next = self.queues[id.0 as usize].first_stored_from(first);
+            while let Some(position) = next.filter(|next| *next <= last) {
+                self.settle(id, position, settlement, record);
+                next = self.queues[id.0 as usize].first_stored_from(position.next());
+            }
+        }
+        Outcome::Applied
+    }
+
+    /// Makes a queue that somebody consumes from, so that a virtual topic goes to it.
+    pub(super) fn register(
+        &mut self,
+        destination: u16,
+        batch: &Batch,
+        record: &mut Record,
+    ) -> Outcome {
+        match self.queue_for_publish(destination, batch, record) {
+            Some(_) => Outcome::Applied,
+            None => Outcome::LimitReached,
+        }
+    }
+}

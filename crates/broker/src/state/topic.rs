@@ -1,0 +1,382 @@
+//! Topics: a message that is published to one is stored once, and pending in every subscription that matches and in
+//! every queue of a virtual topic.
+//!
+//! A topic has a place among the queues: the windows of its producers hang on it, and what it keeps by itself, the
+//! retained message and what may be replayed, is pending there and in nobody's hands.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use quorate_message::{Batch, Start, Subscription, virtual_topic};
+use quorate_message::{Destination, DestinationKind, DestinationName, Message, MessagePosition};
+
+use super::apply::{Change, Record};
+use super::{Levels, Queue, QueueId, State, Turn};
+use crate::limits::HISTORY_STEP_MS;
+
+/// What is known of topics and subscriptions beyond what is pending in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Topics {
+    pub(super) topics: BTreeMap<QueueId, Topic>,
+    pub(super) subscriptions: BTreeMap<QueueId, Subscription>,
+    /// Places among the queues that nobody has: those of subscriptions that ended.
+    pub(super) free: BTreeSet<QueueId>,
+    /// What follows is derived.
+    by_topic: BTreeMap<DestinationName, QueueId>,
+    by_subscription: BTreeMap<DestinationName, QueueId>,
+    /// Subscriptions to one topic, and queues of a virtual topic, by the topic's name.
+    exact: BTreeMap<DestinationName, BTreeSet<QueueId>>,
+    /// Subscriptions with wildcards.
+    patterns: BTreeSet<QueueId>,
+    /// When topics keep something no longer.
+    due: BTreeSet<(u64, QueueId)>,
+}
+
+/// One topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Topic {
+    /// Who gets its messages; derived.
+    pub(super) targets: Vec<QueueId>,
+    pub(super) retained: Option<MessagePosition>,
+    /// What may be replayed, oldest first.
+    pub(super) history: VecDeque<Step>,
+}
+
+/// A part of a topic's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) stamp_ms: u64,
+    /// Its first message; its last is before the next step's first.
+    pub(super) first: MessagePosition,
+    /// When it may be forgotten.
+    pub(super) until_ms: u64,
+}
+
+impl Topics {
+    /// The place of a topic.
+    pub(super) fn topic_id(&self, name: &DestinationName) -> Option<QueueId> {
+        self.by_topic.get(name).copied()
+    }
+
+    /// The place of a subscription.
+    pub(super) fn subscription_id(&self, key: &DestinationName) -> Option<QueueId> {
+        self.by_subscription.get(key).copied()
+    }
+
+    /// The subscription that has this place.
+    pub(crate) fn subscription(&self, id: QueueId) -> Option<&Subscription> {
+        self.subscriptions.get(&id)
+    }
+
+    /// All subscriptions.
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (QueueId, &Subscription)> {
+        self.subscriptions.iter().map(|(id, kept)| (*id, kept))
+    }
+
+    pub(super) fn is_free(&self, id: QueueId) -> bool {
+        self.free.contains(&id)
+    }
+
+    /// Who gets what is published to a topic of this name, whether it exists or not.
+    pub(crate) fn matching(&self, topic: &DestinationName) -> Vec<QueueId> {
+        let mut targets: Vec<QueueId> = self
+            .exact
+            .get(topic)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        targets.extend(self.patterns.iter().filter(|id| {
+            let subscription = self.subscriptions.get(id);
+            subscription.is_some_and(|subscription| subscription.pattern.matches(topic))
+        }));
+        targets.sort_unstable();
+        targets
+    }
+
+    /// A queue was made: perhaps it is one of a virtual topic's.
+    pub(super) fn queue_made(&mut self, id: QueueId, name: &DestinationName) {
+        let topic = virtual_topic(name.as_str()).and_then(|topic| DestinationName::new(topic).ok());
+        if let Some(topic) = topic {
+            self.add_exact(id, topic);
+        }
+    }
+
+    pub(super) fn topic_made(&mut self, id: QueueId, name: DestinationName) {
+        let topic = Topic {
+            targets: self.matching(&name),
+            ..Topic::default()
+        };
+        self.topics.insert(id, topic);
+        self.by_topic.insert(name, id);
+    }
+
+    pub(super) fn subscribed(&mut self, id: QueueId, key: DestinationName, kept: Subscription) {
+        self.by_subscription.insert(key, id);
+        match kept.pattern.as_name() {
+            Some(topic) => self.add_exact(id, topic),
+            None => {
+                self.patterns.insert(id);
+                for (name, topic) in &self.by_topic {
+                    if kept.pattern.matches(name)
+                        && let Some(topic) = self.topics.get_mut(topic)
+                    {
+                        add_sorted(&mut topic.targets, id);
+                    }
+                }
+            }
+        }
+        self.subscriptions.insert(id, kept);
+    }
+
+    pub(super) fn unsubscribed(&mut self, id: QueueId, key: &DestinationName) {
+        self.by_subscription.remove(key);
+        self.patterns.remove(&id);
+        let ended = self.subscriptions.remove(&id);
+        if let Some(topic) = ended.and_then(|ended| ended.pattern.as_name())
+            && let Some(ids) = self.exact.get_mut(&topic)
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.exact.remove(&topic);
+            }
+        }
+        for topic in self.topics.values_mut() {
+            topic.targets.retain(|target| *target != id);
+        }
+        self.free.insert(id);
+    }
+
+    fn add_exact(&mut self, id: QueueId, topic: DestinationName) {
+        if let Some(known) = self.by_topic.get(&topic).copied()
+            && let Some(known) = self.topics.get_mut(&known)
+        {
+            add_sorted(&mut known.targets, id);
+        }
+        self.exact.entry(topic).or_default().insert(id);
+    }
+
+    /// Remembers when the oldest step of a topic is due; called when it changes.
+    pub(super) fn expect_due(&mut self, id: QueueId) {
+        let step = self.topics.get(&id).and_then(|topic| topic.history.front());
+        if let Some(step) = step {
+            self.due.insert((step.until_ms, id));
+        }
+    }
+}
+
+fn add_sorted(targets: &mut Vec<QueueId>, id: QueueId) {
+    if let Err(place) = targets.binary_search(&id) {
+        targets.insert(place, id);
+    }
+}
+
+impl Topic {
+    /// Whether the topic keeps this one for replay.
+    fn is_in_history(&self, position: MessagePosition) -> bool {
+        self.history
+            .front()
+            .is_some_and(|step| step.first <= position)
+    }
+}
+
+impl State {
+    /// The place of a destination among the queues.
+    pub(crate) fn id_of(&self, destination: &Destination) -> Option<QueueId> {
+        match destination.kind {
+            DestinationKind::Queue => self.queue_id(&destination.name),
+            DestinationKind::Topic => self.topics.topic_id(&destination.name),
+            DestinationKind::Subscription => self.topics.subscription_id(&destination.name),
+        }
+    }
+
+    /// What is known of topics and subscriptions.
+    pub(crate) fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// Makes a destination. None when there are too many.
+    pub(super) fn make(
+        &mut self,
+        destination: &Destination,
+        record: &mut Record,
+    ) -> Option<QueueId> {
+        let name = destination.name.clone();
+        let id = match self.topics.free.pop_first() {
+            Some(id) => {
+                self.queues[id.0 as usize] = Queue::new(destination.kind, name.clone());
+                id
+            }
+            None => {
+                let next = u32::try_from(self.queues.len()).ok();
+                let id = QueueId(next.filter(|next| *next < self.queues_max)?);
+                self.queues.push(Queue::new(destination.kind, name.clone()));
+                id
+            }
+        };
+        self.settings.made(id, &name);
+        match destination.kind {
+            DestinationKind::Queue => {
+                self.by_name.insert(name.clone(), id);
+                self.topics.queue_made(id, &name);
+            }
+            DestinationKind::Topic => self.topics.topic_made(id, name),
+            // Whoever makes a subscription says what it is.
+            DestinationKind::Subscription => {}
+        }
+        record.changes.push(Change::Made(id));
+        Some(id)
+    }
+
+    /// Puts a run of a topic's messages into everything that gets them.
+    pub(super) fn fan_out(
+        &mut self,
+        id: QueueId,
+        priority: u8,
+        (first, last): (MessagePosition, MessagePosition),
+        record: &mut Record,
+    ) {
+        let Some(topic) = self.topics.topics.get_mut(&id) else {
+            return;
+        };
+        let count = last.value() - first.value() + 1;
+        for queue in topic.targets.iter().copied() {
+            self.queues[queue.0 as usize].store(priority, first, last);
+            self.live.added(first.entry(), count);
+            record.changes.push(Change::Stored {
+                queue,
+                priority,
+                first,
+                last,
+            });
+        }
+        let kept = &mut self.queues[id.0 as usize];
+        let retain_ms = self.settings.of(id).retain_ms;
+        if retain_ms == 0 {
+            kept.pass(count);
+            return;
+        }
+        kept.store(priority, first, last);
+        self.live.added(first.entry(), count);
+        let until_ms = self.stamp_ms.saturating_add(retain_ms);
+        let newest = topic.history.back();
+        if newest.is_none_or(|newest| newest.stamp_ms + HISTORY_STEP_MS <= self.stamp_ms) {
+            let is_first = newest.is_none();
+            topic.history.push_back(Step {
+                stamp_ms: self.stamp_ms,
+                first,
+                until_ms: until_ms.saturating_add(HISTORY_STEP_MS),
+            });
+            if is_first {
+                self.topics.expect_due(id);
+            }
+        }
+    }
+
+    /// A topic keeps this message in place of the one before, or, if it has no body, none.
+    pub(super) fn retain(&mut self, id: QueueId, turn: Turn, (batch, ordinal): (&Batch, u16)) {
+        let message = batch
+            .message(ordinal)
+            .and_then(|bytes| Message::decode(&bytes).ok());
+        let clears = message.is_some_and(|message| message.body.is_empty());
+        let position = turn.position();
+        let Some(topic) = self.topics.topics.get_mut(&id) else {
+            return;
+        };
+        let former = topic.retained.take();
+        topic.retained = (!clears).then_some(position);
+        let queue = &mut self.queues[id.0 as usize];
+        if let Some(former) = former.filter(|former| !topic.is_in_history(*former))
+            && queue.remove(former).is_some()
+        {
+            self.live.removed(former.entry());
+        }
+        if !clears && !queue.contains(position) {
+            queue.keep(turn.priority(), position);
+            self.live.added(position.entry(), 1);
+        }
+    }
+
+    /// Lets topics forget what they have kept for long enough.
+    pub(super) fn forget_history(&mut self) {
+        while let Some((until_ms, id)) = self.topics.due.first().copied() {
+            if until_ms > self.stamp_ms {
+                return;
+            }
+            self.topics.due.pop_first();
+            let Some(topic) = self.topics.topics.get_mut(&id) else {
+                continue;
+            };
+            while topic
+                .history
+                .front()
+                .is_some_and(|step| step.until_ms <= self.stamp_ms)
+            {
+                topic.history.pop_front();
+            }
+            let end = topic.history.front().map(|step| step.first);
+            let retained = topic.retained;
+            let queue = &mut self.queues[id.0 as usize];
+            let mut next = queue.first_stored_from(MessagePosition::default());
+            while let Some(position) = next.filter(|next| end.is_none_or(|end| *next < end)) {
+                if retained != Some(position) && queue.remove(position).is_some() {
+                    self.live.removed(position.entry());
+                }
+                next = queue.first_stored_from(position.next());
+            }
+            self.topics.expect_due(id);
+        }
+    }
+
+    /// What a new subscription begins with.
+    pub(super) fn first_pending(&self, wanted: &Subscription) -> Levels {
+        let mut pending = Levels::default();
+        if let Some(source) = &wanted.source {
+            if let Some(id) = self.topics.subscription_id(source) {
+                pending = self.queues[id.0 as usize].pending.clone();
+            }
+            for (first, last) in wanted.without.iter() {
+                while let Some(left_out) = pending.first_from(first).filter(|at| *at <= last) {
+                    pending.remove(left_out);
+                }
+            }
+            return pending;
+        }
+        for (name, id) in &self.topics.by_topic {
+            if wanted.pattern.matches(name) {
+                self.add_kept(*id, wanted, &mut pending);
+            }
+        }
+        pending
+    }
+
+    /// Adds what a topic keeps, as far as it is wanted.
+    fn add_kept(&self, id: QueueId, wanted: &Subscription, pending: &mut Levels) {
+        let topic = &self.topics.topics[&id];
+        let kept = &self.queues[id.0 as usize];
+        let retained = topic.retained.filter(|_| wanted.wants_retained);
+        if let Some(turn) = retained.and_then(|position| kept.turn_of(position)) {
+            pending.insert(turn.priority(), turn.position(), turn.position());
+        }
+        let from = match wanted.start {
+            Start::Next => None,
+            Start::Position(from) => Some(from),
+            // A step reaches from its stamp to the next one's: the one before may reach into the time wanted.
+            Start::Time(stamp_ms) => {
+                let later = topic
+                    .history
+                    .partition_point(|step| step.stamp_ms <= stamp_ms);
+                let step = topic.history.get(later.saturating_sub(1));
+                step.map(|step| step.first)
+            }
+        };
+        let oldest = topic.history.front().map(|step| step.first);
+        let (Some(from), Some(oldest)) = (from, oldest) else {
+            return;
+        };
+        for turn in kept.in_turn(Turn::default()) {
+            if turn.position() >= from.max(oldest) {
+                pending.insert(turn.priority(), turn.position(), turn.position());
+            }
+        }
+    }
+}
