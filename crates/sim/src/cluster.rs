@@ -286,7 +286,9 @@ impl Cluster {
     /// The host that a happening befalls, with the life that it is for, if it is for one.
     fn befalls(&self, happening: &Happening) -> Option<(Host, Option<u64>)> {
         match happening {
-            Happening::Datagram { node, .. } => Some((Host::Node(*node), None)),
+            Happening::Datagram { node, .. } | Happening::Letter { node, .. } => {
+                Some((Host::Node(*node), None))
+            }
             Happening::Arrived(stream, side, _) | Happening::Closed(stream, side) => {
                 self.network.host(*stream, *side).map(|host| (host, None))
             }
@@ -335,6 +337,15 @@ impl Cluster {
                 message,
             } => {
                 let input = quorate_storage_node::shard::input::Input::Peer { from, message };
+                self.step_shard(node, shard, input);
+            }
+            Happening::Letter {
+                node,
+                from,
+                shard,
+                message,
+            } => {
+                let input = quorate_storage_node::shard::input::Input::FromShard { from, message };
                 self.step_shard(node, shard, input);
             }
             Happening::Arrived(stream, side, packet) => self.arrived(stream, side, packet),

@@ -2,6 +2,7 @@
 //!
 //! What comes in is checked here once: a field that is missing or out of range is a [`Malformed`], which names it.
 
+pub(crate) mod between;
 pub(crate) mod coordination;
 pub(crate) mod peer;
 pub(crate) mod session;

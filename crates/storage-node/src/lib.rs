@@ -14,6 +14,7 @@ mod metrics;
 pub mod node;
 mod open;
 mod peer;
+mod routes;
 mod runtime;
 mod server;
 mod sessions;

@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     open::open_shard,
     peer::Peers,
+    routes::{self, Routes},
     runtime::{DiskAccess, Item, NodeParts, Shards, Workers, fail_stop},
     server::{self, Identity, ServeError, Services},
     sessions::Sessions,
@@ -103,6 +104,7 @@ pub async fn run(
     let parts = Arc::new(NodeParts {
         shards: Arc::clone(&shards),
         peers: Arc::new(Peers::new(config.cluster.clone(), node, incarnation)),
+        routes: Routes::default(),
         sessions: Arc::new(Sessions::new(Arc::clone(&shards))),
         coordinator: outbox,
         disk,
@@ -252,9 +254,13 @@ impl Opener {
             self.parts
                 .peers
                 .set(&topology::peers(known, self.member.node));
+            self.parts.routes.learn(known);
         }
         let on_disk = self.parts.disk.disk.shards()?;
         self.open_all(on_disk).await?;
+        if let Some(known) = &kept {
+            self.place(known);
+        }
         if self.opened.is_empty() {
             self.health
                 .not_ready(COMPONENT_SHARDS, "no shard is placed on this node yet");
@@ -269,12 +275,14 @@ impl Opener {
             self.parts
                 .peers
                 .set(&topology::peers(&new, self.member.node));
+            self.parts.routes.learn(&new);
             self.parts
                 .metrics
                 .sessions
                 .set(i64::try_from(self.parts.sessions.len()).unwrap_or(i64::MAX));
             let wanted = topology::shards_of(&new, self.member);
             self.open_all(wanted).await?;
+            self.place(&new);
             if topology::differs(kept.as_ref(), &new) {
                 let (file, new) = (self.file.clone(), new.clone());
                 if let Err(error) = tokio::task::spawn_blocking(move || file.save(&new)).await? {
@@ -282,6 +290,16 @@ impl Opener {
                 }
             }
             kept = Some(new);
+        }
+    }
+
+    /// Tells every shard where destinations live.
+    fn place(&self, topology: &Topology) {
+        if let Some(placement) = routes::placement(topology) {
+            for (shard, _) in self.parts.shards.all() {
+                let placed = Input::Placed(placement.clone());
+                self.parts.shards.tell(shard, Item::Input(placed));
+            }
         }
     }
 

@@ -29,6 +29,7 @@ use crate::{
     mailbox::{Mailbox, Refused},
     metrics::Metrics,
     peer::Peers,
+    routes::Routes,
     sessions::Sessions,
     shard::{
         effect::BrowsePage,
@@ -205,6 +206,8 @@ pub(crate) struct NodeParts {
     pub(crate) shards: Arc<Shards>,
     /// Links to the other nodes.
     pub(crate) peers: Arc<Peers>,
+    /// Where the leaders of shards are.
+    pub(crate) routes: Routes,
     /// Connected gateways.
     pub(crate) sessions: Arc<Sessions>,
     /// What goes to the coordinator.

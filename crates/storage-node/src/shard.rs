@@ -16,6 +16,7 @@
 //! clocks: `step` takes facts and adds requests.
 
 mod apply;
+pub mod between;
 mod catchup;
 mod checkpoint;
 mod delivery;
@@ -32,11 +33,12 @@ use std::collections::BTreeMap;
 use quorate_broker::Broker;
 use quorate_replication::{
     Act as ReplicaAct, Config, DiskId, Effects, Epoch, Index, Input as ReplicaInput, Message,
-    NodeId, Nonce, Recovered, Replica, Round, Time,
+    NodeId, Nonce, Recovered, Replica, Round, ShardId, Time,
 };
 
 use self::{
     apply::Applier,
+    between::Between,
     catchup::{Answer, Received, Receiver, Sender},
     checkpoint::Checkpointer,
     delivery::Deliveries,
@@ -48,10 +50,12 @@ use self::{
 /// One shard on one node.
 #[derive(Debug)]
 pub struct Shard {
+    id: ShardId,
     replica: Replica,
     broker: Broker,
     applier: Applier,
     submits: Submits,
+    between: Between,
     deliveries: Deliveries,
     checkpointer: Checkpointer,
     sender: Sender,
@@ -136,10 +140,12 @@ impl Shard {
         // The log may end before the checkpoint (a transfer that was cut short); what is applied stays applied.
         recovered.committed = at.index.min(recovered.end.index);
         Ok(Self {
+            id: recovered.shard,
             replica: Replica::open(config, recovered, now),
             broker,
             applier: Applier::new(at.index),
             submits: Submits::default(),
+            between: Between::default(),
             deliveries: Deliveries::default(),
             checkpointer: Checkpointer::new(at),
             sender: Sender::default(),
@@ -176,6 +182,8 @@ impl Shard {
             Input::Session { session, request } => self.session(now, session, request, out),
             Input::SessionLost { session } => self.session_lost(now, session, out),
             Input::Browse(query) => self.browse(query, out),
+            Input::FromShard { from, message } => self.from_shard(now, from, message, out),
+            Input::Placed(placement) => self.between.placed(placement),
             Input::Damaged => self.replicate(now, ReplicaInput::Damaged, out),
             Input::Space { is_low } => self.submits.is_space_low = is_low,
             Input::Elapsed { nonce } => self.elapsed(now, nonce, out),
@@ -359,6 +367,7 @@ impl Shard {
 
     fn led(&mut self, epoch: Epoch) {
         self.submits.clear();
+        self.between.clear();
         self.sender.clear();
         self.deliveries.leading = Some(epoch);
     }
@@ -369,6 +378,7 @@ impl Shard {
         self.deliveries.serving = None;
         self.deliveries.serving_from = None;
         self.deliveries.early.clear();
+        self.between.clear();
         self.deliver(now, quorate_broker::Input::Deposed, out);
         self.refuse_all(epoch, out);
     }
@@ -378,6 +388,7 @@ impl Shard {
         self.serve_if_due(now, out);
         self.apply(now, out);
         self.propose_own(now, out);
+        self.forward(now, out);
         self.checkpoint(now, out);
         self.save_checkpoint(out);
         self.transfer(now, out);

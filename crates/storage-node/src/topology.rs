@@ -108,7 +108,7 @@ pub(crate) fn differs(kept: Option<&Topology>, new: &Topology) -> bool {
             .map(|shard| (shard.id, shard.voters.clone()))
             .collect()
     };
-    nodes(kept) != nodes(new) || shards(kept) != shards(new)
+    nodes(kept) != nodes(new) || shards(kept) != shards(new) || kept.slots != new.slots
 }
 
 /// FNV-1a, folded: against a file that was not written whole, not against anybody.

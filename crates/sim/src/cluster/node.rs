@@ -196,6 +196,7 @@ impl Cluster {
                 process.shards.insert(shard, runtime);
                 self.look_at(node, shard);
                 self.set_shard_due(node, shard);
+                self.place(node, shard);
                 true
             }
             Err(error) => {
@@ -410,11 +411,15 @@ impl Cluster {
             .map(|status| status.shard)
             .filter(|shard| !process.shards.contains_key(shard))
             .collect();
-        host.topology = Some(topology);
+        let is_first = host.topology.replace(topology).is_none();
+        let opened: Vec<ShardId> = process.shards.keys().copied().collect();
         for shard in missing {
             if !self.open_shard(node, shard) {
                 return;
             }
+        }
+        for shard in opened.into_iter().filter(|_| is_first) {
+            self.place(node, shard);
         }
     }
 

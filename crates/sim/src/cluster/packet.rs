@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_coordinator::controller as coordination;
 use quorate_gateway::session as gateway;
 use quorate_replication::{Message, NodeId, Order, Report, ShardId};
+use quorate_storage_node::shard::between::ShardMessage;
 use quorate_storage_node::shard::effect::{Read, SessionEvent};
 use quorate_storage_node::shard::input::{Checkpoint, RequestId, SessionRequest};
 
@@ -84,6 +85,13 @@ pub(super) enum Happening {
         from: NodeId,
         shard: ShardId,
         message: Message,
+    },
+    /// A datagram from the leader of another shard.
+    Letter {
+        node: usize,
+        from: ShardId,
+        shard: ShardId,
+        message: ShardMessage,
     },
     /// A message on a stream.
     Arrived(StreamNumber, Side, Packet),

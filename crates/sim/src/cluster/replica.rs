@@ -2,8 +2,9 @@
 
 use quorate_log::{CheckpointMark, LogError, ReadError, ReadRange, Space};
 use quorate_replication::{Entry, Index, Nonce, Position, ShardId, Stamp, Write, WriteId};
+use quorate_storage_node::shard::between::ShardMessage;
 use quorate_storage_node::shard::effect::{Act, Read, SessionEvent};
-use quorate_storage_node::shard::input::{Checkpoint, Input, SegmentInfo};
+use quorate_storage_node::shard::input::{Checkpoint, Input, Placement, SegmentInfo};
 
 use crate::cluster::Cluster;
 use crate::cluster::node::checkpoint_of;
@@ -174,11 +175,39 @@ impl Cluster {
                     self.send(stream, Side::Opener, Packet::Event(shard, event));
                 }
             }
+            Act::ToShard { shard: to, message } => self.letter(node, shard, to, message),
             Act::BrowsePage { .. } => {}
             Act::Note(note) => {
                 self.noted(node, shard, &note);
                 self.say(format_args!("node {node} {shard}: {note}"));
             }
+        }
+    }
+
+    /// Sends to the leader of another shard, as far as the node knows it.
+    fn letter(&mut self, node: usize, from: ShardId, to: ShardId, message: ShardMessage) {
+        let topology = self.nodes[node].topology.as_ref();
+        let status = topology.and_then(|known| known.shards.iter().find(|one| one.shard == to));
+        let leader = status.and_then(|status| status.leader);
+        let Some(peer) = leader.and_then(|leader| self.peer_of(node, leader.node)) else {
+            return;
+        };
+        for delay in self.network.datagram(Host::Node(node), Host::Node(peer)) {
+            let letter = Happening::Letter {
+                node: peer,
+                from,
+                shard: to,
+                message: message.clone(),
+            };
+            self.schedule.after(delay, letter);
+        }
+    }
+
+    /// Tells a shard where destinations live, if the node knows it.
+    pub(super) fn place(&mut self, node: usize, shard: ShardId) {
+        let topology = self.nodes[node].topology.as_ref();
+        if let Some(slots) = topology.map(|known| known.slots.iter().copied().collect()) {
+            self.step_shard(node, shard, Input::Placed(Placement { slots }));
         }
     }
 

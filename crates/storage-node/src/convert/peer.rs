@@ -196,6 +196,8 @@ pub(crate) fn decode(message: proto::PeerMessage) -> Result<(ShardId, Message), 
             installed: answer.installed,
             round: Round(answer.round),
         },
+        // Those have a way of their own, since they name another sender.
+        Kind::ShardMessage(_) => return Err(Malformed("kind")),
     };
     Ok((shard, decoded))
 }

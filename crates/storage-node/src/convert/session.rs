@@ -304,7 +304,8 @@ fn encode_outcomes(number: u64, outcomes: &Outcomes, removed: u64) -> proto::Out
     }
 }
 
-fn encode_outcome(outcome: Outcome) -> v1::Outcome {
+/// What became of a command.
+pub(crate) fn encode_outcome(outcome: Outcome) -> v1::Outcome {
     match outcome {
         Outcome::Stored => v1::Outcome::Stored,
         Outcome::Duplicate => v1::Outcome::Duplicate,

@@ -71,6 +71,12 @@ impl ShardTask {
                 .disk
                 .install_commit(self.id, transfer, checkpoint),
             Act::ToSession { session, event } => self.tell_later(session, event),
+            Act::ToShard { shard, message } => {
+                let ways = (&*self.parts.shards, &*self.parts.peers);
+                if !self.parts.routes.send(ways, self.id, shard, message) {
+                    self.metrics.dropped(1);
+                }
+            }
             Act::BrowsePage { query, page } => {
                 if let Some(answer) = self.browses.remove(&query) {
                     // The one who asked may be gone.

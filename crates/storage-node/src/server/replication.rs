@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use quorate_proto::internal::v1::{
-    LinkRequest, LinkResponse, link_request::Kind, replication_service_server::ReplicationService,
+    LinkRequest, LinkResponse, PeerMessage, link_request::Kind, peer_message,
+    replication_service_server::ReplicationService,
 };
 use quorate_replication::{NodeId, ShardId};
 use tokio::sync::mpsc;
@@ -12,7 +13,11 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info};
 
 use super::{Services, check_hello, first};
-use crate::{convert::peer, runtime::Item, shard::input::Input};
+use crate::{
+    convert::{Malformed, between, peer},
+    runtime::Item,
+    shard::input::Input,
+};
 
 #[tonic::async_trait]
 impl ReplicationService for Services {
@@ -63,6 +68,19 @@ impl ReplicationService for Services {
     }
 }
 
+/// What a message tells a shard, and what it costs in the shard's queue.
+fn decode(from: NodeId, message: PeerMessage) -> Result<(ShardId, usize, Input), Malformed> {
+    let shard = ShardId(message.shard);
+    if let Some(peer_message::Kind::ShardMessage(message)) = message.kind {
+        let (from, message) = between::decode(message)?;
+        let cost = between::cost_bytes(&message);
+        return Ok((shard, cost, Input::FromShard { from, message }));
+    }
+    let (shard, message) = peer::decode(message)?;
+    let cost = peer::cost_bytes(&message);
+    Ok((shard, cost, Input::Peer { from, message }))
+}
+
 /// Hands the messages of a frame to their shards, those of one shard together.
 fn route(shards: &crate::runtime::Shards, from: NodeId, frame: LinkRequest) -> Result<(), Status> {
     let Some(Kind::Messages(messages)) = frame.kind else {
@@ -72,9 +90,8 @@ fn route(shards: &crate::runtime::Shards, from: NodeId, frame: LinkRequest) -> R
     };
     let mut gathered: Vec<(ShardId, Vec<Item>, usize)> = Vec::new();
     for message in messages.messages {
-        let (shard, message) = peer::decode(message)?;
-        let cost = peer::cost_bytes(&message);
-        let item = Item::Input(Input::Peer { from, message });
+        let (shard, cost, input) = decode(from, message)?;
+        let item = Item::Input(input);
         match gathered.iter_mut().find(|(known, ..)| *known == shard) {
             Some((_, items, size_bytes)) => {
                 items.push(item);

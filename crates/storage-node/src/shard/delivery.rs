@@ -7,16 +7,17 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_broker::{Effect as BrokerEffect, Input as BrokerInput, SessionId};
+use quorate_broker::{Effect as BrokerEffect, Input as BrokerInput, Outcomes, SessionId};
 use quorate_message::{Batch, DestinationName, MessagePosition};
 use quorate_replication::{Entry, Epoch, Index};
 
 use super::{
     Purpose, Shard,
+    between::{ShardMessage, to_shard},
     effect::{Act, BrowsePage, BrowsedMessage, Effect, Read, SessionEvent},
     input::{BrowseQuery, Clock, SessionRequest},
     note_all,
-    submit::to_session,
+    submit::{Asker, to_session},
 };
 use crate::limits::{
     BROWSE_PAGE_BYTES, BROWSE_PAGE_MESSAGES_MAX, BROWSES_WAITING_MAX, EARLY_REQUESTS_MAX,
@@ -307,20 +308,12 @@ impl Shard {
                 outcomes,
                 removed,
             } => {
-                if let Some((session, number)) = self.submits.answered(Index(entry)) {
-                    let event = SessionEvent::Outcomes {
-                        number,
-                        outcomes,
-                        removed,
-                    };
-                    out.push(to_session(session, event));
-                }
+                let asker = self.submits.answered(Index(entry))?;
+                return self.answer(asker, outcomes, removed, out);
             }
             BrokerEffect::Fetch { positions } => return self.fetch(positions, out),
             BrokerEffect::Propose { batch } => note_all(self.submits.push_own(batch), out),
-            BrokerEffect::Forward { target, .. } => {
-                return Some(BrokerInput::ForwardRefused { target });
-            }
+            BrokerEffect::Forward { target, messages } => self.between.push(target, messages),
             BrokerEffect::Diverged { entry } => self.applier.diverged = Some(Index(entry)),
             BrokerEffect::TransientApplied { .. }
             | BrokerEffect::Deliver { .. }
@@ -331,6 +324,35 @@ impl Shard {
             }
         }
         None
+    }
+
+    /// Tells whoever asked for a batch what became of it. If that is this shard itself, the broker is told.
+    fn answer(
+        &mut self,
+        asker: Asker,
+        outcomes: Outcomes,
+        removed: u64,
+        out: &mut Vec<Effect>,
+    ) -> Option<BrokerInput> {
+        match asker {
+            Asker::Session { session, number } => {
+                let event = SessionEvent::Outcomes {
+                    number,
+                    outcomes,
+                    removed,
+                };
+                out.push(to_session(session, event));
+                None
+            }
+            Asker::Shard { from, ask } => {
+                let message = ShardMessage::Outcomes { ask, outcomes };
+                if from == self.id {
+                    return self.answered_by_shard(message, out);
+                }
+                out.push(to_shard(from, message));
+                None
+            }
+        }
     }
 
     /// Finds messages in memory, and asks the log for the rest.

@@ -6,10 +6,14 @@ use bytes::Bytes;
 use quorate_broker::{Delivery, Outcomes, SessionId};
 use quorate_message::{ConsumerId, MessagePosition};
 use quorate_replication::{
-    Entry, Epoch, Event, Index, Message, NodeId, Nonce, Position, Report, Stamp, Write, WriteId,
+    Entry, Epoch, Event, Index, Message, NodeId, Nonce, Position, Report, ShardId, Stamp, Write,
+    WriteId,
 };
 
-use super::input::{Checkpoint, RequestId};
+use super::{
+    between::ShardMessage,
+    input::{Checkpoint, RequestId},
+};
 
 /// One request to the shell. `Persist` acts are carried out in the order of their ids, `Install` acts in the order
 /// in which they come; nothing else is ordered beyond `after`.
@@ -88,6 +92,13 @@ pub enum Act {
         session: SessionId,
         /// What to tell.
         event: SessionEvent,
+    },
+    /// Tell the leader of another shard; may be lost.
+    ToShard {
+        /// The shard.
+        shard: ShardId,
+        /// What to say.
+        message: ShardMessage,
     },
     /// Answer to a `Browse`.
     BrowsePage {

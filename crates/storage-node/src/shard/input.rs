@@ -1,11 +1,15 @@
 //! What a shard is told. Inputs are facts; they come in any order that the outside produces.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use quorate_broker::{Credit, SessionId};
-use quorate_message::{ConsumerId, Destination, DestinationName, MessagePosition};
+use quorate_message::{ConsumerId, Destination, DestinationName, MessagePosition, slot};
 use quorate_replication::{
-    Entry, Index, Message, NodeId, Nonce, Order, Position, Stamp, Time, WriteId,
+    Entry, Index, Message, NodeId, Nonce, Order, Position, ShardId, Stamp, Time, WriteId,
 };
+
+use super::between::ShardMessage;
 
 /// The two clocks of a step: one that only runs forward, for deadlines, and the wall clock, for stamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +44,21 @@ pub struct SegmentInfo {
     pub last: Index,
     /// Bytes that it takes on the disk.
     pub size_bytes: u64,
+}
+
+/// The shard of each slot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Placement {
+    /// By the number of the slot.
+    pub slots: Arc<[ShardId]>,
+}
+
+impl Placement {
+    /// The shard of a destination; none if the map is not whole.
+    #[must_use]
+    pub fn shard_of(&self, name: &DestinationName) -> Option<ShardId> {
+        self.slots.get(usize::from(slot(name).0)).copied()
+    }
 }
 
 /// A batch that a gateway wants in the log.
@@ -175,6 +194,15 @@ pub enum Input {
     },
     /// A page of a queue is wanted.
     Browse(BrowseQuery),
+    /// The leader of another shard says something.
+    FromShard {
+        /// The shard.
+        from: ShardId,
+        /// What it says.
+        message: ShardMessage,
+    },
+    /// Where destinations live, as the topology has it.
+    Placed(Placement),
     /// A background check or a read found damage in the log.
     Damaged,
     /// Whether the disk has room for more messages. What frees space is taken all the same.

@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use quorate_broker::SessionId;
 use quorate_message::{Batch, Command};
-use quorate_replication::{Epoch, Index, Input as ReplicaInput};
+use quorate_replication::{Epoch, Index, Input as ReplicaInput, ShardId};
 
 use super::{
     Shard,
+    between::{Ask, ShardMessage, Unwilling, to_shard},
     effect::{Act, Effect, SessionEvent},
     input::{Clock, Submission},
     note_all,
@@ -62,11 +63,29 @@ impl Lane {
     }
 }
 
+/// Who is told what became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A gateway, by the number that it gave.
+    Session {
+        /// Its session.
+        session: SessionId,
+        /// The number.
+        number: u64,
+    },
+    /// Another shard, or this one.
+    Shard {
+        /// Which.
+        from: ShardId,
+        /// Its name for the batch.
+        ask: Ask,
+    },
+}
+
 #[derive(Debug)]
 struct Waiting {
     entry: Index,
-    session: SessionId,
-    number: u64,
+    asker: Asker,
     /// Until it is applied, so that it is parsed once.
     batch: Option<Batch>,
 }
@@ -125,7 +144,7 @@ impl Submits {
     }
 
     /// Whom to tell about an applied entry.
-    pub(super) fn answered(&mut self, entry: Index) -> Option<(SessionId, u64)> {
+    pub(super) fn answered(&mut self, entry: Index) -> Option<Asker> {
         while self
             .waiting
             .front()
@@ -136,7 +155,7 @@ impl Submits {
         let waiting = self
             .waiting
             .pop_front_if(|waiting| waiting.entry == entry)?;
-        Some((waiting.session, waiting.number))
+        Some(waiting.asker)
     }
 }
 
@@ -166,7 +185,7 @@ impl Shard {
                 Ok(batch) => {
                     size_bytes += payload.len();
                     payloads.push(payload);
-                    accepted.push((session, number, batch));
+                    accepted.push((Asker::Session { session, number }, batch));
                     if payloads.len() >= PROPOSAL_ENTRIES_MAX || size_bytes >= PROPOSAL_BYTES_MAX {
                         self.propose(now, &mut payloads, &mut accepted, out);
                         size_bytes = 0;
@@ -195,11 +214,19 @@ impl Shard {
     /// Tells everybody that this replica leads no longer.
     pub(super) fn refuse_all(&mut self, epoch: Epoch, out: &mut Vec<Effect>) {
         for waiting in std::mem::take(&mut self.submits.waiting) {
-            let event = SessionEvent::NotLeading {
-                number: waiting.number,
-                epoch,
-            };
-            out.push(to_session(waiting.session, event));
+            match waiting.asker {
+                Asker::Session { session, number } => {
+                    let event = SessionEvent::NotLeading { number, epoch };
+                    out.push(to_session(session, event));
+                }
+                Asker::Shard { from, ask } => {
+                    let reason = Unwilling::NotLeading;
+                    out.extend(
+                        (from != self.id)
+                            .then(|| to_shard(from, ShardMessage::Refused { ask, reason })),
+                    );
+                }
+            }
         }
         for session in std::mem::take(&mut self.submits.sessions) {
             out.push(to_session(
@@ -260,11 +287,12 @@ impl Shard {
         Ok(batch)
     }
 
-    fn propose(
+    /// Proposes batches; each asker is told when its own is applied.
+    pub(super) fn propose(
         &mut self,
         now: Clock,
         payloads: &mut Vec<Bytes>,
-        accepted: &mut Vec<(SessionId, u64, Batch)>,
+        accepted: &mut Vec<(Asker, Batch)>,
         out: &mut Vec<Effect>,
     ) {
         if payloads.is_empty() {
@@ -272,11 +300,10 @@ impl Shard {
         }
         let before = self.replica.end().index;
         // Queued before the replica is stepped: with one voter the step may commit at once.
-        for (entry, (session, number, batch)) in (before.0 + 1..).zip(accepted.drain(..)) {
+        for (entry, (asker, batch)) in (before.0 + 1..).zip(accepted.drain(..)) {
             self.submits.waiting.push_back(Waiting {
                 entry: Index(entry),
-                session,
-                number,
+                asker,
                 batch: Some(batch),
             });
         }

@@ -481,7 +481,7 @@ impl Cluster {
                 self.events.push((id, event));
                 return;
             }
-            Act::BrowsePage { .. } => None,
+            Act::ToShard { .. } | Act::BrowsePage { .. } => None,
             Act::Note(note) => {
                 node.notes.push(note);
                 None
