@@ -182,7 +182,7 @@ impl Shard {
             Input::Session { session, request } => self.session(now, session, request, out),
             Input::SessionLost { session } => self.session_lost(now, session, out),
             Input::Browse(query) => self.browse(query, out),
-            Input::FromShard { from, message } => self.from_shard(now, from, message, out),
+            Input::FromShard { from, message } => self.heard(now, from, message, out),
             Input::Placed(placement) => self.between.placed(placement),
             Input::Damaged => self.replicate(now, ReplicaInput::Damaged, out),
             Input::Space { is_low } => self.submits.is_space_low = is_low,

@@ -46,7 +46,7 @@ pub(super) struct NodeHost {
     pub(super) disk: FakeDisk,
     pub(super) checkpoints: FakeCheckpointStore,
     /// The topology file, which the shell replaces durably.
-    topology: Option<std::sync::Arc<coordination::Topology>>,
+    pub(super) topology: Option<std::sync::Arc<coordination::Topology>>,
     pub(super) process: Option<NodeProcess>,
     /// Its number, once it has one.
     pub(super) number: Option<NodeId>,

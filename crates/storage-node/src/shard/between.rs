@@ -137,7 +137,7 @@ impl Shard {
             self.between.offers.insert(target, Offer { ask, numbers });
             let message = ShardMessage::Submit { ask, batch };
             if shard == self.id {
-                self.from_shard(now, shard, message, out);
+                self.heard(now, shard, message, out);
             } else {
                 out.push(to_shard(shard, message));
             }
@@ -145,7 +145,7 @@ impl Shard {
     }
 
     /// Another shard's leader says something; or this one, to itself.
-    pub(super) fn from_shard(
+    pub(super) fn heard(
         &mut self,
         now: Clock,
         from: ShardId,
@@ -238,15 +238,11 @@ impl Shard {
 /// Whether a batch holds nothing but what this shard forwards.
 fn is_of_shard(batch: &Batch, from: ShardId) -> bool {
     let wanted = ProducerId::of_shard(from.0);
-    let is_forwarded = |command| match command {
-        Command::Publish { producer, .. } => producer == wanted,
-        Command::Settle { .. }
-        | Command::Purge { .. }
-        | Command::Transfer { .. }
-        | Command::Transferred { .. }
-        | Command::Checkpoint { .. } => false,
-    };
-    !batch.is_transient() && batch.commands().all(|(_, command)| is_forwarded(command))
+    let mut commands = batch.commands();
+    !batch.is_transient()
+        && commands.all(|(_, command)| {
+            matches!(command, Command::Publish { producer, .. } if producer == wanted)
+        })
 }
 
 /// The batch that has messages stored at their target, and the numbers of those that it has room for: the first
@@ -261,6 +257,7 @@ fn batch_of(from: ShardId, target: &Destination, messages: &[Forwarded]) -> (Byt
             number: forwarded.number,
             priority: forwarded.priority,
             expires_at_ms: forwarded.expires_at_ms,
+            is_retained: false,
         };
         match builder.publish(&publication, &forwarded.message) {
             Ok(_) => numbers.push(forwarded.number),

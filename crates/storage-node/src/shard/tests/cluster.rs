@@ -17,6 +17,7 @@ use quorate_replication::{
 
 use crate::shard::{
     Shard,
+    between::ShardMessage,
     effect::{Act, Effect, Note, Read, SessionEvent},
     input::{Checkpoint, Clock, Input, SegmentInfo, SessionRequest, Submission},
 };
@@ -58,6 +59,11 @@ pub(super) struct Cluster {
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) down: BTreeSet<NodeId>,
     pub(super) events: Vec<(NodeId, SessionEvent)>,
+    /// What goes to leaders of other shards.
+    pub(super) letters: Vec<(ShardId, ShardMessage)>,
+    /// A node that dies after so many more of its effects.
+    pub(super) doomed: Option<(NodeId, u64)>,
+    shard: ShardId,
     now: u64,
     epoch: u64,
 }
@@ -106,7 +112,7 @@ pub(super) fn settles(name: &str, positions: &[MessagePosition]) -> Bytes {
 }
 
 impl Node {
-    fn open(node: NodeId, disk: Disk, incarnation: Incarnation, now: u64) -> Self {
+    fn open(shard: ShardId, node: NodeId, disk: Disk, incarnation: Incarnation, now: u64) -> Self {
         let mut epochs: Vec<(Epoch, Index)> = Vec::new();
         for entry in disk
             .entries
@@ -118,7 +124,7 @@ impl Node {
             }
         }
         let recovered = Recovered {
-            shard: ShardId(1),
+            shard,
             node,
             disk: member(node).disk,
             incarnation,
@@ -139,9 +145,9 @@ impl Node {
             tail_bytes: 1,
             ..Config::default()
         };
-        let shard = Shard::open(config, recovered, disk.checkpoint.clone(), Time(now)).unwrap();
+        let machine = Shard::open(config, recovered, disk.checkpoint.clone(), Time(now)).unwrap();
         Self {
-            shard,
+            shard: machine,
             disk,
             incarnation,
             durable: WriteId(0),
@@ -235,13 +241,25 @@ impl Disk {
 
 impl Cluster {
     pub(super) fn new() -> Self {
+        Self::of_shard(ShardId(1))
+    }
+
+    pub(super) fn of_shard(shard: ShardId) -> Self {
         let nodes = (1..=3).map(NodeId);
         Self {
             nodes: nodes
-                .map(|node| (node, Node::open(node, Disk::default(), Incarnation(1), 0)))
+                .map(|node| {
+                    (
+                        node,
+                        Node::open(shard, node, Disk::default(), Incarnation(1), 0),
+                    )
+                })
                 .collect(),
             down: BTreeSet::new(),
             events: Vec::new(),
+            letters: Vec::new(),
+            doomed: None,
+            shard,
             now: 1_000_000,
             epoch: 0,
         }
@@ -337,7 +355,7 @@ impl Cluster {
             }
         }
         let record = ShardRecord {
-            shard: ShardId(1),
+            shard: self.shard,
             claim,
             leader: Some(member(NodeId(leader))),
             voters: (1..=3).map(|node| member(NodeId(node))).collect(),
@@ -359,8 +377,10 @@ impl Cluster {
         let id = NodeId(node);
         let old = self.nodes.remove(&id).unwrap();
         let incarnation = Incarnation(old.incarnation.0 + 1);
-        self.nodes
-            .insert(id, Node::open(id, old.disk, incarnation, self.now));
+        self.nodes.insert(
+            id,
+            Node::open(self.shard, id, old.disk, incarnation, self.now),
+        );
     }
 
     fn settle(&mut self) {
@@ -393,6 +413,9 @@ impl Cluster {
     }
 
     fn release(&mut self, id: NodeId) {
+        if self.down.contains(&id) {
+            return;
+        }
         let node = self.nodes.get_mut(&id).unwrap();
         let durable = node.durable;
         let (ready, held): (Vec<_>, Vec<_>) = std::mem::take(&mut node.held)
@@ -405,6 +428,17 @@ impl Cluster {
     }
 
     fn effect(&mut self, id: NodeId, effect: Effect) {
+        if let Some((doomed, left)) = &mut self.doomed
+            && *doomed == id
+        {
+            if *left == 0 {
+                self.down.insert(id);
+            }
+            *left = left.saturating_sub(1);
+        }
+        if self.down.contains(&id) {
+            return;
+        }
         let node = self.nodes.get_mut(&id).unwrap();
         match effect.after {
             Some(write) if write > node.durable => node.held.push((write, effect.act)),
@@ -427,10 +461,7 @@ impl Cluster {
                 node.disk.write(write);
                 Some(Input::Persisted(id))
             }
-            Act::Send { to, message } => {
-                self.send(id, to, message);
-                return;
-            }
+            Act::Send { to, message } => return self.send(id, to, message),
             Act::Report(report) => {
                 node.reports.push(report);
                 None
@@ -481,7 +512,8 @@ impl Cluster {
                 self.events.push((id, event));
                 return;
             }
-            Act::ToShard { .. } | Act::BrowsePage { .. } => None,
+            Act::ToShard { shard, message } => return self.letters.push((shard, message)),
+            Act::BrowsePage { .. } => None,
             Act::Note(note) => {
                 node.notes.push(note);
                 None
