@@ -54,6 +54,10 @@ pub struct QueueStatus {
     pub settled_total: u64,
     /// Non-persistent messages in memory.
     pub non_persistent: u64,
+    /// Bytes of what is stored, exact to a few hundred messages where a queue is consumed in order.
+    pub bytes: u64,
+    /// Nothing is delivered until it is resumed.
+    pub is_paused: bool,
 }
 
 /// What is on its way to one destination.
@@ -194,6 +198,12 @@ impl Broker {
         self.state.applied()
     }
 
+    /// The version of the settings that are in force.
+    #[must_use]
+    pub fn settings_version(&self) -> u64 {
+        self.state.settings().rules().version()
+    }
+
     /// How many persistent messages are stored and not settled, in all queues and on their way to other destinations.
     #[must_use]
     pub fn message_count(&self) -> u64 {
@@ -229,6 +239,8 @@ impl Broker {
             enqueued_total: queue.enqueued_total(),
             settled_total: queue.settled_total(),
             non_persistent: 0,
+            bytes: queue.bytes(),
+            is_paused: queue.is_paused(),
         });
         let mut queues: Vec<QueueStatus> = stored.collect();
         if let Some(dispatcher) = &self.dispatcher {
@@ -355,6 +367,7 @@ impl Broker {
                     Change::Departed(target) | Change::Transferred(target) => {
                         dispatcher.outbox_changed(target, &self.state);
                     }
+                    Change::Resumed(queue) => dispatcher.resumed(queue),
                     Change::Purged(destination) => {
                         removed += dispatcher.purged(batch.destination(destination));
                     }

@@ -266,6 +266,13 @@ impl Dispatcher {
         &self.forwarder
     }
 
+    /// A queue is delivered again.
+    pub(crate) fn resumed(&mut self, queue: QueueId) {
+        if let Some(id) = self.by_queue.get(&queue).copied() {
+            self.touch(id);
+        }
+    }
+
     /// A queue was emptied. Returns how many non-persistent messages went with it.
     pub(crate) fn purged(&mut self, destination: &Destination) -> u64 {
         match self.by_name.get(destination).copied() {
@@ -412,6 +419,8 @@ impl Dispatcher {
                         enqueued_total: 0,
                         settled_total: 0,
                         non_persistent: 0,
+                        bytes: 0,
+                        is_paused: false,
                     });
                     queues.len() - 1
                 }

@@ -12,7 +12,8 @@ use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId};
 use quorate_message::{
     Batch, BatchBuilder, ConsumerId, Destination, DestinationKind, DestinationName, Lifetime,
     Message, MessagePosition, MoveReason, Outcome, Pattern, ProducerId, Publication, Runs,
-    Settlement, Sharing, Start, Subscription, Value,
+    Settings, Settlement, Sharing, Start, Subscription, Value,
+    settings::{PartialSettings, Rule},
 };
 
 /// A broker with its log, told what to do word by word.
@@ -264,6 +265,34 @@ impl Stage {
                 let mut builder = BatchBuilder::persistent();
                 builder.purge(&name(queue)).unwrap();
                 self.commit(&mut builder, &mut shown);
+            }
+            ["configure", version, ref rules @ ..] => {
+                let settings = settings_of(number(version), rules);
+                let mut builder = BatchBuilder::persistent();
+                builder.configure(&settings).unwrap();
+                self.commit(&mut builder, &mut shown);
+            }
+            [how @ ("pause" | "resume"), queue] => {
+                let mut builder = BatchBuilder::persistent();
+                builder.pause(&name(queue), how == "pause").unwrap();
+                self.commit(&mut builder, &mut shown);
+            }
+            ["first", queue, producer, ref numbers @ ..] => {
+                let mut builder = BatchBuilder::persistent();
+                publish(&mut builder, queue, producer, numbers);
+                builder.mark_first(0);
+                self.commit(&mut builder, &mut shown);
+            }
+            ["room"] => {
+                for queue in self.broker.queues() {
+                    let paused = if queue.is_paused { ", paused" } else { "" };
+                    writeln!(
+                        shown,
+                        "{}: {} messages, {} bytes{paused}",
+                        queue.name, queue.messages, queue.bytes
+                    )
+                    .unwrap();
+                }
             }
             ["transfer", reason, queue, position_, target] => {
                 let mut builder = BatchBuilder::persistent();
@@ -528,6 +557,26 @@ fn shown_message(bytes: &Bytes) -> String {
         .chain(told)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Rules as `PATTERN NAME=VALUE ...`, in any number, brought to this version.
+fn settings_of(version: u64, words: &[&str]) -> Settings {
+    let mut rules: Vec<Rule> = Vec::new();
+    for word in words {
+        match word.split_once('=') {
+            Some((name, value)) => {
+                let rule = rules.last_mut().expect("a pattern comes first");
+                rule.settings.set_text(name, value).unwrap();
+            }
+            None => rules.push(Rule {
+                pattern: word.parse().unwrap(),
+                settings: PartialSettings::default(),
+            }),
+        }
+    }
+    let settings = Settings::with_rules(version, rules).unwrap();
+    assert_eq!(settings.version(), version);
+    settings
 }
 
 /// `MESSAGES` or `MESSAGES/BYTES`.

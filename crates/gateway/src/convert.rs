@@ -288,6 +288,9 @@ pub(crate) fn outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::UnknownMessage => v1::Outcome::UnknownMessage,
         Outcome::NumberTooOld => v1::Outcome::NumberTooOld,
         Outcome::LimitReached => v1::Outcome::LimitReached,
+        Outcome::QueueFull => v1::Outcome::QueueFull,
+        Outcome::Blocked => v1::Outcome::Blocked,
+        Outcome::UnknownDestination => v1::Outcome::UnknownDestination,
     }
 }
 
@@ -302,6 +305,27 @@ pub(crate) fn outcome_error(outcome: Outcome) -> &'static str {
         Outcome::LimitReached => {
             "a limit of the shard is reached and the message is not stored; remove what is not needed, then retry"
         }
+        Outcome::QueueFull | Outcome::Blocked => {
+            "the destination is full (max_messages or max_bytes of its settings) and the message is not stored; \
+             consume or purge some, or change its settings, then retry"
+        }
+        Outcome::UnknownDestination => {
+            "the destination does not exist, and its settings (auto_create) do not let a message make it; \
+             look at the name, or change the settings"
+        }
+    }
+}
+
+/// Whether an outcome tells that there is no room, so that a repeat can help.
+pub(crate) fn is_shortage(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::LimitReached | Outcome::QueueFull | Outcome::Blocked => true,
+        Outcome::Stored
+        | Outcome::Duplicate
+        | Outcome::Applied
+        | Outcome::UnknownMessage
+        | Outcome::NumberTooOld
+        | Outcome::UnknownDestination => false,
     }
 }
 

@@ -90,9 +90,7 @@ impl Messaging {
                 "" => Ok(v1::SendResponse {
                     outcome: convert::outcome(outcome) as i32,
                 }),
-                error if outcome == quorate_message::Outcome::LimitReached => {
-                    Err(Status::resource_exhausted(error))
-                }
+                error if convert::is_shortage(outcome) => Err(Status::resource_exhausted(error)),
                 error => Err(Status::failed_precondition(error)),
             },
             Answer::Purged(_) => Err(Status::internal("a message was answered as a purge")),

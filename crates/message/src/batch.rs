@@ -4,15 +4,15 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::layout::{
-    CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PUBLISH_FLAGS,
-    PURGE, QUEUE, REGISTER, RETAINED, Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC,
-    TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
+    CHECKPOINT, COMMAND_BYTES, CONFIGURE, FLAG_TRANSIENT, HEAD_BYTES, PAUSE, PRODUCER_BYTES,
+    PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE, QUEUE, REGISTER, RETAINED, Record, SETTLE,
+    SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
 use crate::reader::Reader;
 use crate::{
     Command, Destination, DestinationKind, DestinationName, MessagePosition, MoveReason,
-    PreviousCheckpoint, ProducerId, Runs, Settlement, Subscription,
+    PreviousCheckpoint, ProducerId, Runs, Settings, Settlement, Subscription,
 };
 
 /// A checked view over the bytes of a batch. Cloning shares the bytes.
@@ -176,6 +176,12 @@ impl Batch {
         )
     }
 
+    /// The record of a publish, and its producer.
+    pub(crate) fn publish_record(&self, ordinal: u16) -> Option<(Record, ProducerId)> {
+        let record = self.record(ordinal)?;
+        (record.kind == PUBLISH).then(|| (record, self.producer(record.producer)))
+    }
+
     /// The length of the batch in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -222,6 +228,7 @@ impl Batch {
                 expires_at_ms: record.second,
                 size_bytes: record.length,
                 is_retained: record.flags & RETAINED != 0,
+                is_first: record.flags & PUBLISH_FIRST != 0,
             },
             SETTLE => Command::Settle {
                 destination,
@@ -229,6 +236,13 @@ impl Batch {
                 settlement: settlement(record.detail).ok_or("settlement")?,
             },
             PURGE => Command::Purge { destination },
+            CONFIGURE => Command::Configure {
+                version: record.first,
+            },
+            PAUSE => Command::Pause {
+                destination,
+                is_paused: record.detail == 1,
+            },
             TRANSFER => Command::Transfer {
                 destination,
                 position: MessagePosition::from_value(record.first),
@@ -286,11 +300,25 @@ impl Batch {
         if self.bodies_at + bodies_end != self.bytes.len() {
             return Err(BatchError::Malformed { part: "length" });
         }
+        self.check_bodies()
+    }
+
+    /// Checks the bodies that apply reads.
+    fn check_bodies(&self) -> Result<(), BatchError> {
+        for (record, ordinal) in self.records().zip(0..) {
+            let is_configure = record.kind == CONFIGURE;
+            let body = is_configure.then(|| self.body_of(&record)).flatten();
+            let rules = body.and_then(|body| Settings::decode(&body));
+            if is_configure && rules.is_none_or(|rules| rules.version() != record.first) {
+                let field = "rules";
+                return Err(BatchError::Command { ordinal, field });
+            }
+        }
         Ok(())
     }
 
     fn check_indices(&self, record: &Record, producers: usize) -> Result<(), &'static str> {
-        let names_destination = record.kind != CHECKPOINT;
+        let names_destination = !matches!(record.kind, CHECKPOINT | CONFIGURE);
         if names_destination && usize::from(record.destination) >= self.destinations.len() {
             return Err("destination");
         }
@@ -425,6 +453,16 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
         }
         PURGE if is_transient => return Err("kind"),
         PURGE => rest.destination = 0,
+        CONFIGURE | PAUSE if is_transient => return Err("kind"),
+        CONFIGURE => {
+            (rest.first, rest.offset, rest.length) = (0, 0, 0);
+        }
+        PAUSE => {
+            if !matches!(record.detail, 1 | 2) {
+                return Err("detail");
+            }
+            (rest.detail, rest.destination) = (0, 0);
+        }
         TRANSFER | TRANSFERRED if is_transient => return Err("kind"),
         TRANSFER => {
             MoveReason::from_code(record.detail).ok_or("reason")?;
@@ -466,7 +504,7 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
 
 /// Whether commands of this kind have a body.
 fn has_body(kind: u8) -> bool {
-    matches!(kind, PUBLISH | SUBSCRIBE | SETTLE_RUNS)
+    matches!(kind, PUBLISH | CONFIGURE | SUBSCRIBE | SETTLE_RUNS)
 }
 
 fn settlement(detail: u8) -> Option<Settlement> {

@@ -1,6 +1,8 @@
 //! Gathers commands into one batch. A builder is persistent or transient for good.
 
 mod forwarding;
+mod governing;
+mod repeating;
 
 use std::collections::BTreeMap;
 

@@ -21,6 +21,8 @@ pub enum Command {
         size_bytes: u32,
         /// The topic keeps it, in place of the one before, for those who subscribe later. An empty body clears.
         is_retained: bool,
+        /// No message of the producer for this destination with a lower number waits to be sent again.
+        is_first: bool,
     },
     /// Ends a delivery.
     Settle {
@@ -35,6 +37,18 @@ pub enum Command {
     Purge {
         /// Index of the destination.
         destination: u16,
+    },
+    /// Puts the rules into force that are the body of the command, if they are newer than those in force.
+    Configure {
+        /// Their version.
+        version: u64,
+    },
+    /// Ends or begins again the delivery of a queue's messages; they are taken in all the same.
+    Pause {
+        /// Index of the destination.
+        destination: u16,
+        /// Whether delivery ends.
+        is_paused: bool,
     },
     /// Puts a stored message on its way to another destination.
     Transfer {
@@ -124,6 +138,13 @@ pub enum Outcome {
     NumberTooOld,
     /// A limit of the shard is reached; nothing was stored.
     LimitReached,
+    /// The destination has no room, and its settings refuse what is beyond; nothing was stored. An error.
+    QueueFull,
+    /// The destination has no room, or an earlier message of the producer was not stored for that reason, and its
+    /// settings hold the producer back; nothing was stored. To be sent again in a while, in order.
+    Blocked,
+    /// The destination does not exist, and its settings do not let a message make it; nothing was stored. An error.
+    UnknownDestination,
 }
 
 impl Outcome {
@@ -132,7 +153,13 @@ impl Outcome {
     pub fn is_stored(self) -> bool {
         match self {
             Self::Stored | Self::Duplicate => true,
-            Self::Applied | Self::UnknownMessage | Self::NumberTooOld | Self::LimitReached => false,
+            Self::Applied
+            | Self::UnknownMessage
+            | Self::NumberTooOld
+            | Self::LimitReached
+            | Self::QueueFull
+            | Self::Blocked
+            | Self::UnknownDestination => false,
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) const SUBSCRIBE: u8 = 12;
 pub(crate) const UNSUBSCRIBE: u8 = 13;
 pub(crate) const SETTLE_RUNS: u8 = 14;
 pub(crate) const REGISTER: u8 = 15;
+pub(crate) const CONFIGURE: u8 = 6;
+pub(crate) const PAUSE: u8 = 7;
 pub(crate) const TRANSFER: u8 = 16;
 pub(crate) const TRANSFERRED: u8 = 17;
 
@@ -46,7 +48,10 @@ pub(crate) const SUBSCRIPTION: u8 = 3;
 pub(crate) const RETAINED: u16 = 4;
 
 /// What the flags of a publish may be.
-pub(crate) const PUBLISH_FLAGS: u16 = RETAINED;
+pub(crate) const PUBLISH_FLAGS: u16 = RETAINED | PUBLISH_FIRST;
+
+/// No message of the producer for this destination with a lower number waits to be sent again.
+pub(crate) const PUBLISH_FIRST: u16 = 16;
 
 /// One record of the index, in the order of its fields:
 ///
@@ -81,6 +86,15 @@ pub(crate) const PUBLISH_FLAGS: u16 = RETAINED;
 /// | destination | the subscription | the subscription | queue or subscription | the queue |
 /// | first | 0 | generation | 0 | 0 |
 /// | body | `Subscription` | none | `Runs` | none |
+///
+/// And those of settings:
+///
+/// | field | configure (6) | pause (7) |
+/// |---|---|---|
+/// | detail | 0 | 1 to pause, 2 to resume |
+/// | destination | 0 | index of the queue |
+/// | first | version of the rules | 0 |
+/// | body | the rules, as `settings/codec.rs` has them | none |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) kind: u8,

@@ -61,6 +61,53 @@ macro_rules! settings {
                 QueueSettings { $($name: self.$name.unwrap_or_else(|| $default),)* }
             }
 
+            /// The settings that are named, as text, in the order of their declaration.
+            #[must_use]
+            pub fn texts(&self) -> Vec<(&'static str, String)> {
+                let mut texts = Vec::new();
+                $(if let Some(value) = &self.$name {
+                    texts.push((stringify!($name), field::Field::to_text(value)));
+                })*
+                texts
+            }
+
+            /// Names a setting by its name and its value as text, as [`PartialSettings::texts`] has them.
+            ///
+            /// # Errors
+            /// When there is no such setting, or it cannot have such a value.
+            pub fn set_text(&mut self, name: &str, value: &str) -> Result<(), TextError> {
+                match name {
+                    $(stringify!($name) => {
+                        let read = field::Field::from_text(value);
+                        self.$name = Some(read.ok_or_else(|| TextError::Value {
+                            name: stringify!($name),
+                            value: value.chars().take(TEXT_SHOWN).collect(),
+                            allowed: <$type as field::Field>::ALLOWED,
+                        })?);
+                    })*
+                    _ => return Err(TextError::Name {
+                        name: name.chars().take(TEXT_SHOWN).collect(),
+                        known: [$(stringify!($name)),*].join(", "),
+                    }),
+                }
+                Ok(())
+            }
+
+            /// Names a setting no longer.
+            ///
+            /// # Errors
+            /// When there is no such setting.
+            pub fn clear(&mut self, name: &str) -> Result<(), TextError> {
+                match name {
+                    $(stringify!($name) => self.$name = None,)*
+                    _ => return Err(TextError::Name {
+                        name: name.chars().take(TEXT_SHOWN).collect(),
+                        known: [$(stringify!($name)),*].join(", "),
+                    }),
+                }
+                Ok(())
+            }
+
             fn encode_fields(&self, bytes: &mut Vec<u8>) {
                 let mut mask = 0_u32;
                 let mut bit = 1_u32;
@@ -123,6 +170,32 @@ settings! {
 /// Where undeliverable messages go if no rule says otherwise: ActiveMQ's name for it.
 pub const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
 
+/// Characters of a wrong text that an error repeats.
+const TEXT_SHOWN: usize = 60;
+
+/// Why a text names no setting.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TextError {
+    /// There is none of this name.
+    #[error("there is no setting `{name}`; there are {known}")]
+    Name {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// It cannot have this value.
+    #[error("`{name}` cannot be `{value}`; it is {allowed}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// The value.
+        value: String,
+        /// What it can be.
+        allowed: &'static str,
+    },
+}
+
 /// One rule: what is named for the destinations of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -172,6 +245,22 @@ impl Settings {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// These rules, in any order, under this version.
+    ///
+    /// # Errors
+    /// When one cannot be, or there are too many.
+    pub fn with_rules(
+        version: u64,
+        rules: impl IntoIterator<Item = Rule>,
+    ) -> Result<Self, SettingsError> {
+        let mut settings = Self::new();
+        for rule in rules {
+            settings.set(rule)?;
+        }
+        settings.version = version;
+        Ok(settings)
     }
 
     /// Rises with each change of the rules; of two the one with the higher version is the newer.
@@ -330,6 +419,12 @@ impl QueueSettings {
             wait = next;
         }
         wait
+    }
+
+    /// Whether anything is limited.
+    #[must_use]
+    pub fn has_limit(&self) -> bool {
+        self.max_messages > 0 || self.max_bytes > 0
     }
 
     /// Whether a destination that holds so much has no room for one message more of this size. A message that is

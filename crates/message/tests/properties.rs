@@ -6,10 +6,11 @@ use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use quorate_message::limits::BATCH_COMMANDS_MAX;
+use quorate_message::settings::{PartialSettings, Rule};
 use quorate_message::{
     Batch, BatchBuilder, BatchError, BatchFull, Command, Destination, DestinationName, Lifetime,
     Message, MessagePosition, MoveReason, Pattern, PreviousCheckpoint, ProducerId, Publication,
-    Runs, Settlement, Sharing, Start, Subscription, Value,
+    Runs, Settings, Settlement, Sharing, Start, Subscription, Value,
 };
 
 fn value() -> impl Strategy<Value = Value> {
@@ -60,6 +61,8 @@ enum Wish {
     SettleRuns(u8, Vec<u16>, Settlement),
     Register(u8),
     Checkpoint(Option<PreviousCheckpoint>),
+    Configure(u8),
+    Pause(u8, bool),
 }
 
 fn settlement() -> impl Strategy<Value = Settlement> {
@@ -91,6 +94,8 @@ fn wish() -> impl Strategy<Value = Wish> {
             .prop_map(|(key, positions, settlement)| Wish::SettleRuns(key, positions, settlement)),
         1 => (0..4_u8).prop_map(Wish::Register),
         1 => proptest::option::of(checkpoint).prop_map(Wish::Checkpoint),
+        1 => (0..4_u8).prop_map(Wish::Configure),
+        1 => (0..4_u8, any::<bool>()).prop_map(|(queue, is_paused)| Wish::Pause(queue, is_paused)),
     ]
 }
 
@@ -126,6 +131,25 @@ fn subscription(generation: u64) -> Subscription {
 fn runs(positions: &[u16]) -> Runs {
     let positions = positions.iter().map(|position| u64::from(*position));
     Runs::of(positions.map(MessagePosition::from_value))
+}
+
+/// So many rules.
+fn settings(rules: u8) -> Settings {
+    let mut settings = Settings::new();
+    for number in 0..rules {
+        let named = PartialSettings {
+            max_messages: Some(u64::from(number)),
+            ..PartialSettings::default()
+        };
+        let pattern = Pattern::exact(&name(number));
+        settings
+            .set(Rule {
+                pattern,
+                settings: named,
+            })
+            .unwrap();
+    }
+    settings
 }
 
 fn build(wishes: &[Wish]) -> Bytes {
@@ -174,6 +198,8 @@ fn build(wishes: &[Wish]) -> Bytes {
             }
             Wish::Register(queue) => builder.register(&name(*queue)).unwrap(),
             Wish::Checkpoint(previous) => builder.checkpoint(*previous).unwrap(),
+            Wish::Configure(rules) => builder.configure(&settings(*rules)).unwrap(),
+            Wish::Pause(queue, is_paused) => builder.pause(&name(*queue), *is_paused).unwrap(),
         };
     }
     let size = builder.size_bytes();
@@ -197,6 +223,7 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                     priority,
                     expires_at_ms,
                     size_bytes,
+                    is_first,
                     ..
                 },
                 Wish::Publish(queue, from, wished, message),
@@ -204,6 +231,7 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 assert_eq!(*batch.destination(destination), self::destination(*queue));
                 assert_eq!(producer, ProducerId([*from; 16]));
                 assert_eq!(number, *wished);
+                assert!(!is_first);
                 let stored = batch.message(ordinal).unwrap();
                 assert_eq!(stored.len(), size_bytes as usize);
                 assert_eq!(batch.body(ordinal).as_ref(), Some(&stored));
@@ -293,6 +321,21 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
             (Command::Checkpoint { previous }, Wish::Checkpoint(wished)) => {
                 assert_eq!(previous, *wished);
             }
+            (Command::Configure { version }, Wish::Configure(rules)) => {
+                assert_eq!(version, u64::from(*rules));
+                let body = batch.body(ordinal).unwrap();
+                assert_eq!(Settings::decode(&body), Some(settings(*rules)));
+            }
+            (
+                Command::Pause {
+                    destination,
+                    is_paused,
+                },
+                Wish::Pause(queue, wished),
+            ) => {
+                assert_eq!(batch.destination(destination).name, name(*queue));
+                assert_eq!(is_paused, *wished);
+            }
             other => panic!("another command came back: {other:?}"),
         }
     }
@@ -306,6 +349,7 @@ fn use_everything(batch: &Batch) {
             | Command::Settle { destination, .. }
             | Command::Purge { destination }
             | Command::Transferred { destination, .. }
+            | Command::Pause { destination, .. }
             | Command::Subscribe { destination }
             | Command::Unsubscribe { destination, .. }
             | Command::SettleRuns { destination, .. }
@@ -321,6 +365,10 @@ fn use_everything(batch: &Batch) {
                 assert!(!batch.destination(target).name.as_str().is_empty());
             }
             Command::Checkpoint { .. } => {}
+            Command::Configure { version } => {
+                let body = batch.body(ordinal).unwrap();
+                assert_eq!(Settings::decode(&body).unwrap().version(), version);
+            }
         }
         if let Some(message) = batch.message(ordinal) {
             let _decoded = Message::decode(&message);
@@ -345,6 +393,33 @@ proptest! {
     fn a_batch_comes_back(wishes in vec(wish(), 1..40)) {
         let batch = Batch::parse(build(&wishes)).unwrap();
         check_same(&batch, &wishes);
+    }
+
+    #[test]
+    fn a_publish_is_repeated_as_it_was(wishes in vec(wish(), 1..40)) {
+        let batch = Batch::parse(build(&wishes)).unwrap();
+        let mut builder = BatchBuilder::persistent();
+        let mut repeated = Vec::new();
+        for (ordinal, wish) in (0..).zip(&wishes) {
+            match builder.repeat(&batch, ordinal) {
+                Ok(_) => repeated.push(wish.clone()),
+                Err(error) => {
+                    prop_assert_eq!(error, BatchFull::Command { field: "kind" });
+                    prop_assert!(!matches!(wish, Wish::Publish(..)));
+                }
+            }
+        }
+        if let Some(last) = repeated.len().checked_sub(1) {
+            let mut marked = builder.clone();
+            check_same(&Batch::parse(builder.finish()).unwrap(), &repeated);
+            let last = u16::try_from(last).unwrap();
+            marked.mark_first(last);
+            let marked = Batch::parse(marked.finish()).unwrap();
+            for (ordinal, command) in marked.commands() {
+                let Command::Publish { is_first, .. } = command else { panic!("{command:?}") };
+                prop_assert_eq!(is_first, ordinal == last);
+            }
+        }
     }
 
     #[test]

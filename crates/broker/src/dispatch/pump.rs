@@ -44,7 +44,9 @@ impl Dispatcher {
         counters: &mut Counters,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.has_lease {
+        let queue = self.lanes[id.0].queue;
+        let is_paused = queue.is_some_and(|queue| state.queue(queue).is_paused());
+        if !self.has_lease || is_paused {
             return;
         }
         let barrier = self.barrier();

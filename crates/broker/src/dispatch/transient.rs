@@ -128,6 +128,8 @@ impl Dispatcher {
                 }
                 // The batch's own check lets none of these through.
                 Command::Purge { .. }
+                | Command::Configure { .. }
+                | Command::Pause { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. }
                 | Command::Subscribe { .. }

@@ -2,9 +2,11 @@
 //! exists never changes.
 
 use quorate_message::{
-    Batch, Command, DestinationKind, MessagePosition, Outcome, PreviousCheckpoint, Settlement,
+    Batch, Command, DestinationKind, MessagePosition, Outcome, PreviousCheckpoint, Settings,
+    Settlement,
 };
 
+use super::room::{Arrival, Room};
 use super::{QueueId, State, TargetId, Turn, Verdict};
 use crate::Outcomes;
 
@@ -30,6 +32,8 @@ pub(crate) enum Change {
     Transferred(TargetId),
     /// A subscription ended. Its place may be another's by now.
     Ended(QueueId),
+    /// A queue is delivered again.
+    Resumed(QueueId),
     /// A destination, by its index in the batch, was emptied. The log may not know it.
     Purged(u16),
 }
@@ -119,14 +123,20 @@ impl State {
             },
             Command::Purge { destination } => {
                 if let Some(queue) = self.queue_of(destination, batch, record) {
-                    let purged = self.queues[queue.0 as usize].purge();
-                    record.removed += purged.len();
-                    let bitmaps = purged.bitmaps();
-                    bitmaps.for_each(|positions| self.live.removed_all(positions));
+                    self.purge(queue, record);
                 }
                 record.changes.push(Change::Purged(destination));
                 Outcome::Applied
             }
+            Command::Configure { .. } => {
+                let rules = batch.body(ordinal).and_then(|body| Settings::decode(&body));
+                self.configure(rules.expect("checked when the batch was parsed"));
+                Outcome::Applied
+            }
+            Command::Pause {
+                destination,
+                is_paused,
+            } => self.pause(destination, is_paused, batch, record),
             Command::Transfer {
                 destination,
                 position,
@@ -174,27 +184,47 @@ impl State {
             number,
             priority,
             is_retained,
+            is_first,
+            size_bytes,
             ..
         } = command
         else {
-            unreachable!("only a publish comes here");
+            unreachable!("only publishes come here");
         };
-        let Some(queue) = self.queue_for_publish(destination, batch, record) else {
-            return Outcome::LimitReached;
+        let is_forwarded = producer.shard().is_some();
+        let queue = match self.queue_for(destination, is_forwarded, batch, record) {
+            Ok(queue) => queue,
+            Err(outcome) => return outcome,
         };
+        let bytes = u64::from(size_bytes);
+        let arrival = Arrival {
+            queue,
+            producer,
+            number,
+            bytes,
+            is_first,
+        };
+        let room = self.make_room(&arrival, run, record);
+        if let Room::None(outcome) = room {
+            return outcome;
+        }
         match self.dedup.judge(queue, producer, number, entry) {
             Verdict::New => {}
             Verdict::Duplicate => return Outcome::Duplicate,
             Verdict::TooOld => return Outcome::NumberTooOld,
         }
         let position = MessagePosition::new(entry, ordinal);
-        if !run.extend(queue, priority, position) {
-            let ended = std::mem::replace(run, Run::one(queue, priority, position));
+        if !run.extend(queue, priority, position, bytes) {
+            let next = Run::one(queue, priority, position, bytes);
+            let ended = std::mem::replace(run, next);
             self.store(ended, record);
         }
         if is_retained {
             self.store(std::mem::take(run), record);
             self.retain(queue, Turn::new(priority, position), (batch, ordinal));
+        }
+        if room == Room::Beyond {
+            self.move_beyond(queue, run, record);
         }
         Outcome::Stored
     }
@@ -206,16 +236,14 @@ impl State {
         settlement: Settlement,
         record: &mut Record,
     ) -> Outcome {
-        let queue = &mut self.queues[id.0 as usize];
         match settlement {
             Settlement::Accept | Settlement::Reject => {
-                let Some(turn) = queue.remove(position) else {
+                if !self.remove(id, position, record) {
                     return Outcome::UnknownMessage;
-                };
-                self.live.removed(position.entry());
-                record.changes.push(Change::Removed(id, turn));
+                }
             }
             Settlement::Release | Settlement::Return => {
+                let queue = &mut self.queues[id.0 as usize];
                 if !queue.contains(position) {
                     return Outcome::UnknownMessage;
                 }
@@ -228,21 +256,44 @@ impl State {
         Outcome::Applied
     }
 
+    fn purge(&mut self, queue: QueueId, record: &mut Record) {
+        let purged = self.queues[queue.0 as usize].purge();
+        record.removed += purged.len();
+        let bitmaps = purged.bitmaps();
+        bitmaps.for_each(|positions| self.live.removed_all(positions));
+    }
+
+    /// Removes a message for good; false when it is not there.
+    pub(super) fn remove(
+        &mut self,
+        id: QueueId,
+        position: MessagePosition,
+        record: &mut Record,
+    ) -> bool {
+        let Some(turn) = self.queues[id.0 as usize].remove(position) else {
+            return false;
+        };
+        self.live.removed(position.entry());
+        record.changes.push(Change::Removed(id, turn));
+        true
+    }
+
     /// Puts a run of messages into its queue.
-    fn store(&mut self, run: Run, record: &mut Record) {
+    pub(super) fn store(&mut self, run: Run, record: &mut Record) {
         let Run::Some {
             queue,
             priority,
             first,
             last,
+            bytes,
         } = run
         else {
             return;
         };
         if self.queues[queue.0 as usize].kind() == DestinationKind::Topic {
-            return self.fan_out(queue, priority, (first, last), record);
+            return self.fan_out(queue, priority, (first, last, bytes), record);
         }
-        self.queues[queue.0 as usize].store(priority, first, last);
+        self.queues[queue.0 as usize].store(priority, (first, last), bytes);
         let count = last.value() - first.value() + 1;
         self.live.added(first.entry(), count);
         record.changes.push(Change::Stored {
@@ -279,24 +330,31 @@ impl State {
         Some(queue)
     }
 
-    pub(super) fn queue_for_publish(
+    /// The queue of a destination, made if it is new; if not, what its command comes to.
+    pub(super) fn queue_for(
         &mut self,
         destination: u16,
+        always_create: bool,
         batch: &Batch,
         record: &mut Record,
-    ) -> Option<QueueId> {
+    ) -> Result<QueueId, Outcome> {
         if let Some(queue) = self.queue_of(destination, batch, record) {
-            return Some(queue);
+            return Ok(queue);
         }
-        let id = self.make(batch.destination(destination), record)?;
+        let name = &batch.destination(destination).name;
+        if !always_create && !self.settings.rules().of(name).auto_create {
+            return Err(Outcome::UnknownDestination);
+        }
+        let made = self.make(batch.destination(destination), record);
+        let id = made.ok_or(Outcome::LimitReached)?;
         record.resolved[usize::from(destination)] = Resolved::To(id);
-        Some(id)
+        Ok(id)
     }
 }
 
 /// Stored messages side by side, gathered so that bitmaps take them as ranges.
 #[derive(Clone, Copy, Debug, Default)]
-enum Run {
+pub(super) enum Run {
     #[default]
     None,
     Some {
@@ -304,29 +362,55 @@ enum Run {
         priority: u8,
         first: MessagePosition,
         last: MessagePosition,
+        bytes: u64,
     },
 }
 
 impl Run {
-    fn one(queue: QueueId, priority: u8, position: MessagePosition) -> Self {
+    fn one(queue: QueueId, priority: u8, position: MessagePosition, bytes: u64) -> Self {
         Self::Some {
             queue,
             priority,
             first: position,
             last: position,
+            bytes,
+        }
+    }
+
+    /// How many messages, and of how many bytes, it holds for a queue.
+    pub(super) fn gathered(&self, of: QueueId) -> (u64, u64) {
+        match self {
+            Self::Some {
+                queue,
+                first,
+                last,
+                bytes,
+                ..
+            } if *queue == of => (last.value() - first.value() + 1, *bytes),
+            Self::Some { .. } | Self::None => (0, 0),
+        }
+    }
+
+    /// The message that was gathered last.
+    pub(super) fn last(&self) -> Option<MessagePosition> {
+        match self {
+            Self::Some { last, .. } => Some(*last),
+            Self::None => None,
         }
     }
 
     /// Takes the position in, if it follows.
-    fn extend(&mut self, to: QueueId, at: u8, position: MessagePosition) -> bool {
+    fn extend(&mut self, to: QueueId, at: u8, position: MessagePosition, size: u64) -> bool {
         match self {
             Self::Some {
                 queue,
                 priority,
                 last,
+                bytes,
                 ..
             } if (*queue, *priority, last.next()) == (to, at, position) => {
                 *last = position;
+                *bytes += size;
                 true
             }
             Self::Some { .. } | Self::None => false,

@@ -6,7 +6,7 @@
 //! queues_max u32, applied varint, stamp varint
 //! queues varint, each in the order of making:
 //!     kind u8, 0 for a free place, that nothing follows
-//!     name length u8, name, enqueued varint, settled varint
+//!     name length u8, name, enqueued varint, settled varint, paused u8, sizes, as `sizes.rs` has them
 //!     returned varint, each: position minus the one before varint, count varint
 //!     pending positions by priority, as `levels.rs` has it
 //! windows_max u32, windows varint, each in the order of (queue, producer):
@@ -28,6 +28,7 @@ use super::levels::Levels;
 use super::live::Live;
 use super::outbox::Outbox;
 use super::queue::Queue;
+use super::sizes::Sizes;
 use super::topic::Topics;
 use super::{Governing, QueueId, State, topic_codec};
 
@@ -100,6 +101,8 @@ fn encode_queue(queue: &Queue, sink: &mut Sink) {
     sink.bytes(name.as_bytes());
     sink.varint(queue.enqueued_total);
     sink.varint(queue.settled_total);
+    sink.u8(u8::from(queue.is_paused));
+    queue.sizes.encode(sink);
     sink.varint(queue.counts.len() as u64);
     let mut before = 0;
     for (position, count) in &queue.counts {
@@ -187,6 +190,12 @@ fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Option<Queue>> 
     let mut queue = Queue::new(kind, DestinationName::new(name).ok()?);
     queue.enqueued_total = cursor.varint()?;
     queue.settled_total = cursor.varint()?;
+    queue.is_paused = match cursor.u8()? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    queue.sizes = Sizes::decode(cursor)?;
     let returned = cursor.varint()?;
     let mut before = 0_u64;
     for _ in 0..returned {

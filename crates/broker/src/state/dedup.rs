@@ -93,6 +93,23 @@ impl Dedup {
         slot.window.judge(number)
     }
 
+    /// The highest number of a producer that counts as seen; 0 when none does.
+    pub(crate) fn highest(&self, queue: QueueId, producer: ProducerId) -> u64 {
+        self.window(queue, producer)
+            .map_or(0, |window| window.highest)
+    }
+
+    /// Whether a number would be judged to be new. It counts as seen no more than before.
+    pub(crate) fn is_new(&self, queue: QueueId, producer: ProducerId, number: u64) -> bool {
+        self.window(queue, producer)
+            .is_none_or(|window| window.is_new(number))
+    }
+
+    fn window(&self, queue: QueueId, producer: ProducerId) -> Option<&Window> {
+        let place = self.index.get(&(queue, producer))?;
+        Some(&self.windows[*place as usize].window)
+    }
+
     /// How many windows there are.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
@@ -210,6 +227,12 @@ impl Window {
         Verdict::New
     }
 
+    fn is_new(&self, number: u64) -> bool {
+        let is_missing = |missing: &Missing| missing.is_set(number);
+        number > self.highest
+            || (self.highest - number < WINDOW && self.missing.as_deref().is_some_and(is_missing))
+    }
+
     /// Moves the window up to `number`; what was skipped is missing, as far as the window reaches.
     fn advance(&mut self, number: u64) {
         let skipped_from = (self.highest + 1).max(number.saturating_sub(WINDOW - 1));
@@ -250,6 +273,11 @@ impl Missing {
             self.bits[word] |= mask;
             self.count += 1;
         }
+    }
+
+    fn is_set(&self, number: u64) -> bool {
+        let (word, mask) = Self::place(number);
+        self.bits[word] & mask != 0
     }
 
     /// Clears the number's bit; whether it was set.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_message::{Destination, DestinationKind, DestinationName, MessagePosition};
 
+use super::sizes::Sizes;
 use super::{Levels, Turn};
 
 /// A queue, or what is pending in a subscription or kept by a topic. Only persistent positions occur.
@@ -16,6 +17,10 @@ pub(crate) struct Queue {
     pub(super) pending: Levels,
     /// How often a message was returned; only for those that were.
     pub(super) counts: BTreeMap<MessagePosition, u32>,
+    /// The bytes of all that is stored; of queues only.
+    pub(super) sizes: Sizes,
+    /// Nothing of it is delivered.
+    pub(super) is_paused: bool,
     pub(super) enqueued_total: u64,
     pub(super) settled_total: u64,
 }
@@ -28,6 +33,8 @@ impl Queue {
             governed_as: None,
             pending: Levels::default(),
             counts: BTreeMap::new(),
+            sizes: Sizes::default(),
+            is_paused: false,
             enqueued_total: 0,
             settled_total: 0,
         }
@@ -67,6 +74,16 @@ impl Queue {
     /// How many messages are stored and not settled.
     pub(crate) fn pending_count(&self) -> u64 {
         self.pending.len()
+    }
+
+    /// The bytes of what is stored, as `sizes.rs` counts them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.sizes.bytes()
+    }
+
+    /// Whether nothing of it is to be delivered.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused
     }
 
     pub(crate) fn enqueued_total(&self) -> u64 {
@@ -112,8 +129,17 @@ impl Queue {
     }
 
     /// Stores the messages of one entry from `first` to `last`, ordinals without a gap.
-    pub(super) fn store(&mut self, priority: u8, first: MessagePosition, last: MessagePosition) {
-        self.enqueued_total += self.pending.insert(priority, first, last);
+    pub(super) fn store(
+        &mut self,
+        priority: u8,
+        (first, last): (MessagePosition, MessagePosition),
+        bytes: u64,
+    ) {
+        let added = self.pending.insert(priority, first, last);
+        self.enqueued_total += added;
+        if self.kind == DestinationKind::Queue && added > 0 {
+            self.sizes.add(first, added, bytes);
+        }
     }
 
     /// Counts messages that went through and are not kept.
@@ -137,6 +163,9 @@ impl Queue {
     pub(super) fn remove(&mut self, position: MessagePosition) -> Option<Turn> {
         let priority = self.pending.remove(position)?;
         self.settled_total += 1;
+        if self.kind == DestinationKind::Queue {
+            self.sizes.remove(position);
+        }
         if !self.counts.is_empty() {
             self.counts.remove(&position);
         }
@@ -153,6 +182,7 @@ impl Queue {
     pub(super) fn purge(&mut self) -> Levels {
         self.settled_total += self.pending.len();
         self.counts.clear();
+        self.sizes = Sizes::default();
         std::mem::take(&mut self.pending)
     }
 
@@ -160,6 +190,7 @@ impl Queue {
     pub(crate) fn is_consistent(&self) -> bool {
         self.pending.is_consistent()
             && self.enqueued_total == self.settled_total + self.pending.len()
+            && (self.kind != DestinationKind::Queue || self.sizes.messages() == self.pending.len())
             && self.counts.keys().all(|position| self.contains(*position))
     }
 }

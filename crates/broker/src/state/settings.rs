@@ -5,10 +5,38 @@
 
 use std::collections::BTreeMap;
 
-use quorate_message::{DestinationName, QueueSettings, Settings};
+use quorate_message::{Batch, DestinationName, Outcome, QueueSettings, Settings};
 
 use super::codec::{Cursor, Sink};
-use super::{Queue, QueueId};
+use super::{Change, Queue, QueueId, Record, State};
+
+impl State {
+    /// Goes by these rules from here on, unless newer ones are in force: a leader that knew less may come later.
+    pub(super) fn configure(&mut self, rules: Settings) {
+        if rules.version() > self.settings.rules.version() {
+            self.settings = Governing::new(rules, &self.queues);
+        }
+    }
+
+    /// Ends or begins again the delivery of a queue, which is made if it is new.
+    pub(super) fn pause(
+        &mut self,
+        destination: u16,
+        is_paused: bool,
+        batch: &Batch,
+        record: &mut Record,
+    ) -> Outcome {
+        let queue = match self.queue_for(destination, true, batch, record) {
+            Ok(queue) => queue,
+            Err(outcome) => return outcome,
+        };
+        self.queues[queue.0 as usize].is_paused = is_paused;
+        if !is_paused {
+            record.changes.push(Change::Resumed(queue));
+        }
+        Outcome::Applied
+    }
+}
 
 /// Stands behind the places of the rules when the queue is the dead-letter queue that they name.
 const OWN_DEAD_LETTERS: u16 = u16::MAX;

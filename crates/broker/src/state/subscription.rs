@@ -115,9 +115,9 @@ impl State {
         batch: &Batch,
         record: &mut Record,
     ) -> Outcome {
-        match self.queue_for_publish(destination, batch, record) {
-            Some(_) => Outcome::Applied,
-            None => Outcome::LimitReached,
+        match self.queue_for(destination, false, batch, record) {
+            Ok(_) => Outcome::Applied,
+            Err(outcome) => outcome,
         }
     }
 }

@@ -232,7 +232,7 @@ impl State {
         &mut self,
         id: QueueId,
         priority: u8,
-        (first, last): (MessagePosition, MessagePosition),
+        (first, last, bytes): (MessagePosition, MessagePosition, u64),
         record: &mut Record,
     ) {
         let Some(topic) = self.topics.topics.get_mut(&id) else {
@@ -240,7 +240,7 @@ impl State {
         };
         let count = last.value() - first.value() + 1;
         for queue in topic.targets.iter().copied() {
-            self.queues[queue.0 as usize].store(priority, first, last);
+            self.queues[queue.0 as usize].store(priority, (first, last), bytes);
             self.live.added(first.entry(), count);
             record.changes.push(Change::Stored {
                 queue,
@@ -255,7 +255,7 @@ impl State {
             kept.pass(count);
             return;
         }
-        kept.store(priority, first, last);
+        kept.store(priority, (first, last), bytes);
         self.live.added(first.entry(), count);
         let until_ms = self.stamp_ms.saturating_add(retain_ms);
         let newest = topic.history.back();

@@ -333,18 +333,22 @@ fn outcome(confirm: &Confirm, message: v1::OutboundMessage) -> Result<(), Error>
             destination: message.destination,
             number: message.number,
         }),
-        Outcome::LimitReached => Err(Error::LimitReached(if confirm.error.is_empty() {
-            "a limit of the shard is reached".to_owned()
-        } else {
-            confirm.error.clone()
-        })),
-        Outcome::Unspecified | Outcome::Applied | Outcome::UnknownMessage => {
-            Err(Error::Refused(if confirm.error.is_empty() {
-                format!("gateway answered {:?}", confirm.outcome())
+        Outcome::LimitReached | Outcome::QueueFull => {
+            Err(Error::LimitReached(if confirm.error.is_empty() {
+                "a limit of the shard is reached".to_owned()
             } else {
                 confirm.error.clone()
             }))
         }
+        Outcome::Unspecified
+        | Outcome::Applied
+        | Outcome::UnknownMessage
+        | Outcome::Blocked
+        | Outcome::UnknownDestination => Err(Error::Refused(if confirm.error.is_empty() {
+            format!("gateway answered {:?}", confirm.outcome())
+        } else {
+            confirm.error.clone()
+        })),
     }
 }
 

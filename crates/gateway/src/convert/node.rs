@@ -178,6 +178,9 @@ fn outcome(said: i32) -> Result<Outcome, Unreadable> {
         Ok(v1::Outcome::UnknownMessage) => Ok(Outcome::UnknownMessage),
         Ok(v1::Outcome::NumberTooOld) => Ok(Outcome::NumberTooOld),
         Ok(v1::Outcome::LimitReached) => Ok(Outcome::LimitReached),
+        Ok(v1::Outcome::QueueFull) => Ok(Outcome::QueueFull),
+        Ok(v1::Outcome::Blocked) => Ok(Outcome::Blocked),
+        Ok(v1::Outcome::UnknownDestination) => Ok(Outcome::UnknownDestination),
         Ok(v1::Outcome::Unspecified) | Err(_) => Err(Unreadable("an outcome that is unknown")),
     }
 }

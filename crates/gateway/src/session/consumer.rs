@@ -343,7 +343,10 @@ impl Consumer {
                 | Outcome::Duplicate
                 | Outcome::Applied
                 | Outcome::NumberTooOld
-                | Outcome::LimitReached => outcome,
+                | Outcome::LimitReached
+                | Outcome::QueueFull
+                | Outcome::Blocked
+                | Outcome::UnknownDestination => outcome,
             };
             if self
                 .held

@@ -289,7 +289,10 @@ impl Core {
                 outcome @ (Outcome::Stored
                 | Outcome::Duplicate
                 | Outcome::NumberTooOld
-                | Outcome::LimitReached),
+                | Outcome::LimitReached
+                | Outcome::QueueFull
+                | Outcome::Blocked
+                | Outcome::UnknownDestination),
             ) => self.fail(call, Failure::Refused { shard, outcome }, effects),
         }
     }

@@ -213,8 +213,10 @@ impl State {
                 Command::Subscribe { .. }
                 | Command::Unsubscribe { .. }
                 | Command::SettleRuns { .. }
+                | Command::Pause { .. }
                 | Command::Register { .. } => v1::Outcome::Applied as i32,
                 Command::Checkpoint { .. }
+                | Command::Configure { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. } => panic!("no gateway sends these"),
             });

@@ -1,4 +1,4 @@
-//! The values of settings as bytes.
+//! The values of settings, as bytes and as text.
 
 use crate::DestinationName;
 use crate::reader::Reader;
@@ -29,6 +29,17 @@ pub enum OnFull {
 pub(super) trait Field: Sized {
     fn put(&self, bytes: &mut Vec<u8>);
     fn take(reader: &mut Reader<'_>) -> Option<Self>;
+
+    /// What a text may be, for an error.
+    const ALLOWED: &'static str;
+    fn to_text(&self) -> String;
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+/// A number as people write it, `1_000_000` included.
+fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let is_plain = text.starts_with(|first: char| first.is_ascii_digit());
+    is_plain.then(|| text.replace('_', "").parse().ok())?
 }
 
 impl Field for u32 {
@@ -39,6 +50,16 @@ impl Field for u32 {
     fn take(reader: &mut Reader<'_>) -> Option<Self> {
         reader.u32()
     }
+
+    const ALLOWED: &'static str = "a whole number below 2^32";
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        number(text)
+    }
 }
 
 impl Field for u64 {
@@ -48,6 +69,16 @@ impl Field for u64 {
 
     fn take(reader: &mut Reader<'_>) -> Option<Self> {
         reader.u64()
+    }
+
+    const ALLOWED: &'static str = "a whole number below 2^64";
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        number(text)
     }
 }
 
@@ -63,6 +94,16 @@ impl Field for bool {
             _ => None,
         }
     }
+
+    const ALLOWED: &'static str = "`true` or `false`";
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
 }
 
 impl Field for Option<DestinationName> {
@@ -72,6 +113,19 @@ impl Field for Option<DestinationName> {
 
     fn take(reader: &mut Reader<'_>) -> Option<Self> {
         match reader.short_text()? {
+            "" => Some(None),
+            name => DestinationName::new(name).ok().map(Some),
+        }
+    }
+
+    const ALLOWED: &'static str = "the name of a queue, or empty for none";
+
+    fn to_text(&self) -> String {
+        self.as_ref().map_or("", DestinationName::as_str).to_owned()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
             "" => Some(None),
             name => DestinationName::new(name).ok().map(Some),
         }
@@ -93,6 +147,24 @@ impl Field for Disposal {
             _ => None,
         }
     }
+
+    const ALLOWED: &'static str = "`dead-letter` or `drop`";
+
+    fn to_text(&self) -> String {
+        let text = match self {
+            Self::DeadLetter => "dead-letter",
+            Self::Drop => "drop",
+        };
+        text.to_owned()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "dead-letter" => Some(Self::DeadLetter),
+            "drop" => Some(Self::Drop),
+            _ => None,
+        }
+    }
 }
 
 impl Field for OnFull {
@@ -111,6 +183,28 @@ impl Field for OnFull {
             2 => Some(Self::Block),
             3 => Some(Self::DropHead),
             4 => Some(Self::DeadLetter),
+            _ => None,
+        }
+    }
+
+    const ALLOWED: &'static str = "`refuse`, `block`, `drop-head` or `dead-letter`";
+
+    fn to_text(&self) -> String {
+        let text = match self {
+            Self::Refuse => "refuse",
+            Self::Block => "block",
+            Self::DropHead => "drop-head",
+            Self::DeadLetter => "dead-letter",
+        };
+        text.to_owned()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "refuse" => Some(Self::Refuse),
+            "block" => Some(Self::Block),
+            "drop-head" => Some(Self::DropHead),
+            "dead-letter" => Some(Self::DeadLetter),
             _ => None,
         }
     }

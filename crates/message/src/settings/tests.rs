@@ -148,3 +148,52 @@ fn a_message_larger_than_the_limit_finds_room_in_an_empty_destination() {
     assert!(settings.is_full(2, 2, 1));
     assert!(!QueueSettings::default().is_full(u64::MAX, u64::MAX, u64::MAX));
 }
+
+#[test]
+fn settings_come_back_from_their_text() {
+    let texts = [
+        ("max_deliveries", "3"),
+        ("dead_letter_queue", ""),
+        ("expired", "drop"),
+        ("max_bytes", "1000000"),
+        ("on_full", "drop-head"),
+        ("exclusive", "true"),
+    ];
+    let mut settings = PartialSettings::default();
+    for (name, value) in texts {
+        settings.set_text(name, value).expect("a setting");
+    }
+    let shown = settings.texts();
+    let shown: Vec<(&str, &str)> = shown.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    assert_eq!(shown, texts);
+    settings.set_text("max_bytes", "1_000").expect("readable");
+    assert_eq!(settings.max_bytes, Some(1000));
+    settings.clear("max_bytes").expect("a setting");
+    assert_eq!(settings.max_bytes, None);
+    for (name, value, error) in [
+        (
+            "on_full",
+            "explode",
+            "`on_full` cannot be `explode`; it is `refuse`, `block`, `drop-head` or `dead-letter`",
+        ),
+        (
+            "max_bytes",
+            "-1",
+            "`max_bytes` cannot be `-1`; it is a whole number below 2^64",
+        ),
+        (
+            "dead_letter_queue",
+            "a.>",
+            "`dead_letter_queue` cannot be `a.>`; it is the name of a queue, or empty for none",
+        ),
+    ] {
+        let refused = settings.set_text(name, value).expect_err("refused");
+        assert_eq!(refused.to_string(), error);
+    }
+    let unknown = settings.set_text("colour", "red").expect_err("unknown");
+    assert!(
+        unknown
+            .to_string()
+            .contains("max_deliveries, redelivery_delay_ms")
+    );
+}

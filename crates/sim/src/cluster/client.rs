@@ -325,7 +325,10 @@ impl Cluster {
             };
             let outcome = match outcome {
                 Outcome::Stored | Outcome::Duplicate => history::Outcome::Confirmed,
-                Outcome::LimitReached => history::Outcome::Refused,
+                Outcome::LimitReached
+                | Outcome::QueueFull
+                | Outcome::Blocked
+                | Outcome::UnknownDestination => history::Outcome::Refused,
                 Outcome::NumberTooOld | Outcome::Applied | Outcome::UnknownMessage => {
                     history::Outcome::Unknown
                 }

@@ -116,6 +116,9 @@ fn decode_outcome(code: i32) -> Result<Outcome, Malformed> {
         v1::Outcome::UnknownMessage => Outcome::UnknownMessage,
         v1::Outcome::NumberTooOld => Outcome::NumberTooOld,
         v1::Outcome::LimitReached => Outcome::LimitReached,
+        v1::Outcome::QueueFull => Outcome::QueueFull,
+        v1::Outcome::Blocked => Outcome::Blocked,
+        v1::Outcome::UnknownDestination => Outcome::UnknownDestination,
         v1::Outcome::Unspecified => return Err(MALFORMED),
     })
 }

@@ -313,5 +313,8 @@ pub(crate) fn encode_outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::UnknownMessage => v1::Outcome::UnknownMessage,
         Outcome::NumberTooOld => v1::Outcome::NumberTooOld,
         Outcome::LimitReached => v1::Outcome::LimitReached,
+        Outcome::QueueFull => v1::Outcome::QueueFull,
+        Outcome::Blocked => v1::Outcome::Blocked,
+        Outcome::UnknownDestination => v1::Outcome::UnknownDestination,
     }
 }

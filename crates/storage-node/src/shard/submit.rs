@@ -262,7 +262,11 @@ impl Shard {
                 | Command::Subscribe { .. }
                 | Command::Unsubscribe { .. }
                 | Command::Register { .. }
+                | Command::Pause { .. }
                 | Command::Purge { .. } => {}
+                Command::Configure { .. } => {
+                    return Err(malformed("settings come from the coordinator".to_owned()));
+                }
                 Command::Checkpoint { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. } => {
