@@ -367,6 +367,7 @@ impl Broker {
                     Change::Departed(target) | Change::Transferred(target) => {
                         dispatcher.outbox_changed(target, &self.state);
                     }
+                    Change::Configured => dispatcher.configured(),
                     Change::Resumed(queue) => dispatcher.resumed(queue),
                     Change::Purged(destination) => {
                         removed += dispatcher.purged(batch.destination(destination));

@@ -6,9 +6,13 @@
 
 mod attach;
 mod consumer;
+mod groups;
 mod lane;
+mod parked;
 mod pump;
 mod returns;
+mod route;
+mod routing;
 mod topic;
 mod transient;
 
@@ -55,6 +59,8 @@ pub(crate) struct Dispatcher {
     hungry: VecDeque<LaneId>,
     /// Lanes that hold bytes that nobody has credit for.
     idle: BTreeSet<LaneId>,
+    /// Lanes whose active consumer may be another.
+    wants_active: BTreeSet<LaneId>,
     /// Whose the messages are that are being fetched.
     fetching: BTreeMap<MessagePosition, (LaneId, Turn)>,
     /// Bytes held or reserved in all lanes.
@@ -82,6 +88,7 @@ impl Dispatcher {
             touched: VecDeque::new(),
             hungry: VecDeque::new(),
             idle: BTreeSet::new(),
+            wants_active: BTreeSet::new(),
             fetching: BTreeMap::new(),
             read_ahead: 0,
             returns: Returns::default(),
@@ -112,12 +119,14 @@ impl Dispatcher {
                 queue,
                 credit,
                 held,
+                terms,
             } => {
                 let wanted = attach::Attachment {
                     session,
                     consumer,
                     generation,
                     credit,
+                    terms,
                 };
                 self.attach(&wanted, &queue, &held, state, counters, effects);
             }
@@ -190,6 +199,7 @@ impl Dispatcher {
         self.return_lost(now, effects);
         self.forwarder.work(now, state, effects);
         self.end_orphans(now, state, effects);
+        self.choose_all_active(state);
         self.pump_all(state, counters, effects);
     }
 
@@ -210,6 +220,7 @@ impl Dispatcher {
         if let Some(id) = self.by_name.get(&destination).copied() {
             self.lanes[id.0].queue = Some(queue);
             self.by_queue.insert(queue, id);
+            self.wants_active.insert(id);
         }
         self.orphans.suspect(queue);
     }

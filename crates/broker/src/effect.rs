@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quorate_message::{ConsumerId, Destination, MessagePosition};
 use thiserror::Error;
 
-use crate::{Outcomes, SessionId};
+use crate::{GroupMark, Outcomes, SessionId};
 
 /// A message on its way to a consumer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +15,8 @@ pub struct Delivery {
     pub count: u32,
     /// It may have been sent before.
     pub redelivered: bool,
+    /// What there is to say of its group, if it belongs to one.
+    pub group: Option<GroupMark>,
     /// The message in its stored encoding.
     pub message: Bytes,
 }
@@ -40,6 +42,12 @@ pub enum AttachRefusal {
     /// Somebody else receives from the subscription.
     #[error("subscription has a consumer; close that one, or share the subscription")]
     SubscriptionInUse,
+    /// Too many different selectors.
+    #[error(
+        "queue has consumers with {} different selectors; close some, or share selectors",
+        crate::limits::SELECTORS_MAX
+    )]
+    SelectorLimit,
     /// The consumer says that it holds more than one consumer can.
     #[error(
         "consumer holds {held} messages; at most {} are allowed",

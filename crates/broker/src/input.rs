@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use quorate_message::{Batch, ConsumerId, Destination, MessagePosition, Outcome};
 
+use crate::Terms;
+
 /// A gateway's connection to this node, by the number that it chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
@@ -57,6 +59,8 @@ pub enum Input {
         /// What it holds: those that it got and that have no answered settlement. They stay in its hands and are
         /// not sent again; whatever else it had goes back to the queue.
         held: Vec<MessagePosition>,
+        /// On what terms it takes messages.
+        terms: Terms,
     },
     /// A consumer leaves of its own will: what it had goes back, its count unchanged.
     Detach {

@@ -127,7 +127,8 @@ fn check_lane(lane: &Lane, state: &State) -> Result<(), String> {
         .chain(lane.ready.iter().map(|(turn, _)| *turn))
         .chain(lane.fetching.keys().copied())
         .chain(lane.back.iter().copied())
-        .chain(lane.unreadable.iter().copied());
+        .chain(lane.unreadable.iter().copied())
+        .chain(parked(lane).filter(|turn| !turn.position().is_transient()));
     for turn in places {
         let position = turn.position();
         demand(seen.insert(position), || {
@@ -156,7 +157,16 @@ fn check_lane(lane: &Lane, state: &State) -> Result<(), String> {
         lane.ready.iter().is_sorted_by(|(a, _), (b, _)| a < b),
         || "ready messages are out of order".to_owned(),
     )?;
+    let routing = lane.routing.as_ref();
+    demand(routing.is_none_or(|it| it.is_consistent()), || {
+        "counts of what is parked do not add up".to_owned()
+    })?;
     check_transient(lane)
+}
+
+fn parked(lane: &Lane) -> impl Iterator<Item = Turn> + '_ {
+    let routing = lane.routing.iter();
+    routing.flat_map(|routing| routing.parked().turns())
 }
 
 fn check_transient(lane: &Lane) -> Result<(), String> {
@@ -164,7 +174,8 @@ fn check_transient(lane: &Lane) -> Result<(), String> {
     for (position, message) in messages {
         let turn = Turn::new(message.priority, *position);
         let places = usize::from(lane.in_flight.contains_key(position))
-            + usize::from(lane.transient.available.contains(&turn));
+            + usize::from(lane.transient.available.contains(&turn))
+            + parked(lane).filter(|other| *other == turn).count();
         demand(places == 1, || format!("{position} is in {places} places"))?;
     }
     let mut available = lane.transient.available.iter();

@@ -16,6 +16,7 @@ pub mod limits;
 mod outcomes;
 pub mod selector;
 mod state;
+mod terms;
 
 pub use broker::{Broker, Counters, OutboxStatus, QueueStatus};
 pub use effect::{AttachRefusal, Delivery, Effect, Forwarded};
@@ -25,3 +26,4 @@ pub use limits::Limits;
 pub use outcomes::Outcomes;
 pub use selector::{Selector, SelectorError};
 pub use state::RestoreError;
+pub use terms::{GroupMark, Terms};

@@ -56,6 +56,19 @@ pub const SELECTOR_NAMES_MAX: usize = 64;
 /// patterns with many `%` over long texts come near.
 pub const SELECTOR_STEPS_MAX: u64 = 1_000_000;
 
+/// Different selectors of the consumers of one queue. A message that nobody has credit for is shown to all of them.
+pub const SELECTORS_MAX: usize = 1024;
+
+/// Sets of consumers that messages of one queue wait for. Beyond, what waits for another set keeps its place and holds
+/// up what is behind it.
+pub const CLASSES_MAX: usize = 16_384;
+
+/// Messages that are read again for one consumer at a time, out of those that waited for it.
+pub const RECALL_MESSAGES: u32 = 256;
+
+/// Message groups of one queue whose owners are remembered; those with nothing in flight go first.
+pub const GROUPS_MAX: usize = 65_536;
+
 /// How long, in microseconds, a new leader holds back messages that an earlier one may have sent, and a leader the
 /// messages of a consumer whose session broke: time for gateways that live to attach again and name what they hold.
 pub const REATTACH_GRACE: u64 = 500_000;

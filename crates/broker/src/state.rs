@@ -24,7 +24,7 @@ use quorate_message::{DestinationName, PreviousCheckpoint, QueueSettings};
 pub(crate) use apply::{Change, Record};
 pub use checkpoint::RestoreError;
 pub(crate) use dedup::{Dedup, Verdict};
-use levels::Levels;
+pub(crate) use levels::Levels;
 use live::Live;
 pub(crate) use outbox::{Item, Outbox, TargetId};
 pub(crate) use queue::Queue;

@@ -6,7 +6,7 @@
 use std::fs;
 
 use bytes::Bytes;
-use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId};
+use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId, Terms};
 use quorate_message::{
     Batch, BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, ProducerId,
     Publication, Settlement,
@@ -121,6 +121,7 @@ fn a_message_from_publish_to_settlement() {
             queue: Destination::queue(queue()),
             credit: Credit::default(),
             held: Vec::new(),
+            terms: Terms::default(),
         };
         broker.step(0, input, &mut effects);
         let template = template(per_entry);

@@ -8,11 +8,12 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId};
+use quorate_broker::{Broker, Credit, Delivery, Effect, Input, Limits, Selector, SessionId, Terms};
 use quorate_message::{
-    Batch, BatchBuilder, ConsumerId, Destination, DestinationKind, DestinationName, Lifetime,
-    Message, MessagePosition, MoveReason, Outcome, Pattern, ProducerId, Publication, Runs,
-    Settings, Settlement, Sharing, Start, Subscription, Value,
+    Batch, BatchBuilder, ConsumerId, Destination, DestinationKind, DestinationName, GROUP_PROPERTY,
+    GROUP_SEQUENCE_PROPERTY, Group, Lifetime, Message, MessagePosition, MoveReason, Outcome,
+    Pattern, ProducerId, Publication, Runs, Settings, Settlement, Sharing, Start, Subscription,
+    Value,
     settings::{PartialSettings, Rule},
 };
 
@@ -177,9 +178,21 @@ impl Stage {
                     generation: number(generation),
                     queue: destination(queue),
                     credit: credit_of(credit),
-                    held: positions(held),
+                    held: positions(&held_in(held)),
+                    terms: terms_in(held),
                 };
                 self.tell(input, &mut shown);
+            }
+            // With properties: NUMBER[@PRIORITY][:NAME=VALUE,...].
+            ["send", queue, producer, ref sent @ ..] => {
+                let mut builder = BatchBuilder::persistent();
+                send(&mut builder, queue, producer, sent);
+                self.commit(&mut builder, &mut shown);
+            }
+            ["transient-send", queue, producer, ref sent @ ..] => {
+                let mut builder = BatchBuilder::transient();
+                send(&mut builder, queue, producer, sent);
+                self.transient(&mut builder, &mut shown);
             }
             ["detach", consumer, generation, session] => {
                 let input = Input::Detach {
@@ -487,7 +500,7 @@ impl Stage {
             } => {
                 let mut line = format!("{} g{generation} s{} gets", shown(consumer), session.0);
                 for delivery in deliveries {
-                    let text = String::from_utf8_lossy(&delivery.message).into_owned();
+                    let text = shown_body(&delivery);
                     let again = if delivery.redelivered { " again" } else { "" };
                     let count = delivery.count;
                     write!(line, " [{} {text} x{count}{again}]", delivery.position).unwrap();
@@ -602,6 +615,91 @@ fn publish(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&
         };
         let body = format!("{producer}-{number_text}");
         builder.publish(&publication, body.as_bytes()).unwrap();
+    }
+}
+
+/// The words of an attachment before its terms.
+fn held_in<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let is_position = |word: &&&str| word.starts_with(|c: char| c.is_ascii_digit() || c == 't');
+    let held = words.iter().take_while(|word| **word != "where");
+    held.filter(is_position).copied().collect()
+}
+
+/// `exclusive`, `active`, `priority=N`, `owns=GROUP,...`, and last `where SELECTOR`.
+fn terms_in(words: &[&str]) -> Terms {
+    let mut terms = Terms::default();
+    for (place, word) in words.iter().enumerate() {
+        match word.split_once('=') {
+            _ if *word == "where" => {
+                let text = words[place + 1..].join(" ");
+                terms.selector = Some(Selector::parse(&text).unwrap());
+                break;
+            }
+            Some(("priority", priority)) => terms.priority = priority.parse().unwrap(),
+            Some(("owns", groups)) => {
+                let groups = groups.split(',');
+                terms.owned_groups = groups
+                    .map(|name| Group { name, sequence: 0 }.id())
+                    .collect();
+            }
+            _ => {
+                terms.is_exclusive |= *word == "exclusive";
+                terms.was_active |= *word == "active";
+            }
+        }
+    }
+    terms
+}
+
+fn send(builder: &mut BatchBuilder, queue: &str, producer: &str, sent: &[&str]) {
+    for sent in sent {
+        let (sent, properties) = sent.split_once(':').unwrap_or((sent, ""));
+        let (number_text, priority) = sent.split_once('@').unwrap_or((sent, "4"));
+        let priority = priority.parse().unwrap();
+        let properties = properties
+            .split(',')
+            .filter_map(|property| property.split_once('='));
+        let publication = Publication {
+            destination: &Destination::queue(name(queue)),
+            producer: ProducerId(identity(producer)),
+            number: number(number_text),
+            priority,
+            expires_at_ms: 0,
+            is_retained: false,
+        };
+        let message = Message {
+            priority,
+            properties: properties.map(property).collect(),
+            ..Message::with_body(format!("{producer}-{number_text}"))
+        };
+        builder.publish_message(&publication, &message).unwrap();
+    }
+}
+
+fn property((name, value): (&str, &str)) -> (String, Value) {
+    let name = match name {
+        "group" => GROUP_PROPERTY,
+        "seq" => GROUP_SEQUENCE_PROPERTY,
+        other => other,
+    };
+    let value = value
+        .parse()
+        .map_or_else(|_| Value::Text(value.to_owned()), Value::Int);
+    (name.to_owned(), value)
+}
+
+/// The text of a body, and what is said of the group.
+fn shown_body(delivery: &Delivery) -> String {
+    let body = Message::decode(&delivery.message).map_or_else(
+        |_| String::from_utf8_lossy(&delivery.message).into_owned(),
+        |message| String::from_utf8_lossy(&message.body).into_owned(),
+    );
+    match delivery.group {
+        None => body,
+        Some(mark) if mark.is_first && mark.is_last => format!("{body} first+last"),
+        Some(mark) if mark.is_first => format!("{body} first"),
+        Some(mark) if mark.is_last => format!("{body} last"),
+        Some(_) => body,
     }
 }
 

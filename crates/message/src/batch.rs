@@ -4,9 +4,10 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::layout::{
-    CHECKPOINT, COMMAND_BYTES, CONFIGURE, FLAG_TRANSIENT, HEAD_BYTES, PAUSE, PRODUCER_BYTES,
-    PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE, QUEUE, REGISTER, RETAINED, Record, SETTLE,
-    SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
+    CHECKPOINT, COMMAND_BYTES, CONFIGURE, FLAG_TRANSIENT, GROUPED, HEAD_BYTES, PAUSE,
+    PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE, QUEUE, REGISTER, RETAINED,
+    Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC, TRANSFER, TRANSFERRED,
+    UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
 use crate::reader::Reader;
@@ -229,6 +230,7 @@ impl Batch {
                 size_bytes: record.length,
                 is_retained: record.flags & RETAINED != 0,
                 is_first: record.flags & PUBLISH_FIRST != 0,
+                is_grouped: record.flags & GROUPED != 0,
             },
             SETTLE => Command::Settle {
                 destination,

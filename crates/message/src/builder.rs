@@ -10,16 +10,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::layout::{
-    CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE, QUEUE,
-    REGISTER, RETAINED, Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC, UNSUBSCRIBE,
-    VERSION,
+    CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, GROUPED, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE,
+    QUEUE, REGISTER, RETAINED, Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC,
+    UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_BYTES_TARGET, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX,
 };
 use crate::{
     Destination, DestinationKind, DestinationName, Message, MessageError, MessagePosition,
-    PreviousCheckpoint, ProducerId, Runs, Settlement, Subscription,
+    MessageView, PreviousCheckpoint, ProducerId, Runs, Settlement, Subscription,
 };
 
 /// Everything about a publish but the message itself.
@@ -113,7 +113,8 @@ impl BatchBuilder {
         check_publication(publication)?;
         let offset = self.bodies.len();
         message.encode(&mut self.bodies)?;
-        Ok(self.push_publish(publication, offset))
+        let flags = group_flag(&self.bodies[offset..]);
+        Ok(self.push_publish(publication, flags, offset))
     }
 
     /// Adds a publish of a message in its stored encoding and returns the command's ordinal.
@@ -134,7 +135,7 @@ impl BatchBuilder {
         check_publication(publication)?;
         let offset = self.bodies.len();
         self.bodies.put_slice(message);
-        Ok(self.push_publish(publication, offset))
+        Ok(self.push_publish(publication, group_flag(message), offset))
     }
 
     /// Adds a settlement of a queue's message and returns the command's ordinal.
@@ -377,7 +378,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    fn push_publish(&mut self, publication: &Publication<'_>, offset: usize) -> u16 {
+    fn push_publish(&mut self, publication: &Publication<'_>, flags: u16, offset: usize) -> u16 {
         let length = self.bodies.len() - offset;
         let record = Record {
             kind: PUBLISH,
@@ -385,7 +386,7 @@ impl BatchBuilder {
             destination: self
                 .destination(publication.destination.kind, &publication.destination.name),
             producer: self.producer(publication.producer),
-            flags: if publication.is_retained { RETAINED } else { 0 },
+            flags: flags | if publication.is_retained { RETAINED } else { 0 },
             first: publication.number,
             second: publication.expires_at_ms,
             offset: bounded_u32(offset),
@@ -484,6 +485,12 @@ fn settlement_code(settlement: Settlement) -> u8 {
         Settlement::Return => 3,
         Settlement::Reject => 4,
     }
+}
+
+/// Says of a message in its stored encoding whether it belongs to a group, so that applying need not look into it.
+fn group_flag(message: &[u8]) -> u16 {
+    let group = MessageView::new(message).and_then(|view| view.group());
+    group.map_or(0, |_| GROUPED)
 }
 
 fn check_publication(publication: &Publication<'_>) -> Result<(), BatchFull> {

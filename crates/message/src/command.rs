@@ -23,6 +23,8 @@ pub enum Command {
         is_retained: bool,
         /// No message of the producer for this destination with a lower number waits to be sent again.
         is_first: bool,
+        /// Whether the message belongs to a group.
+        is_grouped: bool,
     },
     /// Ends a delivery.
     Settle {

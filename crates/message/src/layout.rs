@@ -47,8 +47,11 @@ pub(crate) const SUBSCRIPTION: u8 = 3;
 /// Flag of a publish: its topic keeps it for those who subscribe later.
 pub(crate) const RETAINED: u16 = 4;
 
+/// Flag of a publish: the message belongs to a group.
+pub(crate) const GROUPED: u16 = 2;
+
 /// What the flags of a publish may be.
-pub(crate) const PUBLISH_FLAGS: u16 = RETAINED | PUBLISH_FIRST;
+pub(crate) const PUBLISH_FLAGS: u16 = GROUPED | RETAINED | PUBLISH_FIRST;
 
 /// No message of the producer for this destination with a lower number waits to be sent again.
 pub(crate) const PUBLISH_FIRST: u16 = 16;

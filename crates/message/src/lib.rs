@@ -42,4 +42,4 @@ pub use settings::{QueueSettings, Settings};
 pub use subscription::{
     Lifetime, Sharing, Start, Subscription, SubscriptionError, subscription_key,
 };
-pub use view::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, MessageView, Properties};
+pub use view::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, GroupId, MessageView, Properties};

@@ -56,6 +56,23 @@ pub struct Group<'a> {
     pub sequence: i64,
 }
 
+/// A group by a hash of its name. Two groups that share one share their owner, which does no harm to either's order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
+
+impl Group<'_> {
+    /// The group's identity: the same wherever and whenever it is asked for (FNV-1a).
+    #[must_use]
+    pub fn id(&self) -> GroupId {
+        let bytes = self.name.bytes();
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        // Zero says that there is no group.
+        GroupId(hash.max(1))
+    }
+}
+
 /// The properties of a message in their order. Ends early where the bytes are no property.
 #[derive(Debug)]
 pub struct Properties<'a> {

@@ -6,15 +6,16 @@ use super::{Consumer, ConsumerRef, Dispatcher, Held, Holder, LaneId};
 use crate::broker::Counters;
 use crate::limits::{CONSUMERS_MAX, IN_FLIGHT_MAX};
 use crate::state::{State, Turn};
-use crate::{AttachRefusal, Credit, Effect, SessionId};
+use crate::{AttachRefusal, Credit, Effect, Selector, SessionId, Terms};
 
 /// Who wants to be attached.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Attachment {
     pub(super) session: SessionId,
     pub(super) consumer: ConsumerId,
     pub(super) generation: u64,
     pub(super) credit: Credit,
+    pub(super) terms: Terms,
 }
 
 impl Dispatcher {
@@ -32,7 +33,8 @@ impl Dispatcher {
             counters.ignored += 1;
             return;
         }
-        let lane = match self.admit(known, queue, held, state) {
+        let selector = wanted.terms.selector.as_ref();
+        let lane = match self.admit(known, queue, (held, selector), state) {
             Ok(lane) => lane,
             Err(reason) => {
                 effects.push(Effect::AttachRefused {
@@ -46,6 +48,7 @@ impl Dispatcher {
         };
         let reference = self.take_over(known, wanted, lane);
         let lost = self.take_held(reference, lane, held, state);
+        self.enter(lane, reference, state);
         self.rejoin(reference);
         effects.push(Effect::Attached {
             session: wanted.session,
@@ -65,7 +68,7 @@ impl Dispatcher {
         &mut self,
         known: Option<ConsumerRef>,
         queue: &Destination,
-        held: &[MessagePosition],
+        (held, selector): (&[MessagePosition], Option<&Selector>),
         state: &State,
     ) -> Result<LaneId, AttachRefusal> {
         if held.len() > IN_FLIGHT_MAX as usize {
@@ -75,7 +78,14 @@ impl Dispatcher {
             return Err(AttachRefusal::ConsumerLimit);
         }
         self.admit_to_subscription(known, queue, state)?;
-        self.lane_of(queue, state).ok_or(AttachRefusal::QueueLimit)
+        let lane = self
+            .lane_of(queue, state)
+            .ok_or(AttachRefusal::QueueLimit)?;
+        let routing = self.lanes[lane.0].routing.as_ref();
+        if routing.is_some_and(|routing| !routing.has_room_for(selector)) {
+            return Err(AttachRefusal::SelectorLimit);
+        }
+        Ok(lane)
     }
 
     /// Makes the consumer, or puts the new attachment in the place of the one before.
@@ -91,7 +101,9 @@ impl Dispatcher {
                 self.returns.cancel(reference);
                 if self.consumers.get(reference).lane != lane {
                     self.give_back_all(reference);
-                    self.leave_lane(self.consumers.get(reference).lane);
+                    let before = self.consumers.get(reference).lane;
+                    self.leave(before, reference);
+                    self.leave_lane(before);
                     self.lanes[lane.0].consumers += 1;
                 }
                 reference
@@ -107,6 +119,8 @@ impl Dispatcher {
         consumer.generation = wanted.generation;
         consumer.credit = Credit::default();
         consumer.add_credit(wanted.credit);
+        consumer.terms = wanted.terms.clone();
+        consumer.stands_by = false;
         reference
     }
 
@@ -255,6 +269,7 @@ impl Dispatcher {
     pub(super) fn remove_consumer(&mut self, reference: ConsumerRef) {
         self.leave_ring(reference);
         let id = self.consumers.get(reference).lane;
+        self.leave(id, reference);
         self.leave_lane(id);
         self.consumers.remove(reference);
     }
@@ -268,7 +283,7 @@ impl Dispatcher {
         }
     }
 
-    fn leave_ring(&mut self, reference: ConsumerRef) {
+    pub(super) fn leave_ring(&mut self, reference: ConsumerRef) {
         let consumer = self.consumers.get_mut(reference);
         if consumer.is_in_ring {
             consumer.is_in_ring = false;

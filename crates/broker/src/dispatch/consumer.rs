@@ -6,7 +6,7 @@ use quorate_message::ConsumerId;
 
 use super::LaneId;
 use crate::limits::{CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX, IN_FLIGHT_MAX};
-use crate::{Credit, Delivery, SessionId};
+use crate::{Credit, Delivery, SessionId, Terms};
 
 /// Names a consumer while it is attached or may come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,12 @@ pub(crate) struct Consumer {
     pub(crate) in_flight: u32,
     /// Whether its lane's ring has it.
     pub(crate) is_in_ring: bool,
+    /// On what terms it takes messages.
+    pub(crate) terms: Terms,
+    /// Its place in the order in which consumers came.
+    pub(super) arrival: u64,
+    /// Another consumer of its queue is the only one that gets messages.
+    pub(crate) stands_by: bool,
     /// What goes to it in this step.
     pub(super) outbox: Vec<Delivery>,
 }
@@ -39,6 +45,9 @@ impl Consumer {
             credit: Credit::default(),
             in_flight: 0,
             is_in_ring: false,
+            terms: Terms::default(),
+            arrival: 0,
+            stands_by: false,
             outbox: Vec::new(),
         }
     }
@@ -46,6 +55,7 @@ impl Consumer {
     /// Whether it can take a message.
     pub(crate) fn wants(&self) -> bool {
         self.session.is_some()
+            && !self.stands_by
             && self.credit.messages > 0
             && self.credit.bytes > 0
             && self.in_flight < IN_FLIGHT_MAX
@@ -79,6 +89,7 @@ pub(crate) struct Consumers {
     slots: Vec<Option<Consumer>>,
     free: Vec<u32>,
     by_id: BTreeMap<ConsumerId, ConsumerRef>,
+    arrivals: u64,
 }
 
 impl Consumers {
@@ -90,8 +101,10 @@ impl Consumers {
         self.by_id.get(&id).copied()
     }
 
-    pub(super) fn add(&mut self, consumer: Consumer) -> ConsumerRef {
+    pub(super) fn add(&mut self, mut consumer: Consumer) -> ConsumerRef {
         let id = consumer.id;
+        self.arrivals += 1;
+        consumer.arrival = self.arrivals;
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place as usize] = Some(consumer);

@@ -18,6 +18,7 @@ use quorate_message::limits::PRIORITY_MAX;
 use roaring::RoaringTreemap;
 
 use super::ConsumerRef;
+use super::routing::Routing;
 use super::transient::TransientLane;
 use crate::limits::{
     MESSAGE_OVERHEAD_BYTES, READ_AHEAD_MESSAGES, READ_AHEAD_QUEUE_BYTES, SIZE_GUESS_BYTES,
@@ -67,6 +68,11 @@ pub(crate) struct Lane {
     /// Consumers that can take a message, in their turn.
     pub(crate) ring: VecDeque<ConsumerRef>,
     pub(crate) consumers: u32,
+    pub(crate) members: BTreeSet<ConsumerRef>,
+    /// The only one that gets messages, if one wants to be that. The others stand by.
+    pub(crate) active: Option<ConsumerRef>,
+    /// Who may get which message, if that makes a difference.
+    pub(crate) routing: Option<Box<Routing>>,
     pub(crate) transient: TransientLane,
     /// Bytes held in `ready` and reserved in `fetching`.
     pub(crate) read_ahead: u64,
@@ -90,6 +96,9 @@ impl Lane {
             sent: RoaringTreemap::new(),
             ring: VecDeque::new(),
             consumers: 0,
+            members: BTreeSet::new(),
+            active: None,
+            routing: None,
             transient: TransientLane::default(),
             read_ahead: 0,
             size_guess: SIZE_GUESS_BYTES,
@@ -341,6 +350,7 @@ impl Lane {
             self.sent.remove(position.value());
         }
         if let Some(held) = self.in_flight.remove(&position) {
+            self.ended(position);
             return (Some(held.holder), false);
         }
         (None, self.take_out(turn, total))
@@ -348,6 +358,10 @@ impl Lane {
 
     /// Takes a message out of where it waits; whether it was being fetched.
     pub(super) fn take_out(&mut self, turn: Turn, total: &mut u64) -> bool {
+        let routing = self.routing.as_mut();
+        if routing.is_some_and(|routing| routing.forget(turn)) {
+            return false;
+        }
         if self.fetching.contains_key(&turn) {
             self.unreserve(turn, total);
             return true;
@@ -365,6 +379,7 @@ impl Lane {
     /// Makes a message that is in flight available again; who had it.
     pub(super) fn give_back(&mut self, position: MessagePosition) -> Option<Holder> {
         let Held { holder, priority } = self.in_flight.remove(&position)?;
+        self.ended(position);
         self.sent.insert(position.value());
         let turn = Turn::new(priority, position);
         if position.is_transient() {
@@ -387,8 +402,37 @@ impl Lane {
         self.back.clear();
         self.unreadable.clear();
         self.sent.clear();
+        if let Some(routing) = &mut self.routing {
+            routing.purged();
+        }
         let in_flight = std::mem::take(&mut self.in_flight);
         in_flight.into_values().map(|held| held.holder).collect()
+    }
+
+    /// Makes messages available that were parked.
+    pub(super) fn recalled(&mut self, turns: &[Turn]) {
+        for turn in turns {
+            if turn.position().is_transient() {
+                self.transient.available.insert(*turn);
+            } else {
+                self.back.insert(*turn);
+            }
+        }
+    }
+
+    /// Puts a message back that was taken and goes nowhere.
+    pub(super) fn put_back(&mut self, turn: Turn, message: Bytes, total: &mut u64) {
+        if turn.position().is_transient() {
+            self.transient.available.insert(turn);
+        } else {
+            self.hold(turn, message, total);
+        }
+    }
+
+    fn ended(&mut self, position: MessagePosition) {
+        if let Some(routing) = &mut self.routing {
+            routing.ended(position);
+        }
     }
 
     /// Puts a message among those that are ready.

@@ -7,7 +7,7 @@ use super::{ConsumerRef, Dispatcher, Held, Holder, LaneId};
 use crate::broker::Counters;
 use crate::limits::READ_AHEAD_MESSAGES;
 use crate::state::{State, Turn};
-use crate::{Delivery, Effect};
+use crate::{Delivery, Effect, GroupMark};
 
 /// A fetch names at least so many messages when there are, so that a consumer with little credit does not cause a
 /// read per message.
@@ -51,13 +51,17 @@ impl Dispatcher {
         }
         let barrier = self.barrier();
         let mut outgoing = Vec::new();
-        while let Some(to) = self.lanes[id.0].ring.front().copied() {
+        self.look_for_groups(id, state);
+        if self.lanes[id.0].routing.is_some() {
+            self.pump_routed(id, state, counters, &mut outgoing);
+        }
+        while let Some(to) = self.next_in_turn(id) {
             let next = self.lanes[id.0].take_next(barrier, &mut self.read_ahead);
             let Some((turn, message)) = next else {
                 break;
             };
             counters.delivered += 1;
-            self.deliver(id, to, turn, message, state, &mut outgoing);
+            self.deliver(id, (to, None), turn, message, state, &mut outgoing);
         }
         for to in outgoing {
             let consumer = self.consumers.get_mut(to);
@@ -72,11 +76,18 @@ impl Dispatcher {
         self.fetch_more(id, state, barrier, effects);
     }
 
-    /// Gives a message to the consumer at the front of the ring.
-    fn deliver(
+    /// Who is next, where everybody may get everything.
+    fn next_in_turn(&self, id: LaneId) -> Option<ConsumerRef> {
+        let lane = &self.lanes[id.0];
+        let next = lane.ring.front().copied();
+        next.filter(|_| lane.routing.is_none())
+    }
+
+    /// Gives a message to a consumer in the ring, mostly the one at its front.
+    pub(super) fn deliver(
         &mut self,
         id: LaneId,
-        to: ConsumerRef,
+        (to, group): (ConsumerRef, Option<GroupMark>),
         turn: Turn,
         message: Bytes,
         state: &State,
@@ -94,7 +105,11 @@ impl Dispatcher {
             priority: turn.priority(),
         };
         lane.in_flight.insert(position, held);
-        lane.ring.pop_front();
+        if lane.ring.front() == Some(&to) {
+            lane.ring.pop_front();
+        } else {
+            lane.ring.retain(|other| *other != to);
+        }
         let consumer = self.consumers.get_mut(to);
         consumer.took(message.len() as u64);
         if consumer.outbox.is_empty() {
@@ -104,6 +119,7 @@ impl Dispatcher {
             position,
             count,
             redelivered: count > 0 || was_sent || position < served_from,
+            group,
             message,
         });
         consumer.is_in_ring = consumer.wants();
@@ -113,11 +129,16 @@ impl Dispatcher {
     }
 
     /// Messages before this one wait for the consumers that may hold them.
-    fn barrier(&self) -> MessagePosition {
+    pub(super) fn barrier(&self) -> MessagePosition {
         match self.grace_until {
             Some(_) => self.served_from,
             None => MessagePosition::default(),
         }
+    }
+
+    /// Whether some messages wait for consumers that may hold them.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.barrier() != MessagePosition::default()
     }
 
     /// How many messages the lane's consumers can take, up to what is read ahead.

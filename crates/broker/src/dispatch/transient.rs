@@ -30,6 +30,7 @@ pub(crate) struct Transient {
 #[derive(Clone, Debug)]
 pub(crate) struct TransientMessage {
     pub(crate) priority: u8,
+    pub(crate) is_grouped: bool,
     /// In the stored encoding.
     pub(crate) bytes: Bytes,
 }
@@ -41,6 +42,8 @@ pub(crate) struct TransientLane {
     /// Those in nobody's hands.
     pub(crate) available: BTreeSet<Turn>,
     counts: BTreeMap<MessagePosition, u32>,
+    /// A message that belongs to a group came once.
+    pub(super) has_groups: bool,
 }
 
 impl Transient {
@@ -95,11 +98,16 @@ impl Dispatcher {
                     producer,
                     number,
                     priority,
+                    is_grouped,
                     ..
                 } => {
                     let to = batch.destination(destination);
                     let bytes = batch.message(ordinal).expect("a publish has a message");
-                    let message = TransientMessage { priority, bytes };
+                    let message = TransientMessage {
+                        priority,
+                        is_grouped,
+                        bytes,
+                    };
                     match to.kind {
                         DestinationKind::Queue => {
                             self.accept_transient(to, producer, number, message, state)
@@ -201,6 +209,7 @@ impl Dispatcher {
         self.transient.lanes.insert(position, id);
         let lane = &mut self.lanes[id.0].transient;
         lane.available.insert(Turn::new(message.priority, position));
+        lane.has_groups |= message.is_grouped;
         lane.messages.insert(position, message);
         self.touch(id);
     }

@@ -32,6 +32,8 @@ pub(crate) enum Change {
     Transferred(TargetId),
     /// A subscription ended. Its place may be another's by now.
     Ended(QueueId),
+    /// Queues may have other settings.
+    Configured,
     /// A queue is delivered again.
     Resumed(QueueId),
     /// A destination, by its index in the batch, was emptied. The log may not know it.
@@ -131,6 +133,7 @@ impl State {
             Command::Configure { .. } => {
                 let rules = batch.body(ordinal).and_then(|body| Settings::decode(&body));
                 self.configure(rules.expect("checked when the batch was parsed"));
+                record.changes.push(Change::Configured);
                 Outcome::Applied
             }
             Command::Pause {
@@ -186,6 +189,7 @@ impl State {
             is_retained,
             is_first,
             size_bytes,
+            is_grouped,
             ..
         } = command
         else {
@@ -213,6 +217,7 @@ impl State {
             Verdict::Duplicate => return Outcome::Duplicate,
             Verdict::TooOld => return Outcome::NumberTooOld,
         }
+        self.queues[queue.0 as usize].has_groups |= is_grouped;
         let position = MessagePosition::new(entry, ordinal);
         if !run.extend(queue, priority, position, bytes) {
             let next = Run::one(queue, priority, position, bytes);

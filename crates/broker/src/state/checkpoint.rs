@@ -6,7 +6,8 @@
 //! queues_max u32, applied varint, stamp varint
 //! queues varint, each in the order of making:
 //!     kind u8, 0 for a free place, that nothing follows
-//!     name length u8, name, enqueued varint, settled varint, paused u8, sizes, as `sizes.rs` has them
+//!     name length u8, name, enqueued varint, settled varint, has groups u8, paused u8,
+//!     sizes, as `sizes.rs` has them
 //!     returned varint, each: position minus the one before varint, count varint
 //!     pending positions by priority, as `levels.rs` has it
 //! windows_max u32, windows varint, each in the order of (queue, producer):
@@ -101,6 +102,7 @@ fn encode_queue(queue: &Queue, sink: &mut Sink) {
     sink.bytes(name.as_bytes());
     sink.varint(queue.enqueued_total);
     sink.varint(queue.settled_total);
+    sink.u8(u8::from(queue.has_groups));
     sink.u8(u8::from(queue.is_paused));
     queue.sizes.encode(sink);
     sink.varint(queue.counts.len() as u64);
@@ -114,11 +116,7 @@ fn encode_queue(queue: &Queue, sink: &mut Sink) {
 }
 
 fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
-    let has_checkpoint = match cursor.u8()? {
-        0 => false,
-        1 => true,
-        _ => return None,
-    };
+    let has_checkpoint = cursor.flag()?;
     let last = PreviousCheckpoint {
         entry: cursor.u64()?,
         digest: cursor.u64()?,
@@ -190,11 +188,8 @@ fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Option<Queue>> 
     let mut queue = Queue::new(kind, DestinationName::new(name).ok()?);
     queue.enqueued_total = cursor.varint()?;
     queue.settled_total = cursor.varint()?;
-    queue.is_paused = match cursor.u8()? {
-        0 => false,
-        1 => true,
-        _ => return None,
-    };
+    queue.has_groups = cursor.flag()?;
+    queue.is_paused = cursor.flag()?;
     queue.sizes = Sizes::decode(cursor)?;
     let returned = cursor.varint()?;
     let mut before = 0_u64;

@@ -116,6 +116,15 @@ impl<'a> Cursor<'a> {
         self.take(N)?.try_into().ok()
     }
 
+    /// A byte that is 0 or 1.
+    pub(super) fn flag(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
     pub(super) fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }

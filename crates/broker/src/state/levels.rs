@@ -29,7 +29,7 @@ impl Levels {
     }
 
     /// Adds a run of positions; how many were not there.
-    pub(super) fn insert(
+    pub(crate) fn insert(
         &mut self,
         priority: u8,
         first: MessagePosition,
@@ -45,8 +45,16 @@ impl Levels {
         added
     }
 
+    /// Takes in a set that has no position with this one in common.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        for level in &other.levels {
+            *self.level(level.priority) |= &level.positions;
+        }
+        self.count += other.count;
+    }
+
     /// Takes a position out; the priority that it had.
-    pub(super) fn remove(&mut self, position: MessagePosition) -> Option<u8> {
+    pub(crate) fn remove(&mut self, position: MessagePosition) -> Option<u8> {
         let value = position.value();
         let hinted = self.levels.get_mut(self.hint);
         if let Some(level) = hinted.filter(|level| level.positions.contains(value)) {

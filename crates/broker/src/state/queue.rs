@@ -21,6 +21,8 @@ pub(crate) struct Queue {
     pub(super) sizes: Sizes,
     /// Nothing of it is delivered.
     pub(super) is_paused: bool,
+    /// A message that belongs to a group was stored once.
+    pub(super) has_groups: bool,
     pub(super) enqueued_total: u64,
     pub(super) settled_total: u64,
 }
@@ -35,6 +37,7 @@ impl Queue {
             counts: BTreeMap::new(),
             sizes: Sizes::default(),
             is_paused: false,
+            has_groups: false,
             enqueued_total: 0,
             settled_total: 0,
         }
@@ -84,6 +87,11 @@ impl Queue {
     /// Whether nothing of it is to be delivered.
     pub(crate) fn is_paused(&self) -> bool {
         self.is_paused
+    }
+
+    /// Whether messages that belong to groups may be in it.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.has_groups
     }
 
     pub(crate) fn enqueued_total(&self) -> u64 {

@@ -239,7 +239,9 @@ impl State {
             return;
         };
         let count = last.value() - first.value() + 1;
+        let has_groups = self.queues[id.0 as usize].has_groups;
         for queue in topic.targets.iter().copied() {
+            self.queues[queue.0 as usize].has_groups |= has_groups;
             self.queues[queue.0 as usize].store(priority, (first, last), bytes);
             self.live.added(first.entry(), count);
             record.changes.push(Change::Stored {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quorate_broker::{Broker, Credit, Delivery, Effect, Input, Limits, Outcomes, SessionId};
+use quorate_broker::{Broker, Credit, Delivery, Effect, Input, Limits, Outcomes, SessionId, Terms};
 use quorate_message::{
     Batch, BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, Outcome,
     ProducerId, Publication, Settlement,
@@ -421,6 +421,7 @@ impl World {
             queue: Destination::queue(name(queue)),
             credit,
             held: held.clone(),
+            terms: Terms::default(),
         };
         let effects = self.step(input);
         let lost = effects.iter().find_map(|effect| match effect {

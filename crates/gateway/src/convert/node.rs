@@ -32,6 +32,7 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
             held: held.into_iter().map(MessagePosition::value).collect(),
             generation: generation.0,
             kind: 0,
+            ..wire::Attach::default()
         }),
         Command::Detach {
             consumer,

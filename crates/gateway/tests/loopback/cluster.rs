@@ -301,6 +301,7 @@ fn stored(
         delivery_count: 0,
         redelivered: false,
         message: message.clone(),
+        ..wire::StoredDelivery::default()
     }
 }
 

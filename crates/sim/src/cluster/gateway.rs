@@ -401,6 +401,7 @@ fn control(shard: ShardId, command: Command) -> Packet {
                 queue: quorate_message::Destination::queue(queue),
                 credit: credit_of(credit),
                 held,
+                terms: quorate_broker::Terms::default(),
             },
         ),
         Command::Detach {

@@ -1,8 +1,11 @@
 //! What gateways ask and are told.
 
 use bytes::Bytes;
-use quorate_broker::{Credit, Delivery, Outcomes, QueueStatus};
-use quorate_message::{ConsumerId, Destination, DestinationName, MessagePosition, Outcome};
+use quorate_broker::limits::GROUPS_MAX;
+use quorate_broker::{Credit, Delivery, Outcomes, QueueStatus, Selector, Terms};
+use quorate_message::{
+    ConsumerId, Destination, DestinationName, GroupId, MessagePosition, Outcome,
+};
 use quorate_proto::{
     internal::v1::{self as proto, control_command, control_event::Kind},
     v1,
@@ -212,6 +215,7 @@ pub(crate) fn encode_page(page: BrowsePage) -> Result<proto::BrowsePageResponse,
                     delivery_count: browsed.delivery_count,
                     redelivered: false,
                     message: browsed.message,
+                    ..proto::StoredDelivery::default()
                 })
                 .collect(),
             end,
@@ -244,6 +248,7 @@ fn decode_attach(attach: proto::Attach) -> Result<SessionRequest, Malformed> {
     if attach.held.len() > HELD_POSITIONS_MAX {
         return Err(Malformed("attach.held"));
     }
+    let terms = decode_terms(&attach)?;
     Ok(SessionRequest::Attach {
         consumer: decode_consumer(&attach.consumer)?,
         generation: attach.generation,
@@ -257,6 +262,23 @@ fn decode_attach(attach: proto::Attach) -> Result<SessionRequest, Malformed> {
             .into_iter()
             .map(MessagePosition::from_value)
             .collect(),
+        terms,
+    })
+}
+
+/// On what terms a consumer takes messages, from the wire. The gateway has read the selector before.
+fn decode_terms(attach: &proto::Attach) -> Result<Terms, Malformed> {
+    if attach.owned_groups.len() > GROUPS_MAX {
+        return Err(Malformed("attach.owned_groups"));
+    }
+    let selector = Selector::parse_optional(&attach.selector);
+    let groups = attach.owned_groups.iter();
+    Ok(Terms {
+        selector: selector.map_err(|_| Malformed("attach.selector"))?,
+        is_exclusive: attach.exclusive,
+        priority: i8::try_from(attach.priority).map_err(|_| Malformed("attach.priority"))?,
+        owned_groups: groups.map(|group| GroupId(*group)).collect(),
+        was_active: attach.was_active,
     })
 }
 
@@ -276,6 +298,9 @@ fn encode_delivery(consumer: Bytes, generation: u64, delivery: Delivery) -> prot
         delivery_count: delivery.count,
         redelivered: delivery.redelivered,
         message: delivery.message,
+        group: delivery.group.map_or(0, |group| group.id.0),
+        first_in_group: delivery.group.is_some_and(|group| group.is_first),
+        last_in_group: delivery.group.is_some_and(|group| group.is_last),
     }
 }
 

@@ -146,6 +146,7 @@ impl Shard {
                 queue,
                 credit,
                 held,
+                terms,
             } => BrokerInput::Attach {
                 session,
                 consumer,
@@ -153,6 +154,7 @@ impl Shard {
                 queue,
                 credit,
                 held,
+                terms,
             },
             SessionRequest::Detach {
                 consumer,

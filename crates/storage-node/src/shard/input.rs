@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_broker::{Credit, SessionId};
+use quorate_broker::{Credit, SessionId, Terms};
 use quorate_message::{ConsumerId, Destination, DestinationName, MessagePosition, slot};
 use quorate_replication::{
     Entry, Index, Message, NodeId, Nonce, Order, Position, ShardId, Stamp, Time, WriteId,
@@ -90,6 +90,8 @@ pub enum SessionRequest {
         credit: Credit,
         /// What it holds from before.
         held: Vec<MessagePosition>,
+        /// On what terms it takes messages.
+        terms: Terms,
     },
     /// A consumer leaves.
     Detach {

@@ -309,6 +309,7 @@ impl Cluster {
                 bytes: 1 << 20,
             },
             held,
+            terms: quorate_broker::Terms::default(),
         };
         let session = SessionId(1);
         self.input(node, Input::Session { session, request });
