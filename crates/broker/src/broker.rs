@@ -157,6 +157,7 @@ impl Broker {
             | Input::Fetched { .. }
             | Input::Forwarded { .. }
             | Input::ForwardRefused { .. }
+            | Input::Resolve { .. }
             | Input::Elapsed => {
                 if let Some(dispatcher) = &mut self.dispatcher {
                     dispatcher.told(now, input, &self.state, &mut self.counters, effects);
@@ -361,7 +362,14 @@ impl Broker {
                         priority,
                         first,
                         last,
-                    } => dispatcher.stored(queue, priority, first, last, batch),
+                    } => {
+                        if first.entry() == entry {
+                            dispatcher.stored(queue, priority, first, last, batch);
+                        } else {
+                            dispatcher.joined(queue, priority, first, last);
+                        }
+                    }
+                    Change::PutBack(queue, turn) => dispatcher.put_back(queue, turn),
                     Change::Removed(queue, turn) => dispatcher.removed(queue, turn),
                     Change::GivenBack(queue, position) => dispatcher.given_back(queue, position),
                     Change::Departed(target) | Change::Transferred(target) => {

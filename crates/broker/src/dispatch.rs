@@ -10,6 +10,7 @@ mod groups;
 mod lane;
 mod parked;
 mod pump;
+mod resolver;
 mod returns;
 mod route;
 mod routing;
@@ -28,6 +29,7 @@ use crate::{Effect, Input, Limits};
 use consumer::Consumers;
 pub(crate) use consumer::{Consumer, ConsumerRef};
 pub(crate) use lane::{Held, Holder, Lane};
+use resolver::Resolver;
 use returns::Returns;
 use topic::Orphans;
 use transient::Transient;
@@ -66,6 +68,7 @@ pub(crate) struct Dispatcher {
     /// Bytes held or reserved in all lanes.
     read_ahead: u64,
     returns: Returns,
+    resolver: Resolver,
     unreadable_at: Option<u64>,
     transient: Transient,
     forwarder: Forwarder,
@@ -92,6 +95,7 @@ impl Dispatcher {
             fetching: BTreeMap::new(),
             read_ahead: 0,
             returns: Returns::default(),
+            resolver: Resolver::default(),
             unreadable_at: None,
             transient: Transient::new(limits.windows_max),
             forwarder: Forwarder::default(),
@@ -169,6 +173,7 @@ impl Dispatcher {
                     .answered(now, &target, &outcomes, state, effects);
             }
             Input::ForwardRefused { target } => self.forwarder.refused(now, &target, state),
+            Input::Resolve { from, message } => self.resolution((from, message), state, effects),
             Input::Elapsed => {}
             Input::Committed { .. } | Input::Serving { .. } | Input::Deposed => {
                 unreachable!("the broker takes these itself")
@@ -200,6 +205,7 @@ impl Dispatcher {
         self.forwarder.work(now, state, effects);
         self.end_orphans(now, state, effects);
         self.choose_all_active(state);
+        self.resolve(now, state, effects);
         self.pump_all(state, counters, effects);
     }
 
@@ -210,6 +216,7 @@ impl Dispatcher {
             self.returns.next_deadline(),
             self.forwarder.next_deadline(),
             self.orphans.next_deadline(),
+            self.resolver.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -251,6 +258,35 @@ impl Dispatcher {
         }
         if next <= last {
             lane.stored_ahead(priority);
+        }
+    }
+
+    /// Messages joined their queue that were stored earlier: their bytes are not here, and their places may have been
+    /// passed.
+    pub(crate) fn joined(
+        &mut self,
+        queue: QueueId,
+        priority: u8,
+        first: MessagePosition,
+        last: MessagePosition,
+    ) {
+        let Some(id) = self.by_queue.get(&queue).copied() else {
+            return;
+        };
+        let mut next = first;
+        while next <= last {
+            self.lanes[id.0].join(Turn::new(priority, next));
+            next = next.next();
+        }
+        self.touch(id);
+    }
+
+    /// A message that had been taken out is in its queue again; it may have been sent.
+    pub(crate) fn put_back(&mut self, queue: QueueId, turn: Turn) {
+        let position = turn.position();
+        self.joined(queue, turn.priority(), position, position);
+        if let Some(id) = self.by_queue.get(&queue) {
+            self.lanes[id.0].sent.insert(position.value());
         }
     }
 

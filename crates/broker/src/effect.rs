@@ -1,7 +1,7 @@
 //! What a broker asks for. All but `Diverged` come from the serving leader only.
 
 use bytes::Bytes;
-use quorate_message::{ConsumerId, Destination, MessagePosition};
+use quorate_message::{Attempt, ConsumerId, Decision, Destination, MessagePosition, TransactionId};
 use thiserror::Error;
 
 use crate::{GroupMark, Outcomes, SessionId};
@@ -70,6 +70,34 @@ pub struct Forwarded {
     pub expires_at_ms: u64,
     /// The message in its stored encoding.
     pub message: Bytes,
+}
+
+/// What leaders of shards tell each other about transactions whose gateway did not finish them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resolution {
+    /// To the owner: it is prepared here; how was it decided?
+    Ask {
+        /// The transaction.
+        id: TransactionId,
+        /// The try to commit it.
+        attempt: Attempt,
+    },
+    /// From the owner: it was decided like this, for good.
+    Decided {
+        /// The transaction.
+        id: TransactionId,
+        /// The try to commit it.
+        attempt: Attempt,
+        /// How.
+        decision: Decision,
+    },
+    /// To the owner: nothing of the attempt is prepared here any more.
+    Finished {
+        /// The transaction.
+        id: TransactionId,
+        /// The try to commit it.
+        attempt: Attempt,
+    },
 }
 
 /// An effect of [`crate::Broker::step`].
@@ -143,6 +171,13 @@ pub enum Effect {
         target: Destination,
         /// Ascending by number.
         messages: Vec<Forwarded>,
+    },
+    /// Something for the leader of another shard, about a transaction. May be lost.
+    Resolve {
+        /// The other shard.
+        shard: u32,
+        /// What to say.
+        message: Resolution,
     },
     /// This replica's state differed from the proposer's at the checkpoint before this entry. It must not go on.
     Diverged {

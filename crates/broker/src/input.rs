@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_message::{Batch, ConsumerId, Destination, MessagePosition, Outcome};
 
-use crate::Terms;
+use crate::{Resolution, Terms};
 
 /// A gateway's connection to this node, by the number that it chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +112,13 @@ pub enum Input {
     ForwardRefused {
         /// The target.
         target: Destination,
+    },
+    /// The leader of another shard asks or tells about a transaction. May be lost, late and repeated.
+    Resolve {
+        /// The other shard.
+        from: u32,
+        /// What it says.
+        message: Resolution,
     },
     /// The deadline has passed. Every other input looks at the time as well.
     Elapsed,

@@ -41,6 +41,9 @@ fn check_state(state: &State) -> Result<(), String> {
     demand(state.outbox().is_consistent(), || {
         "counts of the outbox disagree with its items".to_owned()
     })?;
+    demand(state.transactions().is_consistent(), || {
+        "what is prepared does not add up".to_owned()
+    })?;
     let restored = State::restore(&state.checkpoint()).map_err(|error| error.to_string())?;
     demand(restored.digest() == state.digest(), || {
         "a restored state has another digest".to_owned()

@@ -19,7 +19,7 @@ mod state;
 mod terms;
 
 pub use broker::{Broker, Counters, OutboxStatus, QueueStatus};
-pub use effect::{AttachRefusal, Delivery, Effect, Forwarded};
+pub use effect::{AttachRefusal, Delivery, Effect, Forwarded, Resolution};
 pub use forward::letter;
 pub use input::{Credit, Input, SessionId};
 pub use limits::Limits;

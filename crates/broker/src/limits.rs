@@ -120,6 +120,39 @@ pub const FORWARD_PAUSE_MAX: u64 = 5_000_000;
 /// Lines of a dead letter's history: who dies more often has told enough.
 pub const DEAD_LETTER_HISTORY_MAX: usize = 16;
 
+/// Transactions that are prepared in one shard, and decisions that its participants have not all confirmed. A gateway
+/// prepares one at a time for each client's call; a client that is refused repeats its commit.
+pub const TRANSACTIONS_MAX: usize = 4096;
+
+/// Bytes of messages that are prepared in one shard: they stay in the log, however old, until they are finished.
+pub const PREPARED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Bytes that a prepared command is counted with besides its message.
+pub const PREPARED_OVERHEAD_BYTES: u64 = 256;
+
+/// Attempts that are rolled back before their deadline and remembered up to it.
+pub const ROLLED_BACK_MAX: usize = 4096;
+
+/// Those whose committed transactions are remembered, each with [`WINDOW`] numbers.
+pub const TRANSACTION_ORIGINS_MAX: u32 = 50_000;
+
+/// How far, in milliseconds, the deadline of an attempt may lie ahead of the shard's stamps: an attempt whose gateway is
+/// gone holds its messages no longer than that, even if that gateway's clock was wrong.
+pub const ATTEMPT_MS_MAX: u64 = 300_000;
+
+/// After how long, in microseconds, a leader asks a transaction's owner how it was decided: a gateway that lives is done
+/// by then, unless a leader failed meanwhile.
+pub const PREPARED_ASK_AFTER: u64 = 3_000_000;
+
+/// After how long, in microseconds, an owner tells the participants itself: a gateway that lives has done it by then.
+pub const DECIDED_TELL_AFTER: u64 = 2_000_000;
+
+/// How often, in microseconds, both are repeated.
+pub const RESOLVE_EVERY: u64 = 500_000;
+
+/// Transactions that one round asks or tells about, so that the round is short.
+pub const RESOLVE_MAX: usize = 256;
+
 /// The bounds that a test may want smaller. Those of the state are part of the checkpoint: all replicas have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

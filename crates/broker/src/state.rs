@@ -15,6 +15,7 @@ mod sizes;
 mod subscription;
 mod topic;
 mod topic_codec;
+mod transaction;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -25,11 +26,12 @@ pub(crate) use apply::{Change, Record};
 pub use checkpoint::RestoreError;
 pub(crate) use dedup::{Dedup, Verdict};
 pub(crate) use levels::Levels;
-use live::Live;
+use live::{Apart, Live};
 pub(crate) use outbox::{Item, Outbox, TargetId};
 pub(crate) use queue::Queue;
 pub(crate) use settings::Governing;
 pub(crate) use topic::Topics;
+pub(crate) use transaction::Transactions;
 pub(crate) use turn::Turn;
 
 /// A queue, by the order in which the shard's queues were made. Queues are never removed. Topics and subscriptions
@@ -50,6 +52,7 @@ pub(crate) struct State {
     dedup: Dedup,
     settings: Governing,
     topics: Topics,
+    transactions: Transactions,
     /// The digest at the newest checkpoint command, to compare with the next proposer's. Not part of the digest.
     last_checkpoint: Option<PreviousCheckpoint>,
     outbox: Outbox,
@@ -68,6 +71,7 @@ impl State {
             dedup: Dedup::new(windows_max),
             settings: Governing::default(),
             topics: Topics::default(),
+            transactions: Transactions::default(),
             last_checkpoint: None,
             outbox: Outbox::new(outbox_max),
             live: Live::default(),
@@ -108,14 +112,30 @@ impl State {
         &self.settings
     }
 
+    pub(crate) fn stamp_ms(&self) -> u64 {
+        self.stamp_ms
+    }
+
+    pub(crate) fn transactions(&self) -> &Transactions {
+        &self.transactions
+    }
+
+    /// Who holds messages besides the queues.
+    fn apart(&self) -> Apart<'_> {
+        Apart {
+            outbox: &self.outbox,
+            prepared: &self.transactions,
+        }
+    }
+
     /// Whether an entry of this range holds a message that is not settled.
     pub(crate) fn has_live(&self, first: u64, last: u64) -> bool {
-        self.live.has_any(&self.queues, &self.outbox, first, last)
+        self.live.has_any(&self.queues, self.apart(), first, last)
     }
 
     /// Entries from `first` to `last` that hold a message that is not settled, ascending.
     pub(crate) fn live_entries(&self, first: u64, last: u64) -> impl Iterator<Item = u64> + '_ {
-        self.live.entries(&self.queues, &self.outbox, first, last)
+        self.live.entries(&self.queues, self.apart(), first, last)
     }
 
     pub(crate) fn live(&self) -> &Live {

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by it")]
 
+#[path = "words/transactions.rs"]
+mod transactions;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -367,6 +370,7 @@ impl Stage {
                 let found = self.broker.browse(&name(queue), None, 100);
                 writeln!(shown, "{}", list(&found)).unwrap();
             }
+            _ if self.transaction(&words, &mut shown) => {}
             _ => panic!("unknown command `{command}`"),
         }
         quorate_broker::invariant::check(&self.broker).unwrap();
@@ -539,6 +543,7 @@ impl Stage {
                 }
                 line
             }
+            Effect::Resolve { shard, message } => transactions::show(shard, message),
             Effect::Diverged { entry } => format!("diverged at {entry}"),
         };
         writeln!(shown_, "{line}").unwrap();

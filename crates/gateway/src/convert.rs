@@ -291,6 +291,8 @@ pub(crate) fn outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::QueueFull => v1::Outcome::QueueFull,
         Outcome::Blocked => v1::Outcome::Blocked,
         Outcome::UnknownDestination => v1::Outcome::UnknownDestination,
+        Outcome::RolledBack => v1::Outcome::RolledBack,
+        Outcome::InDoubt => v1::Outcome::InDoubt,
     }
 }
 
@@ -304,6 +306,10 @@ pub(crate) fn outcome_error(outcome: Outcome) -> &'static str {
         }
         Outcome::LimitReached => {
             "a limit of the shard is reached and the message is not stored; remove what is not needed, then retry"
+        }
+        Outcome::RolledBack => "the transaction did not happen, nothing of it was done",
+        Outcome::InDoubt => {
+            "an earlier try to commit the transaction is not resolved yet; repeat the commit in some seconds"
         }
         Outcome::QueueFull | Outcome::Blocked => {
             "the destination is full (max_messages or max_bytes of its settings) and the message is not stored; \
@@ -325,7 +331,9 @@ pub(crate) fn is_shortage(outcome: Outcome) -> bool {
         | Outcome::Applied
         | Outcome::UnknownMessage
         | Outcome::NumberTooOld
-        | Outcome::UnknownDestination => false,
+        | Outcome::UnknownDestination
+        | Outcome::RolledBack
+        | Outcome::InDoubt => false,
     }
 }
 

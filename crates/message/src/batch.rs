@@ -1,13 +1,15 @@
 //! A batch of commands: the payload of one log entry, checked once so that applying it cannot fail.
 
+mod transaction;
+
 use bytes::Bytes;
 use thiserror::Error;
 
 use crate::layout::{
-    CHECKPOINT, COMMAND_BYTES, CONFIGURE, FLAG_TRANSIENT, GROUPED, HEAD_BYTES, PAUSE,
-    PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE, QUEUE, REGISTER, RETAINED,
-    Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC, TRANSFER, TRANSFERRED,
-    UNSUBSCRIBE, VERSION,
+    CHECKPOINT, COMMAND_BYTES, CONFIGURE, DECIDE, FINISH, FLAG_TRANSIENT, FORGET, GROUPED,
+    HEAD_BYTES, PAUSE, PREPARE, PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE,
+    QUEUE, REGISTER, RETAINED, Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC,
+    TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
 use crate::reader::Reader;
@@ -97,6 +99,7 @@ impl Batch {
             bytes,
         };
         batch.check_commands(head.producers)?;
+        batch.check_transaction()?;
         Ok(batch)
     }
 
@@ -272,6 +275,7 @@ impl Batch {
                     digest: record.second,
                 }),
             },
+            PREPARE | DECIDE | FINISH | FORGET => self.transaction_command(&record)?,
             _ => return Err("kind"),
         })
     }
@@ -281,7 +285,10 @@ impl Batch {
         for (record, ordinal) in self.records().zip(0..) {
             let fail = |field| BatchError::Command { ordinal, field };
             self.check_indices(&record, producers).map_err(fail)?;
-            check_fields(&record, self.is_transient).map_err(fail)?;
+            match transaction::is_about(record.kind) {
+                true => transaction::check_fields(&record, self.is_transient).map_err(fail)?,
+                false => check_fields(&record, self.is_transient).map_err(fail)?,
+            }
             if has_body(record.kind) {
                 // Bodies lie side by side: none is stored twice over, so that what a batch costs is its size.
                 let offset = usize::try_from(record.offset).map_err(|_| fail("offset"))?;
@@ -320,11 +327,14 @@ impl Batch {
     }
 
     fn check_indices(&self, record: &Record, producers: usize) -> Result<(), &'static str> {
-        let names_destination = !matches!(record.kind, CHECKPOINT | CONFIGURE);
+        let names_transaction = transaction::is_about(record.kind);
+        let names_destination =
+            !matches!(record.kind, CHECKPOINT | CONFIGURE) && !names_transaction;
         if names_destination && usize::from(record.destination) >= self.destinations.len() {
             return Err("destination");
         }
-        if record.kind == PUBLISH && usize::from(record.producer) >= producers {
+        let names_producer = record.kind == PUBLISH || names_transaction;
+        if names_producer && usize::from(record.producer) >= producers {
             return Err("producer");
         }
         if record.kind == TRANSFER && usize::from(record.producer) >= self.destinations.len() {
@@ -506,7 +516,10 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
 
 /// Whether commands of this kind have a body.
 fn has_body(kind: u8) -> bool {
-    matches!(kind, PUBLISH | CONFIGURE | SUBSCRIBE | SETTLE_RUNS)
+    matches!(
+        kind,
+        PUBLISH | CONFIGURE | SUBSCRIBE | SETTLE_RUNS | PREPARE | DECIDE | FORGET
+    )
 }
 
 fn settlement(detail: u8) -> Option<Settlement> {

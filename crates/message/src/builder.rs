@@ -3,6 +3,7 @@
 mod forwarding;
 mod governing;
 mod repeating;
+mod transaction;
 
 use std::collections::BTreeMap;
 
@@ -69,6 +70,8 @@ pub struct BatchBuilder {
     /// The names last used, since neighbours mostly share them.
     last_producer: Option<(ProducerId, u16)>,
     last_destination: Option<(Destination, u16)>,
+    /// The first command heads a transaction.
+    is_headed: bool,
 }
 
 impl BatchBuilder {
@@ -95,6 +98,7 @@ impl BatchBuilder {
             bodies: BytesMut::new(),
             last_producer: None,
             last_destination: None,
+            is_headed: false,
         }
     }
 
@@ -348,6 +352,7 @@ impl BatchBuilder {
         self.bodies.clear();
         self.last_producer = None;
         self.last_destination = None;
+        self.is_headed = false;
     }
 
     fn check_persistent(&self) -> Result<(), BatchFull> {
@@ -367,7 +372,7 @@ impl BatchBuilder {
         let names = queue.map_or(0, |queue| 2 + queue.as_str().len())
             + producer.map_or(0, |_| PRODUCER_BYTES);
         let bytes = self.size_bytes() + COMMAND_BYTES + names + body_bytes;
-        let allowed = if self.is_empty() {
+        let allowed = if self.len() <= usize::from(self.is_headed) {
             BATCH_BYTES_MAX
         } else {
             BATCH_BYTES_TARGET

@@ -1,6 +1,6 @@
 //! What a batch asks for, and what became of it.
 
-use crate::{MessagePosition, MoveReason, ProducerId};
+use crate::{Attempt, Decision, MessagePosition, MoveReason, ProducerId, TransactionId};
 
 /// One command of a batch. `destination` is an index into [`crate::Batch::destinations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,58 @@ pub enum Command {
         /// The proposer's digest at the checkpoint before, to be compared.
         previous: Option<PreviousCheckpoint>,
     },
+    /// First of its batch: what follows is kept, without effect, until the transaction is finished.
+    Prepare {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The try to commit it.
+        attempt: Attempt,
+        /// The shard that decides; none: this one.
+        owner: Option<u32>,
+        /// Which of the parts of the transaction in this shard, from 0.
+        part: u16,
+    },
+    /// Commit, first of its batch in the owner's shard: what follows happens, with what was prepared, all or none;
+    /// [`crate::Batch::participants`] names the other shards. Rollback: the attempt can no longer be committed.
+    Decide {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The try to commit it.
+        attempt: Attempt,
+        /// How it ends.
+        decision: Decision,
+        /// How many parts were prepared in the owner's shard.
+        parts: u16,
+    },
+    /// Ends a transaction in a participant's shard.
+    Finish {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The try that was decided.
+        attempt: Attempt,
+        /// How it was decided.
+        decision: Decision,
+    },
+    /// A participant has finished: the owner need not remember the decision for it.
+    Forget {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The try that was decided.
+        attempt: Attempt,
+        /// The participant.
+        participant: u32,
+    },
+}
+
+impl Command {
+    /// Whether the command, as the first one, makes its batch part of a transaction.
+    #[must_use]
+    pub fn heads_transaction(self) -> bool {
+        if let Self::Decide { decision, .. } = self {
+            return decision == Decision::Commit;
+        }
+        matches!(self, Self::Prepare { .. })
+    }
 }
 
 /// The digest of the broker's state at an earlier checkpoint.
@@ -147,6 +199,10 @@ pub enum Outcome {
     Blocked,
     /// The destination does not exist, and its settings do not let a message make it; nothing was stored. An error.
     UnknownDestination,
+    /// The transaction did not happen: another of its commands cannot be, or it took too long. Nothing of it was done.
+    RolledBack,
+    /// An earlier try to commit the transaction is not resolved yet. Nothing was done; repeat the commit later.
+    InDoubt,
 }
 
 impl Outcome {
@@ -161,7 +217,9 @@ impl Outcome {
             | Self::LimitReached
             | Self::QueueFull
             | Self::Blocked
-            | Self::UnknownDestination => false,
+            | Self::UnknownDestination
+            | Self::RolledBack
+            | Self::InDoubt => false,
         }
     }
 }

@@ -39,6 +39,14 @@ pub(crate) const PAUSE: u8 = 7;
 pub(crate) const TRANSFER: u8 = 16;
 pub(crate) const TRANSFERRED: u8 = 17;
 
+pub(crate) const PREPARE: u8 = 20;
+pub(crate) const DECIDE: u8 = 21;
+pub(crate) const FINISH: u8 = 22;
+pub(crate) const FORGET: u8 = 23;
+
+/// The owner of what is prepared in the owner's own shard.
+pub(crate) const OWNER_HERE: u32 = u32::MAX;
+
 /// Kinds of destination.
 pub(crate) const QUEUE: u8 = 1;
 pub(crate) const TOPIC: u8 = 2;
@@ -98,6 +106,18 @@ pub(crate) const PUBLISH_FIRST: u16 = 16;
 /// | destination | 0 | index of the queue |
 /// | first | version of the rules | 0 |
 /// | body | the rules, as `settings/codec.rs` has them | none |
+///
+/// The commands of transactions:
+///
+/// | field | prepare | decide | finish | forget |
+/// |---|---|---|---|---|
+/// | kind | 20 | 21 | 22 | 23 |
+/// | detail | 0 | 1 commit, 2 rollback | 1 commit, 2 rollback | 0 |
+/// | producer | of the transaction | the same | the same | the same |
+/// | flags | part | parts | 0 | 0 |
+/// | first | number of the transaction | the same | the same | the same |
+/// | second | attempt | attempt | attempt | attempt |
+/// | body | owner u32, all ones for this shard | participants u32 each | | participant u32 |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) kind: u8,

@@ -22,6 +22,7 @@ mod reader;
 mod runs;
 pub mod settings;
 mod subscription;
+mod transaction;
 mod view;
 
 pub use batch::{Batch, BatchError};
@@ -42,4 +43,5 @@ pub use settings::{QueueSettings, Settings};
 pub use subscription::{
     Lifetime, Sharing, Start, Subscription, SubscriptionError, subscription_key,
 };
+pub use transaction::{Attempt, Decision, TransactionId};
 pub use view::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, GroupId, MessageView, Properties};

@@ -34,6 +34,13 @@ pub const PRIORITY_MAX: u8 = 9;
 /// The priority of a message that names none, as in JMS.
 pub const PRIORITY_DEFAULT: u8 = 4;
 
+/// Low bits of an attempt at a transaction that tell attempts of one deadline apart. The rest holds milliseconds since
+/// 1970 for five centuries.
+pub const ATTEMPT_NONCE_BITS: u32 = 20;
+
+/// Shards that take part in one transaction beside its owner: as many as a cluster has at most.
+pub const PARTICIPANTS_MAX: usize = 1024;
+
 /// The greatest index of a log entry that a position can carry: 53 bits beside the ordinal's ten and one for
 /// non-persistent messages. At a million entries a second that lasts 285 years.
 pub const ENTRY_MAX: u64 = (1 << 53) - 1;

@@ -364,10 +364,16 @@ fn use_everything(batch: &Batch) {
                 assert!(!batch.destination(destination).name.as_str().is_empty());
                 assert!(!batch.destination(target).name.as_str().is_empty());
             }
-            Command::Checkpoint { .. } => {}
             Command::Configure { version } => {
                 let body = batch.body(ordinal).unwrap();
                 assert_eq!(Settings::decode(&body).unwrap().version(), version);
+            }
+            Command::Checkpoint { .. }
+            | Command::Prepare { .. }
+            | Command::Decide { .. }
+            | Command::Finish { .. }
+            | Command::Forget { .. } => {
+                let _participants = batch.participants(ordinal);
             }
         }
         if let Some(message) = batch.message(ordinal) {

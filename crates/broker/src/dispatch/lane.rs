@@ -393,6 +393,16 @@ impl Lane {
         Some(holder)
     }
 
+    /// Takes in a message that is available, at whatever place, and whose bytes are not here.
+    pub(super) fn join(&mut self, turn: Turn) {
+        if turn.position() < self.cursor(turn.priority()) {
+            self.back.insert(turn);
+        } else {
+            // The cursor comes to it yet.
+            self.stored_ahead(turn.priority());
+        }
+    }
+
     /// Empties the lane; who had what was in flight.
     pub(super) fn purge(&mut self, total: &mut u64) -> Vec<Holder> {
         *total -= self.read_ahead;

@@ -143,6 +143,10 @@ impl Dispatcher {
                 | Command::Subscribe { .. }
                 | Command::Unsubscribe { .. }
                 | Command::Register { .. }
+                | Command::Prepare { .. }
+                | Command::Decide { .. }
+                | Command::Finish { .. }
+                | Command::Forget { .. }
                 | Command::Checkpoint { .. } => Outcome::UnknownMessage,
             };
             outcomes.push(outcome);

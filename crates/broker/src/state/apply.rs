@@ -2,8 +2,8 @@
 //! exists never changes.
 
 use quorate_message::{
-    Batch, Command, DestinationKind, MessagePosition, Outcome, PreviousCheckpoint, Settings,
-    Settlement,
+    Batch, Command, DestinationKind, Message, MessagePosition, Outcome, PreviousCheckpoint,
+    Settings, Settlement,
 };
 
 use super::room::{Arrival, Room};
@@ -36,6 +36,8 @@ pub(crate) enum Change {
     Configured,
     /// A queue is delivered again.
     Resumed(QueueId),
+    /// A message that a transaction had taken out is pending again.
+    PutBack(QueueId, Turn),
     /// A destination, by its index in the batch, was emptied. The log may not know it.
     Purged(u16),
 }
@@ -93,6 +95,9 @@ impl State {
         self.stamp_ms = self.stamp_ms.max(stamp_ms);
         record.clear(batch);
         self.forget_history();
+        if batch.is_transaction() {
+            return self.transact(entry, batch, record);
+        }
         let mut run = Run::None;
         for (ordinal, command) in batch.commands() {
             let outcome = self.command(entry, ordinal, command, batch, record, &mut run);
@@ -170,6 +175,10 @@ impl State {
                 self.compare(entry, previous, record);
                 Outcome::Applied
             }
+            Command::Prepare { .. }
+            | Command::Decide { .. }
+            | Command::Finish { .. }
+            | Command::Forget { .. } => self.about_transaction(entry, command, record),
         }
     }
 
@@ -219,15 +228,12 @@ impl State {
         }
         self.queues[queue.0 as usize].has_groups |= is_grouped;
         let position = MessagePosition::new(entry, ordinal);
-        if !run.extend(queue, priority, position, bytes) {
-            let next = Run::one(queue, priority, position, bytes);
-            let ended = std::mem::replace(run, next);
-            self.store(ended, record);
-        }
-        if is_retained {
-            self.store(std::mem::take(run), record);
-            self.retain(queue, Turn::new(priority, position), (batch, ordinal));
-        }
+        let retention = match is_retained {
+            true => Retention::of(batch, ordinal),
+            false => Retention::None,
+        };
+        let turn = Turn::new(priority, position);
+        self.put(queue, turn, (bytes, retention), (record, run));
         if room == Room::Beyond {
             self.move_beyond(queue, run, record);
         }
@@ -281,6 +287,26 @@ impl State {
         self.live.removed(position.entry());
         record.changes.push(Change::Removed(id, turn));
         true
+    }
+
+    /// Adds a message to the run, or stores the run and begins the next.
+    pub(super) fn put(
+        &mut self,
+        queue: QueueId,
+        turn: Turn,
+        (bytes, retention): (u64, Retention),
+        (record, run): (&mut Record, &mut Run),
+    ) {
+        let (priority, position) = (turn.priority(), turn.position());
+        if !run.extend(queue, priority, position, bytes) {
+            let next = Run::one(queue, priority, position, bytes);
+            let ended = std::mem::replace(run, next);
+            self.store(ended, record);
+        }
+        if retention != Retention::None {
+            self.store(std::mem::take(run), record);
+            self.retain(queue, turn, retention);
+        }
     }
 
     /// Puts a run of messages into its queue.
@@ -354,6 +380,30 @@ impl State {
         let id = made.ok_or(Outcome::LimitReached)?;
         record.resolved[usize::from(destination)] = Resolved::To(id);
         Ok(id)
+    }
+}
+
+/// What a topic is to do with a message besides handing it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retention {
+    /// Nothing.
+    None,
+    /// Keep it in place of the one before.
+    Keep,
+    /// Keep none: it has no body.
+    Clear,
+}
+
+impl Retention {
+    /// That of a message that is to be retained.
+    pub(super) fn of(batch: &Batch, ordinal: u16) -> Self {
+        let message = batch
+            .message(ordinal)
+            .and_then(|bytes| Message::decode(&bytes).ok());
+        match message.is_some_and(|message| message.body.is_empty()) {
+            true => Self::Clear,
+            false => Self::Keep,
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 //! the outbox, as `outbox.rs` has it
 //! topics and subscriptions, as `topic_codec.rs` has it
 //! settings: length varint, the rules as `message::settings` has them
+//! transactions, as `transaction/codec.rs` has it
 //! ```
 
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ use super::outbox::Outbox;
 use super::queue::Queue;
 use super::sizes::Sizes;
 use super::topic::Topics;
-use super::{Governing, QueueId, State, topic_codec};
+use super::{Governing, QueueId, State, Transactions, topic_codec};
 
 const VERSION: u8 = 2;
 
@@ -83,6 +84,7 @@ impl State {
         self.outbox.encode(sink);
         self.topics.encode(sink);
         self.settings.encode(sink);
+        self.transactions.encode(sink);
     }
 
     pub(crate) fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
@@ -158,7 +160,12 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
     }
     topics.decode(cursor, &mut queues)?;
     let settings = Governing::decode(cursor, &queues)?;
-    cursor.is_empty().then_some(State {
+    let transactions = Transactions::decode(cursor, &mut queues, applied)?;
+    for (position, held) in transactions.positions_from(MessagePosition::default()) {
+        live.added(position.entry(), u64::from(held));
+    }
+    let is_consistent = queues.iter().all(Queue::is_consistent);
+    (cursor.is_empty() && is_consistent).then_some(State {
         queues_max,
         applied,
         stamp_ms,
@@ -167,6 +174,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         dedup,
         settings,
         topics,
+        transactions,
         last_checkpoint: has_checkpoint.then_some(last),
         outbox,
         live,
@@ -205,6 +213,7 @@ fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Option<Queue>> 
     }
     let end_allowed = MessagePosition::new(applied, 1023).value() + 1;
     queue.pending = Levels::decode(cursor, end_allowed)?;
+    // What the counts must come to is seen when it is known what transactions hold.
     let total = queue.settled_total.checked_add(queue.pending.len())?;
-    (total == queue.enqueued_total && queue.is_consistent()).then_some(Some(queue))
+    (total <= queue.enqueued_total).then_some(Some(queue))
 }

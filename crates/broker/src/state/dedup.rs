@@ -110,6 +110,12 @@ impl Dedup {
         Some(&self.windows[*place as usize].window)
     }
 
+    /// What `judge` would say, without counting the number as seen.
+    pub(crate) fn peek(&self, queue: QueueId, producer: ProducerId, number: u64) -> Verdict {
+        let window = self.window(queue, producer);
+        window.map_or(Verdict::New, |window| window.peek(number))
+    }
+
     /// How many windows there are.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
@@ -207,6 +213,16 @@ impl Dedup {
 }
 
 impl Window {
+    fn peek(&self, number: u64) -> Verdict {
+        if self.is_new(number) {
+            Verdict::New
+        } else if self.highest - number >= WINDOW {
+            Verdict::TooOld
+        } else {
+            Verdict::Duplicate
+        }
+    }
+
     fn judge(&mut self, number: u64) -> Verdict {
         if number > self.highest {
             self.advance(number);

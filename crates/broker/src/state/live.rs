@@ -1,7 +1,7 @@
 //! How many unsettled messages lie in which part of the log, so that it is cheap to say that a segment holds none.
 //!
 //! Counts are kept per group of [`GROUP`] entries, over all queues; where a question cuts a group that is not empty
-//! the queues and the outbox are looked at. A message that several hold counts once for each.
+//! the queues, the outbox and what is prepared are looked at. A message that several hold counts once for each.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use quorate_message::MessagePosition;
 use quorate_message::limits::{BATCH_COMMANDS_MAX, ENTRY_MAX};
 use roaring::RoaringTreemap;
 
+use super::Transactions;
 use super::outbox::Outbox;
 use super::queue::Queue;
 
@@ -20,6 +21,24 @@ const GROUP: u64 = 64;
 pub(crate) struct Live {
     groups: BTreeMap<u64, u64>,
     total: u64,
+}
+
+/// Who holds messages besides the queues.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Apart<'a> {
+    pub(super) outbox: &'a Outbox,
+    /// What transactions hold that are prepared.
+    pub(super) prepared: &'a Transactions,
+}
+
+impl Apart<'_> {
+    /// The least position that they hold, from `from` on.
+    fn first_from(self, from: MessagePosition) -> Option<MessagePosition> {
+        let sent = self.outbox.positions_from(from).next();
+        let prepared = self.prepared.positions_from(from).next();
+        let prepared = prepared.map(|(position, _)| position);
+        sent.into_iter().chain(prepared).min()
+    }
 }
 
 impl Live {
@@ -64,7 +83,13 @@ impl Live {
         }
     }
 
-    pub(super) fn has_any(&self, queues: &[Queue], outbox: &Outbox, first: u64, last: u64) -> bool {
+    pub(super) fn has_any(
+        &self,
+        queues: &[Queue],
+        apart: Apart<'_>,
+        first: u64,
+        last: u64,
+    ) -> bool {
         if first > last {
             return false;
         }
@@ -72,29 +97,29 @@ impl Live {
         groups.any(|(group, _)| {
             let (start, end) = (group * GROUP, group * GROUP + GROUP - 1);
             let is_whole = first <= start && end <= last;
-            is_whole || holds_any(queues, outbox, first.max(start), last.min(end))
+            is_whole || holds_any(queues, apart, first.max(start), last.min(end))
         })
     }
 
     pub(super) fn entries<'a>(
         &'a self,
         queues: &'a [Queue],
-        outbox: &'a Outbox,
+        apart: Apart<'a>,
         first: u64,
         last: u64,
     ) -> impl Iterator<Item = u64> + 'a {
         let range = first / GROUP..=last.max(first) / GROUP;
         self.groups.range(range).flat_map(move |(group, _)| {
             let (start, end) = (group * GROUP, group * GROUP + GROUP - 1);
-            live_entries(queues, outbox, first.max(start), last.min(end))
+            live_entries(queues, apart, first.max(start), last.min(end))
         })
     }
 }
 
-fn holds_any(queues: &[Queue], outbox: &Outbox, first: u64, last: u64) -> bool {
+fn holds_any(queues: &[Queue], apart: Apart<'_>, first: u64, last: u64) -> bool {
     let start = start_of(first);
     let is_within = |next: Option<MessagePosition>| next.is_some_and(|next| next.entry() <= last);
-    is_within(outbox.positions_from(start).next())
+    is_within(apart.first_from(start))
         || queues
             .iter()
             .any(|queue| is_within(queue.first_stored_from(start)))
@@ -103,7 +128,7 @@ fn holds_any(queues: &[Queue], outbox: &Outbox, first: u64, last: u64) -> bool {
 /// The live entries of at most one group, by a mask of its entries.
 fn live_entries(
     queues: &[Queue],
-    outbox: &Outbox,
+    apart: Apart<'_>,
     first: u64,
     last: u64,
 ) -> impl Iterator<Item = u64> + use<> {
@@ -120,11 +145,13 @@ fn live_entries(
             entry = position.entry() + 1;
         }
     }
-    for position in outbox.positions_from(start_of(first)) {
+    let mut entry = first;
+    while let Some(position) = apart.first_from(start_of(entry)) {
         if position.entry() > last {
             break;
         }
         mask |= 1 << (position.entry() - base);
+        entry = position.entry() + 1;
     }
     (0..GROUP)
         .filter(move |bit| mask >> bit & 1 == 1)

@@ -25,6 +25,16 @@ pub(crate) struct Queue {
     pub(super) has_groups: bool,
     pub(super) enqueued_total: u64,
     pub(super) settled_total: u64,
+    /// How many messages transactions hold that are prepared: stored, not settled, and not pending.
+    pub(super) locked: u64,
+}
+
+/// A message that is out of its queue, for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) turn: Turn,
+    pub(super) count: u32,
+    pub(super) bytes: u64,
 }
 
 impl Queue {
@@ -40,6 +50,7 @@ impl Queue {
             has_groups: false,
             enqueued_total: 0,
             settled_total: 0,
+            locked: 0,
         }
     }
 
@@ -74,9 +85,9 @@ impl Queue {
         &self.name
     }
 
-    /// How many messages are stored and not settled.
+    /// How many messages are stored and not settled, those that transactions hold included.
     pub(crate) fn pending_count(&self) -> u64 {
-        self.pending.len()
+        self.pending.len() + self.locked
     }
 
     /// The bytes of what is stored, as `sizes.rs` counts them.
@@ -172,12 +183,42 @@ impl Queue {
         let priority = self.pending.remove(position)?;
         self.settled_total += 1;
         if self.kind == DestinationKind::Queue {
-            self.sizes.remove(position);
+            let _bytes = self.sizes.remove(position);
         }
         if !self.counts.is_empty() {
             self.counts.remove(&position);
         }
         Some(Turn::new(priority, position))
+    }
+
+    /// Takes a message out for a transaction, with all that is known of it. None when it is not there.
+    pub(super) fn take_out(&mut self, position: MessagePosition) -> Option<Taken> {
+        let priority = self.pending.remove(position)?;
+        self.locked += 1;
+        Some(Taken {
+            turn: Turn::new(priority, position),
+            count: self.counts.remove(&position).unwrap_or(0),
+            bytes: match self.kind {
+                DestinationKind::Queue => self.sizes.remove(position),
+                DestinationKind::Topic | DestinationKind::Subscription => 0,
+            },
+        })
+    }
+
+    /// Puts back what was taken out.
+    pub(super) fn put_back(&mut self, taken: Taken) {
+        let position = taken.turn.position();
+        let added = self
+            .pending
+            .insert(taken.turn.priority(), position, position);
+        assert_eq!(added, 1, "what is put back was taken out");
+        self.locked -= 1;
+        if self.kind == DestinationKind::Queue {
+            self.sizes.add(position, 1, taken.bytes);
+        }
+        if taken.count > 0 {
+            self.counts.insert(position, taken.count);
+        }
     }
 
     /// Counts a return of a message that is there.
@@ -197,7 +238,7 @@ impl Queue {
     /// Whether the redundant parts agree, and how many positions there are.
     pub(crate) fn is_consistent(&self) -> bool {
         self.pending.is_consistent()
-            && self.enqueued_total == self.settled_total + self.pending.len()
+            && self.enqueued_total == self.settled_total + self.pending.len() + self.locked
             && (self.kind != DestinationKind::Queue || self.sizes.messages() == self.pending.len())
             && self.counts.keys().all(|position| self.contains(*position))
     }

@@ -101,6 +101,25 @@ impl State {
             .is_new(arrival.queue, arrival.producer, arrival.number)
     }
 
+    /// Whether a queue refuses a message, or holds its producer back, when so many messages and bytes come before it.
+    pub(super) fn lacks_room(&self, id: QueueId, before: (u64, u64), bytes: u64) -> bool {
+        let settings = self.settings.of(id);
+        let queue = &self.queues[id.0 as usize];
+        let refuses = match settings.on_full {
+            OnFull::Refuse | OnFull::Block => true,
+            OnFull::DropHead | OnFull::DeadLetter => false,
+        };
+        let (messages, gathered) = before;
+        queue.kind() == DestinationKind::Queue
+            && refuses
+            && settings.has_limit()
+            && settings.is_full(
+                queue.sizes.messages() + messages,
+                queue.sizes.bytes() + gathered,
+                bytes,
+            )
+    }
+
     /// Removes the oldest message, whoever holds it: that is what the operator chose. False: there is none.
     fn drop_head(&mut self, queue: QueueId, record: &mut Record) -> bool {
         let oldest = self

@@ -40,10 +40,21 @@ impl Sizes {
         self.bytes
     }
 
-    /// Messages were stored from `first` on, behind all that were stored before.
+    /// Messages were stored from `first` on: mostly behind all that were stored before; those of a transaction join at
+    /// an earlier place.
     pub(super) fn add(&mut self, first: MessagePosition, messages: u64, bytes: u64) {
         self.messages += messages;
         self.bytes += bytes;
+        let last = self.blocks.last_key_value();
+        if last.is_some_and(|(start, _)| first < *start) {
+            let block = match self.blocks.range_mut(..=first).next_back() {
+                Some((_, block)) => block,
+                None => self.blocks.entry(first).or_default(),
+            };
+            block.messages += messages;
+            block.bytes += bytes;
+            return;
+        }
         match self.blocks.last_entry() {
             Some(mut last) if last.get().messages < BLOCK => {
                 let block = last.get_mut();
@@ -56,11 +67,11 @@ impl Sizes {
         }
     }
 
-    /// A message is gone for good.
+    /// A message is gone for good, with so many bytes.
     ///
     /// # Panics
     /// When it was never added.
-    pub(super) fn remove(&mut self, position: MessagePosition) {
+    pub(super) fn remove(&mut self, position: MessagePosition) -> u64 {
         let mut blocks = self.blocks.range_mut(..=position);
         let (start, block) = blocks.next_back().expect("what is removed was added");
         let start = *start;
@@ -72,6 +83,7 @@ impl Sizes {
         if block.messages == 0 {
             self.blocks.remove(&start);
         }
+        bytes
     }
 
     /// Appends the blocks: `blocks varint, each: start minus the one before varint, messages varint, bytes varint`.
@@ -156,7 +168,9 @@ mod tests {
         // They share a block with some that left, and so what those weighed more than the mean.
         assert_eq!((sizes.messages(), sizes.blocks.len()), (24, 1));
         assert!(sizes.bytes() < BLOCK * 1_000);
-        (0..24).for_each(|ordinal| sizes.remove(MessagePosition::new(1_000, ordinal)));
+        (0..24).for_each(|ordinal| {
+            sizes.remove(MessagePosition::new(1_000, ordinal));
+        });
         assert_eq!(sizes, Sizes::default());
     }
 }

@@ -78,6 +78,7 @@ impl State {
         let pending = queue.purge();
         let bitmaps = pending.bitmaps();
         bitmaps.for_each(|positions| self.live.removed_all(positions));
+        self.drop_prepared(id);
         let nobody = Queue::nobody();
         self.settings.made(id, nobody.settings_name());
         self.queues[id.0 as usize] = nobody;

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_message::{Batch, Start, Subscription, virtual_topic};
-use quorate_message::{Destination, DestinationKind, DestinationName, Message, MessagePosition};
+use quorate_message::{Destination, DestinationKind, DestinationName, MessagePosition};
+use quorate_message::{Start, Subscription, virtual_topic};
 
-use super::apply::{Change, Record};
+use super::apply::{Change, Record, Retention};
 use super::{Levels, Queue, QueueId, State, Turn};
 use crate::limits::HISTORY_STEP_MS;
 
@@ -70,6 +70,11 @@ impl Topics {
     /// All subscriptions.
     pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (QueueId, &Subscription)> {
         self.subscriptions.iter().map(|(id, kept)| (*id, kept))
+    }
+
+    /// How many destinations may be made without a place more.
+    pub(super) fn free_count(&self) -> usize {
+        self.free.len()
     }
 
     pub(super) fn is_free(&self, id: QueueId) -> bool {
@@ -275,11 +280,8 @@ impl State {
     }
 
     /// A topic keeps this message in place of the one before, or, if it has no body, none.
-    pub(super) fn retain(&mut self, id: QueueId, turn: Turn, (batch, ordinal): (&Batch, u16)) {
-        let message = batch
-            .message(ordinal)
-            .and_then(|bytes| Message::decode(&bytes).ok());
-        let clears = message.is_some_and(|message| message.body.is_empty());
+    pub(super) fn retain(&mut self, id: QueueId, turn: Turn, retention: Retention) {
+        let clears = retention == Retention::Clear;
         let position = turn.position();
         let Some(topic) = self.topics.topics.get_mut(&id) else {
             return;

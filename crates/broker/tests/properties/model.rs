@@ -756,6 +756,7 @@ impl World {
                 Effect::AttachRefused { reason, .. } => panic!("refused: {reason}"),
                 Effect::Applied { .. }
                 | Effect::TransientApplied { .. }
+                | Effect::Resolve { .. }
                 | Effect::Attached { .. } => {}
             }
         }

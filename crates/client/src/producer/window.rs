@@ -344,7 +344,9 @@ fn outcome(confirm: &Confirm, message: v1::OutboundMessage) -> Result<(), Error>
         | Outcome::Applied
         | Outcome::UnknownMessage
         | Outcome::Blocked
-        | Outcome::UnknownDestination => Err(Error::Refused(if confirm.error.is_empty() {
+        | Outcome::UnknownDestination
+        | Outcome::RolledBack
+        | Outcome::InDoubt => Err(Error::Refused(if confirm.error.is_empty() {
             format!("gateway answered {:?}", confirm.outcome())
         } else {
             confirm.error.clone()

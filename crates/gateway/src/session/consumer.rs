@@ -346,7 +346,9 @@ impl Consumer {
                 | Outcome::LimitReached
                 | Outcome::QueueFull
                 | Outcome::Blocked
-                | Outcome::UnknownDestination => outcome,
+                | Outcome::UnknownDestination
+                | Outcome::RolledBack
+                | Outcome::InDoubt => outcome,
             };
             if self
                 .held

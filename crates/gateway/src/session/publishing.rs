@@ -292,7 +292,9 @@ impl Core {
                 | Outcome::LimitReached
                 | Outcome::QueueFull
                 | Outcome::Blocked
-                | Outcome::UnknownDestination),
+                | Outcome::UnknownDestination
+                | Outcome::RolledBack
+                | Outcome::InDoubt),
             ) => self.fail(call, Failure::Refused { shard, outcome }, effects),
         }
     }

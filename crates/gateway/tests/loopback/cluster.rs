@@ -218,7 +218,11 @@ impl State {
                 Command::Checkpoint { .. }
                 | Command::Configure { .. }
                 | Command::Transfer { .. }
-                | Command::Transferred { .. } => panic!("no gateway sends these"),
+                | Command::Transferred { .. }
+                | Command::Prepare { .. }
+                | Command::Decide { .. }
+                | Command::Finish { .. }
+                | Command::Forget { .. } => panic!("no gateway sends these"),
             });
         }
         let same = each.iter().all(|outcome| *outcome == each[0]);

@@ -328,7 +328,9 @@ impl Cluster {
                 Outcome::LimitReached
                 | Outcome::QueueFull
                 | Outcome::Blocked
-                | Outcome::UnknownDestination => history::Outcome::Refused,
+                | Outcome::UnknownDestination
+                | Outcome::RolledBack
+                | Outcome::InDoubt => history::Outcome::Refused,
                 Outcome::NumberTooOld | Outcome::Applied | Outcome::UnknownMessage => {
                     history::Outcome::Unknown
                 }

@@ -1,7 +1,7 @@
 //! Messages between shards.
 
-use quorate_broker::Outcomes;
-use quorate_message::Outcome;
+use quorate_broker::{Outcomes, Resolution};
+use quorate_message::{Attempt, Decision, Outcome, ProducerId, TransactionId};
 use quorate_proto::{
     internal::v1::{self as proto, peer_message::Kind as PeerKind, shard_message::Kind},
     v1,
@@ -21,7 +21,7 @@ pub(crate) fn cost_bytes(message: &ShardMessage) -> usize {
                 Outcomes::All { .. } => 0,
                 Outcomes::Each(each) => each.len(),
             },
-            ShardMessage::Refused { .. } => 0,
+            ShardMessage::Refused { .. } | ShardMessage::Resolution(_) => 0,
         }
 }
 
@@ -47,6 +47,7 @@ pub(crate) fn encode(from: ShardId, to: ShardId, message: ShardMessage) -> proto
                 each,
             })
         }
+        ShardMessage::Resolution(message) => Kind::Resolution(encode_resolution(message)),
         ShardMessage::Refused { ask, reason } => Kind::Refused(proto::ShardRefused {
             ask: Some(encode_ask(ask)),
             reason: match reason {
@@ -77,6 +78,7 @@ pub(crate) fn decode(message: proto::ShardMessage) -> Result<(ShardId, ShardMess
             ask: decode_ask(told.ask)?,
             outcomes: decode_outcomes(told.count, told.all, &told.each)?,
         },
+        Kind::Resolution(told) => ShardMessage::Resolution(decode_resolution(&told)?),
         Kind::Refused(refused) => ShardMessage::Refused {
             ask: decode_ask(refused.ask)?,
             reason: match refused.reason {
@@ -119,6 +121,8 @@ fn decode_outcome(code: i32) -> Result<Outcome, Malformed> {
         v1::Outcome::QueueFull => Outcome::QueueFull,
         v1::Outcome::Blocked => Outcome::Blocked,
         v1::Outcome::UnknownDestination => Outcome::UnknownDestination,
+        v1::Outcome::RolledBack => Outcome::RolledBack,
+        v1::Outcome::InDoubt => Outcome::InDoubt,
         v1::Outcome::Unspecified => return Err(MALFORMED),
     })
 }
@@ -136,6 +140,60 @@ fn decode_ask(ask: Option<proto::ShardAsk>) -> Result<Ask, Malformed> {
         epoch: Epoch(ask.epoch),
         number: ask.number,
     })
+}
+
+/// What is said of an attempt, by number.
+const ASK: u32 = 1;
+const COMMITTED: u32 = 2;
+const ROLLED_BACK: u32 = 3;
+const FINISHED: u32 = 4;
+
+fn encode_resolution(message: Resolution) -> proto::ShardResolution {
+    let (what, id, attempt) = match message {
+        Resolution::Ask { id, attempt } => (ASK, id, attempt),
+        Resolution::Decided {
+            id,
+            attempt,
+            decision: Decision::Commit,
+        } => (COMMITTED, id, attempt),
+        Resolution::Decided {
+            id,
+            attempt,
+            decision: Decision::Rollback,
+        } => (ROLLED_BACK, id, attempt),
+        Resolution::Finished { id, attempt } => (FINISHED, id, attempt),
+    };
+    proto::ShardResolution {
+        what,
+        origin: bytes::Bytes::copy_from_slice(&id.origin.0),
+        number: id.number,
+        attempt: attempt.value(),
+    }
+}
+
+fn decode_resolution(told: &proto::ShardResolution) -> Result<Resolution, Malformed> {
+    let id = TransactionId {
+        origin: ProducerId::try_from(&told.origin[..])
+            .map_err(|_| Malformed("shard_message.resolution.origin"))?,
+        number: told.number,
+    };
+    // Number 0 names no transaction: no batch could carry it.
+    if id.number == 0 {
+        return Err(Malformed("shard_message.resolution.number"));
+    }
+    let attempt = Attempt::from_value(told.attempt);
+    let decided = |decision| Resolution::Decided {
+        id,
+        attempt,
+        decision,
+    };
+    match told.what {
+        ASK => Ok(Resolution::Ask { id, attempt }),
+        COMMITTED => Ok(decided(Decision::Commit)),
+        ROLLED_BACK => Ok(decided(Decision::Rollback)),
+        FINISHED => Ok(Resolution::Finished { id, attempt }),
+        _ => Err(Malformed("shard_message.resolution.what")),
+    }
 }
 
 #[cfg(test)]

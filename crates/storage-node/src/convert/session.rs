@@ -341,5 +341,7 @@ pub(crate) fn encode_outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::QueueFull => v1::Outcome::QueueFull,
         Outcome::Blocked => v1::Outcome::Blocked,
         Outcome::UnknownDestination => v1::Outcome::UnknownDestination,
+        Outcome::RolledBack => v1::Outcome::RolledBack,
+        Outcome::InDoubt => v1::Outcome::InDoubt,
     }
 }

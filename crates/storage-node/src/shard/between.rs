@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_broker::{Forwarded, Input as BrokerInput, Outcomes};
+use quorate_broker::{Forwarded, Input as BrokerInput, Outcomes, Resolution};
 use quorate_message::{Batch, BatchBuilder, Command, Destination, ProducerId, Publication};
 use quorate_replication::{Epoch, ShardId};
 
@@ -48,6 +48,8 @@ pub enum ShardMessage {
         /// Why.
         reason: Unwilling,
     },
+    /// About a transaction that its gateway did not finish.
+    Resolution(Resolution),
 }
 
 /// Names a request between shards: the leadership that asks, and its count.
@@ -159,6 +161,10 @@ impl Shard {
                     self.answer_shard(now, from, refused, out);
                 }
             }
+            ShardMessage::Resolution(message) => {
+                let from = from.0;
+                self.deliver(now, BrokerInput::Resolve { from, message }, out);
+            }
             ShardMessage::Outcomes { .. } | ShardMessage::Refused { .. } => {
                 if let Some(input) = self.answered_by_shard(message, out) {
                     self.deliver(now, input, out);
@@ -181,7 +187,7 @@ impl Shard {
                 }
                 (ask, None)
             }
-            ShardMessage::Submit { .. } => return None,
+            ShardMessage::Submit { .. } | ShardMessage::Resolution(_) => return None,
         };
         if self.deliveries.leading != Some(ask.epoch) {
             return None;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_broker::{Effect as BrokerEffect, Input as BrokerInput, Outcomes, SessionId};
 use quorate_message::{Batch, DestinationName, MessagePosition};
-use quorate_replication::{Entry, Epoch, Index};
+use quorate_replication::{Entry, Epoch, Index, ShardId};
 
 use super::{
     Purpose, Shard,
@@ -316,6 +316,10 @@ impl Shard {
             BrokerEffect::Fetch { positions } => return self.fetch(positions, out),
             BrokerEffect::Propose { batch } => note_all(self.submits.push_own(batch), out),
             BrokerEffect::Forward { target, messages } => self.between.push(target, messages),
+            BrokerEffect::Resolve { shard, message } => {
+                let message = ShardMessage::Resolution(message);
+                out.push(to_shard(ShardId(shard), message));
+            }
             BrokerEffect::Diverged { entry } => self.applier.diverged = Some(Index(entry)),
             BrokerEffect::TransientApplied { .. }
             | BrokerEffect::Deliver { .. }
@@ -476,6 +480,7 @@ fn event_of(effect: BrokerEffect, epoch: Epoch) -> (SessionId, SessionEvent) {
         | BrokerEffect::Fetch { .. }
         | BrokerEffect::Propose { .. }
         | BrokerEffect::Forward { .. }
+        | BrokerEffect::Resolve { .. }
         | BrokerEffect::Diverged { .. } => unreachable!("not for a session"),
     }
 }

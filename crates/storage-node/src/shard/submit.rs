@@ -48,10 +48,11 @@ enum Lane {
     TransientMessages = 1,
     Settlements = 2,
     TransientSettlements = 3,
+    Transactions = 4,
 }
 
 impl Lane {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 
     fn of(is_transient: bool, has_messages: bool) -> Self {
         match (has_messages, is_transient) {
@@ -251,6 +252,7 @@ impl Shard {
         let malformed = |reason| SessionEvent::Malformed { number, reason };
         let batch = Batch::parse(submission.batch).map_err(|error| malformed(error.to_string()))?;
         let mut frees_space = true;
+        let mut is_transaction = false;
         for (_, command) in batch.commands() {
             match command {
                 Command::Publish { producer, .. } if producer.shard().is_some() => {
@@ -267,6 +269,10 @@ impl Shard {
                 Command::Configure { .. } => {
                     return Err(malformed("settings come from the coordinator".to_owned()));
                 }
+                Command::Prepare { .. }
+                | Command::Decide { .. }
+                | Command::Finish { .. }
+                | Command::Forget { .. } => is_transaction = true,
                 Command::Checkpoint { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. } => {
@@ -282,7 +288,10 @@ impl Shard {
             return overloaded("shard: the new leader does not serve yet");
         }
         let session = submission.session;
-        let lane = Lane::of(batch.is_transient(), !frees_space);
+        let lane = match is_transaction {
+            true => Lane::Transactions,
+            false => Lane::of(batch.is_transient(), !frees_space),
+        };
         if !self.submits.may_follow(session, lane, submission.previous) {
             return overloaded("shard: the batch before this one was not taken");
         }
