@@ -5,3 +5,7 @@ target/test-python/bin/python -c 'import grpc, grpc_tools' >/dev/null 2>&1 || {
     echo "SKIPPED clients::a_python_client_publishes_and_consumes: no Python with grpcio, see target/test-setup.log" >&2
     echo "--skip a_python_client_publishes_and_consumes"
 }
+{ [ -x /usr/bin/etcd ] || [ -x target/test-etcd/usr/bin/etcd ]; } || {
+    echo "SKIPPED etcd::*, coordinators::*: no etcd, see target/test-setup.log" >&2
+    echo "--skip etcd:: --skip coordinators::"
+}

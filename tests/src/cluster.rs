@@ -33,12 +33,32 @@ impl Default for Size {
     }
 }
 
+/// How a cluster is coordinated.
+#[derive(Clone, Debug)]
+pub struct Coordination {
+    /// Coordinators, of which one is active.
+    pub coordinators: usize,
+    /// Settings of the coordinators alone, keys without prefix.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Default for Coordination {
+    fn default() -> Self {
+        Self {
+            coordinators: 1,
+            settings: Vec::new(),
+        }
+    }
+}
+
 /// A running cluster. Its processes end when it is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     folder: TempDir,
-    /// The coordinator, with the embedded store.
+    /// The first coordinator, with the embedded store if nothing else is said.
     pub coordinator: Service,
+    /// Further coordinators, co02 and on.
+    pub standbys: Vec<Service>,
     /// Storage nodes, mq01 and on.
     pub nodes: Vec<Service>,
     /// Gateways, gw01 and on.
@@ -47,14 +67,14 @@ pub struct Cluster {
     pub gateway_ports: Vec<u16>,
     /// Ports of the storage nodes, in their order.
     pub node_ports: Vec<u16>,
-    /// Port of the coordinator.
+    /// Port of the first coordinator.
     pub coordinator_port: u16,
-    /// HTTP ports for health and metrics: coordinator, nodes, gateways.
+    /// HTTP ports for health and metrics: coordinators, nodes, gateways.
     pub health_ports: Vec<u16>,
 }
 
 /// Ports that are free now. They are held until all are known, so that none comes twice.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>> {
     let held: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()?;
@@ -88,8 +108,23 @@ impl Cluster {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with(size: Size, settings: &[(&str, &str)]) -> Result<Self> {
-        let mut cluster = Self::describe(size, settings)?;
+        Self::start_on(size, settings, &Coordination::default()).await
+    }
+
+    /// As [`start_with`](Self::start_with), coordinated as said.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_on(
+        size: Size,
+        settings: &[(&str, &str)],
+        coordination: &Coordination,
+    ) -> Result<Self> {
+        let mut cluster = Self::describe(size, settings, coordination)?;
         cluster.coordinator.start()?;
+        for standby in &mut cluster.standbys {
+            standby.start()?;
+        }
         for service in cluster.nodes.iter_mut().chain(&mut cluster.gateways) {
             service.start()?;
         }
@@ -97,12 +132,17 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn describe(size: Size, settings: &[(&str, &str)]) -> Result<Self> {
+    fn describe(
+        size: Size,
+        settings: &[(&str, &str)],
+        coordination: &Coordination,
+    ) -> Result<Self> {
+        let heads = coordination.coordinators.max(1);
         let mut folder = TempDir::with_prefix("quorate-test-")?;
         // For looking at the logs of a failure.
         folder.disable_cleanup(std::env::var_os("TEST_KEEP").is_some());
-        let ports = free_ports(2 * (1 + size.nodes + size.gateways))?;
-        let (ports, health_ports) = ports.split_at(1 + size.nodes + size.gateways);
+        let ports = free_ports(2 * (heads + size.nodes + size.gateways))?;
+        let (ports, health_ports) = ports.split_at(heads + size.nodes + size.gateways);
         let coordinator_port = ports[0];
         let build = |program: &str, name: &str, place: usize, extra: &[(&str, String)]| {
             let data = folder.path().join(name).display().to_string();
@@ -122,19 +162,29 @@ impl Cluster {
             pairs.extend(extra.iter().cloned());
             Service::new(program, name, folder.path(), environment(&pairs))
         };
-        let expected = [("EXPECTED_NODES", size.nodes.to_string())];
-        let coordinators = [("COORDINATORS", local(coordinator_port))];
-        let coordinator = build("quorate-coordinator", "co01", 0, &expected)?;
+        let mut head_settings = coordination.settings.clone();
+        head_settings.push(("EXPECTED_NODES", size.nodes.to_string()));
+        let addresses: Vec<String> = ports[..heads].iter().map(|port| local(*port)).collect();
+        let coordinators = [("COORDINATORS", addresses.join(","))];
+        let head = |i: usize| {
+            build(
+                "quorate-coordinator",
+                &format!("co{:02}", i + 1),
+                i,
+                &head_settings,
+            )
+        };
+        let standbys = (1..heads).map(head).collect::<Result<_>>()?;
         let node = |i: usize| {
             build(
                 "quorate-storage-node",
                 &format!("mq{:02}", i + 1),
-                1 + i,
+                heads + i,
                 &coordinators,
             )
         };
         let nodes = (0..size.nodes).map(node).collect::<Result<_>>()?;
-        let first_gateway = 1 + size.nodes;
+        let first_gateway = heads + size.nodes;
         let gateway = |i: usize| {
             build(
                 "quorate-gateway",
@@ -145,11 +195,12 @@ impl Cluster {
         };
         let gateways = (0..size.gateways).map(gateway).collect::<Result<_>>()?;
         Ok(Self {
-            coordinator,
+            coordinator: head(0)?,
+            standbys,
             nodes,
             gateways,
             gateway_ports: ports[first_gateway..].to_vec(),
-            node_ports: ports[1..first_gateway].to_vec(),
+            node_ports: ports[heads..first_gateway].to_vec(),
             coordinator_port,
             health_ports: health_ports.to_vec(),
             folder,
@@ -181,6 +232,11 @@ impl Cluster {
             .await?;
         }
         Ok(())
+    }
+
+    /// The coordinators, in their order.
+    pub fn coordinators(&mut self) -> impl Iterator<Item = &mut Service> {
+        std::iter::once(&mut self.coordinator).chain(&mut self.standbys)
     }
 
     /// The address that clients are given: all gateways.
@@ -246,6 +302,7 @@ impl Cluster {
 
     fn services(&self) -> impl Iterator<Item = &Service> {
         std::iter::once(&self.coordinator)
+            .chain(&self.standbys)
             .chain(&self.nodes)
             .chain(&self.gateways)
     }

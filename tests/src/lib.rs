@@ -3,6 +3,7 @@
 //! the public API and what they log.
 
 pub mod cluster;
+pub mod etcd;
 pub mod eventually;
 pub mod load;
 pub mod process;

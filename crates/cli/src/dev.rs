@@ -3,6 +3,7 @@
 mod children;
 mod plan;
 mod ready;
+mod store;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -20,6 +21,7 @@ use crate::{
 };
 use children::Children;
 use plan::Plan;
+use store::DevStore;
 
 /// Marks a folder as one that `--fresh` may empty, and is locked while in use.
 const MARK: &str = ".quorate-dev";
@@ -34,6 +36,14 @@ pub(crate) struct Dev {
     /// Gateways
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=i64::from(DEV_PROCESSES)))]
     gateways: u16,
+
+    /// Coordinators, of which one is active; more than one need a store that they share
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(DEV_PROCESSES)))]
+    coordinators: u16,
+
+    /// Coordination store: embedded, or etcd://host:port,host:port,...
+    #[arg(long, default_value = "embedded", value_name = "STORE")]
+    store: DevStore,
 
     /// Shards, when the cluster is made
     #[arg(long, default_value_t = 8)]
@@ -67,11 +77,11 @@ pub(crate) struct Dev {
     #[arg(long, default_value_t = 9101)]
     node_health_port: u16,
 
-    /// Port of the coordinator
+    /// First port of the coordinators
     #[arg(long, default_value_t = 62001)]
     coordinator_port: u16,
 
-    /// Port of the coordinator's health and metrics
+    /// First port of the coordinators' health and metrics
     #[arg(long, default_value_t = 9201)]
     coordinator_health_port: u16,
 }

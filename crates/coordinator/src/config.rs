@@ -11,6 +11,8 @@ use crate::{
     limits::{NODE_TIMEOUT_MS_MIN, NODES_MAX, REPLICAS_MAX, SHARDS_MAX},
 };
 
+mod access;
+
 /// The keys, with their defaults. Unknown keys are errors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,6 +29,25 @@ pub struct Config {
     pub data: PathBuf,
     /// The coordination store.
     pub store: StoreKind,
+    /// The servers of a store that is not embedded, "host:port" or "https://host:port" each.
+    pub store_endpoints: Vec<String>,
+    /// Where the store keeps what the coordinator knows; empty: "/quorate-state/<cluster>".
+    pub store_path: String,
+    /// Where the store shows the live storage nodes, one child each; empty: "/quorate/<cluster>".
+    #[serde(alias = "zk_path")]
+    pub members_path: String,
+    /// Silence after which the active coordinator is replaced by another one.
+    pub store_session_ms: u64,
+    /// Who this process is to the store; none: nobody.
+    pub store_user: Option<String>,
+    /// File with that user's password.
+    pub store_password_file: Option<PathBuf>,
+    /// File with the certificates of who signed those of the store's servers (PEM).
+    pub store_ca_file: Option<PathBuf>,
+    /// File with this process's certificate for the store (PEM), if its servers ask for one.
+    pub store_certificate_file: Option<PathBuf>,
+    /// File with the key of that certificate (PEM).
+    pub store_key_file: Option<PathBuf>,
     /// Nodes that must have registered before the shards are created.
     pub expected_nodes: u32,
     /// Shards that are created then; fixed from there on.
@@ -54,6 +75,8 @@ pub enum StoreKind {
     /// In a folder of this machine; not replicated.
     #[default]
     Embedded,
+    /// In etcd.
+    Etcd,
 }
 
 /// Why a configuration makes no sense.
@@ -73,6 +96,15 @@ impl Default for Config {
             health_listen: SocketAddr::from(([127, 0, 0, 1], 9201)),
             data: PathBuf::from("data/coordinator"),
             store: StoreKind::default(),
+            store_endpoints: Vec::new(),
+            store_path: String::new(),
+            members_path: String::new(),
+            store_session_ms: 3_000,
+            store_user: None,
+            store_password_file: None,
+            store_ca_file: None,
+            store_certificate_file: None,
+            store_key_file: None,
             expected_nodes: 3,
             shards: 8,
             replicas: 3,
@@ -117,7 +149,7 @@ impl Config {
             let reason = "give at most a third of `node_timeout_ms`, and not 0".to_owned();
             return refuse("heartbeat_ms", reason);
         }
-        Ok(())
+        access::validate(self)
     }
 
     /// What the controller is to know of it.
@@ -157,5 +189,8 @@ mod tests {
         check(|config| config.replicas = 4, "replicas");
         check(|config| config.node_timeout_ms = 1, "node_timeout_ms");
         check(|config| config.heartbeat_ms = 900, "heartbeat_ms");
+        check(|config| config.store = StoreKind::Etcd, "store_endpoints");
+        check(|config| config.store_user = Some("q".into()), "store_user");
+        check(|config| config.store_session_ms = 1_000, "store_session_ms");
     }
 }

@@ -25,6 +25,11 @@ pub(crate) enum Event {
     },
     /// Anything else that the controller is told as it is.
     Told(Input),
+    /// What became of something that an activation asked for: nothing that concerns a later one.
+    Answered {
+        activation: Activation,
+        input: Input,
+    },
     /// This process became the active coordinator.
     Won {
         generation: u64,
@@ -36,6 +41,10 @@ pub(crate) enum Event {
     /// Another process may be the active coordinator.
     Lost,
 }
+
+/// Numbers the activations of this process, and the times between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Activation(pub(crate) u64);
 
 /// The way back to one stream. Dropping it ends the stream and the task that reads it.
 pub(crate) struct Outgoing<T> {

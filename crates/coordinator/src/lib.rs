@@ -7,6 +7,7 @@ pub mod controller;
 mod convert;
 mod events;
 pub mod limits;
+mod members;
 mod metrics;
 mod outside;
 pub mod process;

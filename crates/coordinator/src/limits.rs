@@ -19,6 +19,41 @@ pub const STORE_WATCH_LAG: usize = 1024;
 /// Cache of the embedded store: all its rows together are a few hundred kilobytes.
 pub const STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// How long one call of a replicated store may take before another of its servers is asked: far above a healthy answer,
+/// far below a session.
+pub const STORE_CALL_MS: u64 = 1_000;
+
+/// How long making a connection to a server of the store may take.
+pub const STORE_CONNECT_MS: u64 = 500;
+
+/// Changes in one transaction of etcd, which takes 128 operations unless it is told otherwise; some are left for the fence.
+pub const STORE_TXN_SWAPS: usize = 100;
+
+/// Rows in one answer of etcd: a few hundred kilobytes, where gRPC would take 4 MiB.
+pub const STORE_PAGE: i64 = 500;
+
+/// How often a coordinator that waits asks whether the active one is gone: short against a session, and nothing to a
+/// store.
+pub const STORE_CAMPAIGN_POLL_MS: u64 = 200;
+
+/// HTTP/2 pings to a server of the store: etcd closes connections that ping more often than every 5 s.
+pub const STORE_PING_MS: u64 = 6_000;
+
+/// How often a watch asks its server whether there is news; three unanswered questions, and another server is watched.
+pub const STORE_WATCH_ASK_MS: u64 = 1_000;
+
+/// Least session of an active coordinator: the least that etcd grants with its default election timeout.
+pub const STORE_SESSION_MS_MIN: u64 = 2_000;
+
+/// Greatest session of an active coordinator: no election can begin for so long after its machine died.
+pub const STORE_SESSION_MS_MAX: u64 = 60_000;
+
+/// Servers of a coordination store that can be named.
+pub const STORE_ENDPOINTS_MAX: usize = 16;
+
+/// Bytes of a password or certificate file.
+pub const STORE_FILE_BYTES: u64 = 256 * 1024;
+
 /// Slots that destinations are hashed to; part of the topology, so fixed for good.
 pub const SLOTS: u32 = 1024;
 
@@ -127,6 +162,12 @@ pub const OUTGOING: usize = 4_096;
 
 /// How long a write or read of the store may take before its result counts as unknown.
 pub const STORE_TIMEOUT_MS: u64 = 5_000;
+
+/// How long a clean stop waits for the store to hear of it.
+pub const RESIGN_MS: u64 = 1_500;
+
+/// How often a coordinator whose store is away says so in its log.
+pub const STORE_AWAY_NOTE_MS: u64 = 30_000;
 
 /// How long a redial waits for an answer.
 pub const REDIAL_TIMEOUT_MS: u64 = 500;

@@ -1,15 +1,13 @@
 //! What the controller's task has done outside of it: the campaign, writes and reads of the store, redials.
 //!
-//! Each runs as a task of its own with a time limit, and comes back as exactly one event.
+//! Each runs as a task of its own with a time limit, and comes back as exactly one event. What comes back carries the
+//! activation that asked: numbers of writes and redials begin anew with each.
 
 use std::{
-    collections::BTreeMap,
     io,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use serde::Serialize;
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tracing::warn;
 
@@ -18,8 +16,9 @@ use crate::{
         Attempt, Change, Input, Key, ReadOutcome, RedialOutcome, Stored, Topology, WriteNumber,
         WriteOutcome,
     },
-    events::Event,
-    limits::{REDIAL_TIMEOUT_MS, STORE_RETRY_MS, STORE_TIMEOUT_MS},
+    events::{Activation, Event},
+    limits::{REDIAL_TIMEOUT_MS, STORE_AWAY_NOTE_MS, STORE_RETRY_MS, STORE_TIMEOUT_MS},
+    members::Publisher,
     metrics::Counts,
     rows,
     store::{Store, StoreError, Swapped},
@@ -31,18 +30,10 @@ pub(crate) struct Outside<S> {
     cluster: String,
     events: mpsc::Sender<Event>,
     counts: Counts,
-    /// Members as they were published last.
-    members: BTreeMap<String, Bytes>,
-}
-
-/// A live storage node, as operators see it in the store.
-#[derive(Serialize)]
-struct MemberText<'a> {
-    id: u32,
-    address: &'a str,
-    /// Whether it leads anything.
-    elected: bool,
-    leads: Vec<u32>,
+    /// What is asked for now is answered to this one.
+    activation: Activation,
+    /// While this process is active.
+    publisher: Option<Publisher>,
 }
 
 impl<S: Store> Outside<S> {
@@ -57,8 +48,26 @@ impl<S: Store> Outside<S> {
             cluster,
             events,
             counts,
-            members: BTreeMap::new(),
+            activation: Activation::default(),
+            publisher: None,
         }
+    }
+
+    /// An activation begins: what an earlier one asked for is not answered to it.
+    pub(crate) fn begin(&mut self) {
+        self.activation.0 += 1;
+        self.publisher = Some(Publisher::start(self.store.clone()));
+    }
+
+    /// The activation is over.
+    pub(crate) fn end(&mut self) {
+        self.activation.0 += 1;
+        self.publisher = None;
+    }
+
+    /// Which activation is answered at the moment.
+    pub(crate) fn activation(&self) -> Activation {
+        self.activation
     }
 
     /// Tries to become the active coordinator; tells when that is so, and when it is no longer.
@@ -68,6 +77,7 @@ impl<S: Store> Outside<S> {
         let cluster = self.cluster.clone();
         let since = Instant::now();
         tokio::spawn(async move {
+            let mut told = None::<Instant>;
             let event = loop {
                 match activate(&store, &cluster).await {
                     Ok((generation, rows)) => {
@@ -78,9 +88,15 @@ impl<S: Store> Outside<S> {
                         };
                     }
                     Err(ActivateError::Store(error)) if error.is_retryable() => {
-                        warn!(%error, "campaign");
+                        let again = Duration::from_millis(STORE_AWAY_NOTE_MS);
+                        if told.is_none_or(|told| told.elapsed() >= again) {
+                            warn!(%error, "cannot become the active coordinator yet; trying on");
+                            told = Some(Instant::now());
+                        }
                         tokio::time::sleep(Duration::from_millis(STORE_RETRY_MS)).await;
                     }
+                    // The session was over before everything was read: that is a campaign anew.
+                    Err(ActivateError::Store(StoreError::NotActive)) => {}
                     Err(error) => break Event::Broken(error.to_string()),
                 }
             };
@@ -98,6 +114,7 @@ impl<S: Store> Outside<S> {
         let count = swaps.len();
         let store = self.store.clone();
         let events = self.events.clone();
+        let activation = self.activation;
         let counts = self.counts.clone();
         tokio::spawn(async move {
             let began = Instant::now();
@@ -119,17 +136,15 @@ impl<S: Store> Outside<S> {
                     vec![WriteOutcome::Unknown; count]
                 }
             };
-            drop(
-                events
-                    .send(Event::Told(Input::Written { write, outcomes }))
-                    .await,
-            );
+            let input = Input::Written { write, outcomes };
+            drop(events.send(Event::Answered { activation, input }).await);
         });
     }
 
     pub(crate) fn read(&self, key: Key) {
         let store = self.store.clone();
         let events = self.events.clone();
+        let activation = self.activation;
         let counts = self.counts.clone();
         tokio::spawn(async move {
             let text = rows::key_text(key);
@@ -157,12 +172,14 @@ impl<S: Store> Outside<S> {
                     ReadOutcome::Failed
                 }
             };
-            drop(events.send(Event::Told(Input::Read { key, outcome })).await);
+            let input = Input::Read { key, outcome };
+            drop(events.send(Event::Answered { activation, input }).await);
         });
     }
 
     pub(crate) fn redial(&self, attempt: Attempt, address: String) {
         let events = self.events.clone();
+        let activation = self.activation;
         tokio::spawn(async move {
             let limit = Duration::from_millis(REDIAL_TIMEOUT_MS);
             let outcome = match timeout(limit, TcpStream::connect(&address)).await {
@@ -172,62 +189,17 @@ impl<S: Store> Outside<S> {
                 }
                 Ok(Err(_)) | Err(_) => RedialOutcome::Unanswered,
             };
-            drop(
-                events
-                    .send(Event::Told(Input::Redialed { attempt, outcome }))
-                    .await,
-            );
+            let input = Input::Redialed { attempt, outcome };
+            drop(events.send(Event::Answered { activation, input }).await);
         });
     }
 
-    /// Publishes what changed of the live nodes. Operators read it; no decision hangs on it.
-    pub(crate) fn publish_members(&mut self, topology: &Topology) {
-        let members = members(topology);
-        let mut changes: Vec<(String, Option<Bytes>)> = Vec::new();
-        for (name, member) in &members {
-            if self.members.get(name) != Some(member) {
-                changes.push((name.clone(), Some(member.clone())));
-            }
+    /// Publishes the live nodes. Operators read it; no decision hangs on it.
+    pub(crate) fn publish_members(&self, topology: &Topology) {
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(topology);
         }
-        for name in self.members.keys() {
-            if !members.contains_key(name) {
-                changes.push((name.clone(), None));
-            }
-        }
-        self.members = members;
-        if changes.is_empty() {
-            return;
-        }
-        let store = self.store.clone();
-        tokio::spawn(async move {
-            for (name, member) in changes {
-                if let Err(error) = store.publish_member(&name, member).await {
-                    warn!(%error, name, "publish member");
-                }
-            }
-        });
     }
-}
-
-fn members(topology: &Topology) -> BTreeMap<String, Bytes> {
-    let alive = topology.nodes.iter().filter(|node| node.is_alive);
-    alive
-        .map(|node| {
-            let led = topology
-                .shards
-                .iter()
-                .filter(|shard| shard.leader.is_some_and(|leader| leader.node == node.node));
-            let leads: Vec<u32> = led.map(|shard| shard.shard.0).collect();
-            let text = serde_json::to_vec(&MemberText {
-                id: node.node.0,
-                address: &node.address,
-                elected: !leads.is_empty(),
-                leads,
-            });
-            let text = text.expect("a member holds nothing that JSON cannot express");
-            (node.name.clone(), Bytes::from(text))
-        })
-        .collect()
 }
 
 fn outcome(swapped: Swapped) -> WriteOutcome {

@@ -20,11 +20,11 @@ use tracing::info;
 
 use crate::{
     config::{Config, StoreKind},
-    limits::{EVENTS, KEEPALIVE_MS, REQUEST_BYTES},
+    limits::{EVENTS, KEEPALIVE_MS, REQUEST_BYTES, RESIGN_MS},
     metrics::Counts,
     server::Server,
     shell::{ACTIVE, Shell},
-    store::{Store, embedded::EmbeddedStore},
+    store::{Store, embedded::EmbeddedStore, etcd::EtcdStore},
 };
 
 /// Runs a coordinator until `shutdown`, or until its store breaks. Must be called within a tokio runtime.
@@ -35,6 +35,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
     match config.store {
         StoreKind::Embedded => {
             let store = EmbeddedStore::open(&config.data)?;
+            serve(config, store, shutdown).await
+        }
+        StoreKind::Etcd => {
+            let store = EtcdStore::new(config.etcd()?)?;
             serve(config, store, shutdown).await
         }
     }
@@ -69,12 +73,25 @@ async fn serve(config: Config, store: impl Store, shutdown: Shutdown) -> Result<
         .add_service(reflection)
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     info!(listen = %config.listen, cluster = config.cluster, "coordinator listens");
-    let shell = Shell::new(config, store, sender, events, topology, health, counts);
+    let shell = Shell::new(
+        config,
+        store.clone(),
+        sender,
+        events,
+        topology,
+        health,
+        counts,
+    );
     // Streams are open for as long as nodes live: a clean stop ends them, it does not wait for them.
     tokio::select! {
         served = server => served.context("serve gRPC"),
         error = shell.run() => Err(error.into()),
         () = shutdown.requested() => {
+            // The next active coordinator need not wait for the session to lapse.
+            let limit = Duration::from_millis(RESIGN_MS);
+            if tokio::time::timeout(limit, store.resign()).await.is_err() {
+                info!("the store does not answer; the session lapses by itself");
+            }
             info!("stopped");
             Ok(())
         }

@@ -152,8 +152,7 @@ impl<S: Store> Shell<S> {
                 registration,
                 outgoing,
             } => {
-                if !self.registrations.admits(now()) {
-                    drop(outgoing.messages.try_send(Err(busy())));
+                if !self.admits(&outgoing) {
                     return Ok(());
                 }
                 let is_admitted = false;
@@ -173,8 +172,7 @@ impl<S: Store> Shell<S> {
                 address,
                 outgoing,
             } => {
-                if !self.registrations.admits(now()) {
-                    drop(outgoing.messages.try_send(Err(busy())));
+                if !self.admits(&outgoing) {
                     return Ok(());
                 }
                 self.gateways.insert(stream, outgoing);
@@ -185,10 +183,13 @@ impl<S: Store> Shell<S> {
                 }
             }
             Event::Told(input) => {
-                match &input {
-                    Input::StreamClosed { stream } => drop(self.nodes.remove(stream)),
-                    Input::GatewayLeft { stream } => drop(self.gateways.remove(stream)),
-                    _ => {}
+                self.forget(&input);
+                input
+            }
+            Event::Answered { activation, input } => {
+                if activation != self.outside.activation() {
+                    debug!("answer to an earlier activation is dropped");
+                    return Ok(());
                 }
                 input
             }
@@ -198,23 +199,57 @@ impl<S: Store> Shell<S> {
                 since,
             } => {
                 info!(generation, rows = rows.len(), waited = ?since.elapsed(), "active coordinator");
+                self.turn(Outside::begin);
                 self.health.ready(ACTIVE);
+                let seed = seed().map_err(ShellError::Store)?;
                 Input::Activated {
                     generation,
-                    seed: seed().map_err(ShellError::Store)?,
+                    seed,
                     rows,
                 }
             }
             Event::Broken(reason) => return Err(ShellError::Store(reason)),
             Event::Lost => {
-                self.health.not_ready(ACTIVE, "not the active coordinator");
-                self.topology.send_replace(None);
-                self.outside.campaign();
+                self.lose();
                 Input::Deactivated
             }
         };
         self.step(input);
         Ok(())
+    }
+
+    /// Another process may be active: nothing is told any more, and this one is in the running again.
+    fn lose(&mut self) {
+        self.health.not_ready(ACTIVE, "not the active coordinator");
+        self.turn(Outside::end);
+        self.topology.send_replace(None);
+        self.outside.campaign();
+    }
+
+    /// Whether one more registration is taken in this second; if not, it is refused.
+    fn admits<T>(&mut self, outgoing: &Outgoing<T>) -> bool {
+        let admits = self.registrations.admits(now());
+        if !admits {
+            drop(outgoing.messages.try_send(Err(busy())));
+        }
+        admits
+    }
+
+    /// Lets go of a stream that ended.
+    fn forget(&mut self, input: &Input) {
+        match input {
+            Input::StreamClosed { stream } => drop(self.nodes.remove(stream)),
+            Input::GatewayLeft { stream } => drop(self.gateways.remove(stream)),
+            _ => {}
+        }
+    }
+
+    /// An activation begins or ends: what was asked for before is asked for in its name, and no picture of before is
+    /// sent after.
+    fn turn(&mut self, turn: impl FnOnce(&mut Outside<S>)) {
+        self.carry_out();
+        self.picture = None;
+        turn(&mut self.outside);
     }
 
     fn step(&mut self, input: Input) {
@@ -370,3 +405,6 @@ fn log(note: &Note) {
         | Note::Dropped(_) => debug!(%note, "step"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,8 @@
 //! - a change that is answered as made survives whatever happens to this process, and, as far as the store is durable,
 //!   to its machine;
 //! - changes and reads are linearizable: a read sees every change that was answered before it began;
-//! - versions of a key start at 1 and rise with every change;
-//! - at most one process is the active coordinator (`campaign`).
+//! - versions of a key are at least 1 and rise with every change;
+//! - at most one process is the active coordinator (`campaign`), and a change that another one asks for is not made.
 //!
 //! It knows nothing of what the rows mean. `conformance` is the suite that each implementation passes.
 
@@ -14,9 +14,10 @@ use std::future::Future;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod embedded;
+pub mod etcd;
 
 /// Prefix of the keys of published members.
 pub const MEMBERS: &str = "members/";
@@ -79,11 +80,14 @@ impl StoreError {
 
 /// A handle of a coordination store; clones share it.
 pub trait Store: Clone + Send + Sync + 'static {
-    /// Waits until this process is the active coordinator. Answers once; exactly one process has it at a time.
+    /// Waits until this process is the active coordinator: exactly one is at a time. May be called again after `lost`.
     fn campaign(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Waits until this process, having won, is no longer the active coordinator.
     fn lost(&self) -> impl Future<Output = ()> + Send;
+
+    /// Gives up being the active coordinator, so that another one need not wait; as well as that goes.
+    fn resign(&self) -> impl Future<Output = ()> + Send;
 
     /// Reads a key.
     fn read(&self, key: &str)

@@ -157,5 +157,12 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause between two tries of a question to a leader that cannot be had now.
 pub const QUESTION_PAUSE: Duration = Duration::from_millis(50);
 
+/// A coordinator is asked for a sign of life this often: one that hangs is left before another one is active in its
+/// place, so that the first picture of that one is not missed.
+pub const COORDINATOR_KEEP_ALIVE: Duration = Duration::from_millis(500);
+
+/// A coordinator that gives none for so long is left.
+pub const COORDINATOR_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Without any coordinator for so long the operator is told: a restart is over by then.
 pub const COORDINATORS_AWAY: Duration = Duration::from_secs(10);

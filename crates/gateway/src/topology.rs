@@ -13,7 +13,10 @@ use wire::coordination_service_client::CoordinationServiceClient;
 use crate::{
     convert::node::topology,
     engine::{Engine, Event},
-    limits::{CONNECT_TIMEOUT, COORDINATORS_AWAY, RECONNECT_MAX, RECONNECT_MIN},
+    limits::{
+        CONNECT_TIMEOUT, COORDINATOR_KEEP_ALIVE, COORDINATOR_KEEP_ALIVE_TIMEOUT, COORDINATORS_AWAY,
+        RECONNECT_MAX, RECONNECT_MIN,
+    },
     session::Input,
     upstream::{Introduction, describe, endpoint},
 };
@@ -83,7 +86,11 @@ impl Watcher {
         ),
         String,
     > {
-        let channel = endpoint(coordinator)?.connect().await;
+        let channel = endpoint(coordinator)?
+            .http2_keep_alive_interval(COORDINATOR_KEEP_ALIVE)
+            .keep_alive_timeout(COORDINATOR_KEEP_ALIVE_TIMEOUT)
+            .connect()
+            .await;
         let channel = channel.map_err(|error| describe(&error))?;
         let mut client = CoordinationServiceClient::new(channel);
         let mut other = client.clone();

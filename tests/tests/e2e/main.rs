@@ -1,7 +1,9 @@
 //! End to end: real processes, real clients, real kills. One binary, because linking is the cost.
 
 mod clients;
+mod coordinators;
 mod dev;
+mod etcd;
 mod failover;
 mod hostile;
 mod services;

@@ -24,7 +24,7 @@ const LOG_LINES: usize = 8;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Children {
-    /// The coordinator, then the storage nodes, then the gateways.
+    /// The coordinators, then the storage nodes, then the gateways.
     children: Vec<Running>,
 }
 
@@ -107,7 +107,7 @@ impl Children {
         Ok(told)
     }
 
-    /// Stops gateways, then storage nodes, then the coordinator; what does not stop in time is killed.
+    /// Stops gateways, then storage nodes, then the coordinators; what does not stop in time is killed.
     pub(super) async fn stop(&mut self) {
         let mut programs: Vec<_> = self
             .children

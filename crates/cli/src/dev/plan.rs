@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Dev;
+use super::{Dev, store::DevStore};
 
 /// Replicas of each shard, if there are so many nodes.
 const REPLICAS: u16 = 3;
@@ -31,7 +31,7 @@ pub(super) struct Process {
 #[derive(Debug)]
 pub(super) struct Plan {
     arguments: Dev,
-    coordinator: Place,
+    coordinators: Vec<Place>,
     nodes: Vec<Place>,
     gateways: Vec<Place>,
 }
@@ -65,20 +65,26 @@ impl Plan {
                 })
                 .collect::<Result<Vec<_>>>()
         };
-        let coordinators = places(
-            "co",
-            1,
-            [
-                arguments.coordinator_port,
-                arguments.coordinator_health_port,
-            ],
-            ["--coordinator-port", "--coordinator-health-port"],
-        )?;
+        ensure!(
+            arguments.coordinators == 1 || arguments.store != DevStore::Embedded,
+            "the embedded store takes one coordinator; for {} give them a store that they share, with --store etcd://host:port",
+            arguments.coordinators
+        );
+        ensure!(
+            !arguments.fresh || arguments.store == DevStore::Embedded,
+            "--fresh removes the nodes' data, and not what etcd knows of them; remove both with `etcdctl del --prefix /quorate-state/dev/` and `rm -r {}`, and start without it",
+            arguments.data.display()
+        );
         let plan = Self {
-            coordinator: coordinators
-                .into_iter()
-                .next()
-                .context("there is one coordinator")?,
+            coordinators: places(
+                "co",
+                arguments.coordinators,
+                [
+                    arguments.coordinator_port,
+                    arguments.coordinator_health_port,
+                ],
+                ["--coordinator-port", "--coordinator-health-port"],
+            )?,
             nodes: places(
                 "mq",
                 arguments.nodes,
@@ -98,7 +104,8 @@ impl Plan {
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        std::iter::once(&self.coordinator)
+        self.coordinators
+            .iter()
             .chain(&self.nodes)
             .chain(&self.gateways)
     }
@@ -157,22 +164,25 @@ impl Plan {
         self.gateways.iter().map(|place| local(place.port))
     }
 
-    /// All processes, the coordinator first.
+    /// All processes, the coordinators first.
     pub(super) fn processes(&self, data: &Path) -> Result<Vec<Process>> {
-        let coordinator = [
-            ("STORE", "embedded".to_owned()),
-            ("EXPECTED_NODES", self.arguments.nodes.to_string()),
-            ("SHARDS", self.arguments.shards.to_string()),
-            ("REPLICAS", REPLICAS.min(self.arguments.nodes).to_string()),
-            ("DATA", folder(data, &self.coordinator)),
-        ];
-        let mut processes = vec![process(
-            "quorate-coordinator",
-            &self.coordinator,
-            data,
-            &coordinator,
-        )?];
-        let coordinators = ("COORDINATORS", local(self.coordinator.port));
+        let mut processes = Vec::new();
+        for place in &self.coordinators {
+            let mut keys = self.arguments.store.keys();
+            keys.extend([
+                ("EXPECTED_NODES", self.arguments.nodes.to_string()),
+                ("SHARDS", self.arguments.shards.to_string()),
+                ("REPLICAS", REPLICAS.min(self.arguments.nodes).to_string()),
+                ("DATA", folder(data, place)),
+            ]);
+            processes.push(process("quorate-coordinator", place, data, &keys)?);
+        }
+        let addresses: Vec<String> = self
+            .coordinators
+            .iter()
+            .map(|place| local(place.port))
+            .collect();
+        let coordinators = ("COORDINATORS", addresses.join(","));
         for place in &self.nodes {
             let keys = [("DATA", folder(data, place)), coordinators.clone()];
             processes.push(process("quorate-storage-node", place, data, &keys)?);
@@ -279,6 +289,21 @@ mod tests {
         let error = plan(&["--gateway-port", "65534"]).expect_err("they run out");
         assert!(error.to_string().contains("--gateway-port"), "{error}");
         assert!(plan(&["--nodes", "0"]).is_err());
+    }
+
+    #[test]
+    fn coordinators_share_a_store_and_everybody_knows_all_of_them() {
+        let error = plan(&["--coordinators", "3"]).expect_err("nothing to share");
+        assert!(error.to_string().contains("--store etcd://"), "{error}");
+        let plan = plan(&["--coordinators", "3", "--store", "etcd://127.0.0.1:2379"]);
+        let places: Vec<(String, u16)> = plan
+            .expect("a plan")
+            .coordinators
+            .iter()
+            .map(|place| (place.name.clone(), place.port))
+            .collect();
+        let expected = [("co01", 62001), ("co02", 62002), ("co03", 62003)];
+        assert_eq!(places, expected.map(|(name, port)| (name.to_owned(), port)));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct NodeStatus {
     pub is_alive: bool,
     /// Process number of its newest life.
     pub pid: u32,
+    /// Share of leaderships.
+    pub weight: u32,
 }
 
 /// A shard.

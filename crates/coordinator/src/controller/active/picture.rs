@@ -48,6 +48,7 @@ impl Active {
                 address: node.row.address.clone(),
                 is_alive: self.counts_as_alive(node),
                 pid: node.row.pid,
+                weight: node.row.weight,
             })
             .collect()
     }

@@ -1,0 +1,275 @@
+//! Several coordinators over a real etcd: one is active, another takes over, and messages flow whatever of them is away.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use quorate_sim::checker::Rules;
+use quorate_tests::{
+    cluster::{Cluster, Coordination, Size},
+    etcd::Etcd,
+    eventually::eventually,
+    load::{Load, Shape},
+};
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
+
+/// How long what waited for a coordinator may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Longer than every session: what is away for so long has lost everything that it held.
+const LONGER_THAN_A_SESSION: Duration = Duration::from_secs(4);
+
+const SIZE: Size = Size {
+    nodes: 3,
+    gateways: 2,
+};
+const SHAPE: Shape = Shape {
+    producers: 2,
+    consumers: 1,
+};
+
+async fn start(etcd: &Etcd) -> Result<(Cluster, Vec<String>)> {
+    let coordination = Coordination {
+        coordinators: 3,
+        settings: vec![
+            ("STORE", "etcd".to_owned()),
+            ("STORE_ENDPOINTS", etcd.endpoints().join(",")),
+            ("STORE_SESSION_MS", "2000".to_owned()),
+            // Only what must move moves.
+            ("REBALANCE", "false".to_owned()),
+        ],
+    };
+    let cluster = Cluster::start_on(SIZE, &[], &coordination).await?;
+    let mut queues = BTreeMap::new();
+    for number in 0..200 {
+        let name = format!("load.{number}");
+        let (shard, _) = cluster.leader_of(&name).await?;
+        queues.entry(shard).or_insert(name);
+        if queues.len() == 3 {
+            break;
+        }
+    }
+    Ok((cluster, queues.into_values().collect()))
+}
+
+/// Whether a process says on its health port that it is ready.
+async fn is_ready(port: u16) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::Ok(answer.starts_with("HTTP/1.1 200"))
+    };
+    let answered = tokio::time::timeout(Duration::from_millis(500), ask).await;
+    matches!(answered, Ok(Ok(true)))
+}
+
+/// The place of the one active coordinator, waited for.
+async fn active(cluster: &Cluster) -> Result<usize> {
+    let count = 1 + cluster.standbys.len();
+    eventually("an active coordinator", LIMIT, async || {
+        let mut found = Vec::new();
+        for place in 0..count {
+            if is_ready(cluster.health_ports[place]).await {
+                found.push(place);
+            }
+        }
+        ensure!(found.len() < 2, "two are active: {found:?}");
+        Ok(found.first().copied())
+    })
+    .await
+    .with_context(|| cluster.log_ends())
+}
+
+/// Waits until every gateway that runs hears a coordinator and sees every shard led.
+async fn coordinated(cluster: &mut Cluster) -> Result<()> {
+    eventually("a coordinator to be heard", LIMIT, async || {
+        for gateway in 0..SIZE.gateways {
+            if !cluster.picture(gateway).await?.coordinator_reachable {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+    .await
+    .with_context(|| cluster.log_ends())?;
+    cluster.ready().await.with_context(|| cluster.log_ends())
+}
+
+async fn epochs(cluster: &Cluster) -> Result<BTreeMap<u32, u64>> {
+    let picture = cluster.picture(0).await?;
+    let shards = picture.shards.iter();
+    Ok(shards.map(|shard| (shard.id, shard.epoch)).collect())
+}
+
+/// Demands confirms on every queue for as long as `duration`.
+async fn flows(
+    cluster: &Cluster,
+    load: &mut Load,
+    queues: &[String],
+    duration: Duration,
+) -> Result<Duration> {
+    let until = Instant::now() + duration;
+    let mut longest = Duration::ZERO;
+    while Instant::now() < until {
+        for queue in queues {
+            let gap = load.next_confirm(queue, Instant::now()).await;
+            longest = longest.max(gap.with_context(|| cluster.log_ends())?);
+        }
+    }
+    Ok(longest)
+}
+
+async fn conclude(load: Load, cluster: &Cluster) -> Result<()> {
+    let verdict = load
+        .judge(Rules::default())
+        .await
+        .with_context(|| cluster.log_ends())?;
+    eprintln!("{verdict}");
+    ensure!(verdict.is_clean(), "{verdict}");
+    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_felt_while_etcd_and_all_coordinators_are_away() -> Result<()> {
+    let etcd = Etcd::start(3).await?;
+    eprintln!("{}", etcd.describe().await?);
+    let (mut cluster, queues) = start(&etcd).await?;
+    coordinated(&mut cluster).await?;
+    let mut load = Load::start(&cluster.url(), &queues, SHAPE).await?;
+    load.next_confirm(&queues[0], Instant::now()).await?;
+    let before = epochs(&cluster).await?;
+
+    etcd.pause_all()?;
+    let stalled = flows(&cluster, &mut load, &queues, LONGER_THAN_A_SESSION).await?;
+    etcd.kill_all()?;
+    let gone = flows(&cluster, &mut load, &queues, LONGER_THAN_A_SESSION / 2).await?;
+    for coordinator in cluster.coordinators() {
+        coordinator.kill()?;
+    }
+    let alone = flows(&cluster, &mut load, &queues, LONGER_THAN_A_SESSION / 2).await?;
+    eprintln!(
+        "longest confirm: etcd stalled {stalled:?}, gone {gone:?}, and all coordinators gone {alone:?}"
+    );
+
+    for coordinator in cluster.coordinators() {
+        coordinator.start()?;
+    }
+    etcd.start_all()?;
+    coordinated(&mut cluster).await?;
+    flows(&cluster, &mut load, &queues, LONGER_THAN_A_SESSION / 2).await?;
+    let after = epochs(&cluster).await?;
+    ensure!(
+        before == after,
+        "elections nobody needed: {before:?}, then {after:?}"
+    );
+
+    // What needs an election waits for etcd, and no longer.
+    etcd.kill_all()?;
+    let (shard, leader) = cluster.leader_of(&queues[0]).await?;
+    cluster.nodes[leader].kill()?;
+    tokio::time::sleep(LONGER_THAN_A_SESSION).await;
+    etcd.start_all()?;
+    etcd.leader().await?;
+    let back = Instant::now();
+    let waited = load.next_confirm(&queues[0], back).await;
+    eprintln!(
+        "shard {shard} without a leader while etcd was away: confirms {:?} after etcd had a leader",
+        waited.with_context(|| cluster.log_ends())?
+    );
+    cluster.nodes[leader].start()?;
+    coordinated(&mut cluster).await?;
+    conclude(load, &cluster).await
+}
+
+#[tokio::test]
+async fn another_coordinator_takes_over_and_elects() -> Result<()> {
+    let etcd = Etcd::start(3).await?;
+    let (mut cluster, queues) = start(&etcd).await?;
+    coordinated(&mut cluster).await?;
+    let mut load = Load::start(&cluster.url(), &queues, SHAPE).await?;
+    load.next_confirm(&queues[0], Instant::now()).await?;
+    let before = epochs(&cluster).await?;
+
+    // The active one is killed; nothing moves.
+    let first = active(&cluster).await?;
+    let killed = Instant::now();
+    cluster
+        .coordinators()
+        .nth(first)
+        .context("it runs")?
+        .kill()?;
+    let second = active(&cluster).await?;
+    ensure!(second != first, "a killed process is active");
+    eprintln!(
+        "active coordinator killed: another one after {:?}",
+        killed.elapsed()
+    );
+    coordinated(&mut cluster).await?;
+    flows(&cluster, &mut load, &queues, Duration::from_secs(1)).await?;
+    let after = epochs(&cluster).await?;
+    ensure!(
+        before == after,
+        "elections nobody needed: {before:?}, then {after:?}"
+    );
+
+    // The second one elects.
+    let (_, leader) = cluster.leader_of(&queues[0]).await?;
+    cluster.nodes[leader].kill()?;
+    let gap = load.next_confirm(&queues[0], Instant::now()).await;
+    eprintln!(
+        "then a leader killed: next confirm after {:?}",
+        gap.with_context(|| cluster.log_ends())?
+    );
+    cluster.nodes[leader].start()?;
+    cluster
+        .coordinators()
+        .nth(first)
+        .context("it runs")?
+        .start()?;
+    coordinated(&mut cluster).await?;
+
+    // The active one is paused, a leader dies, and what wakes up decides nothing.
+    let paused = active(&cluster).await?;
+    cluster
+        .coordinators()
+        .nth(paused)
+        .context("it runs")?
+        .signal(Signal::STOP)?;
+    let since = Instant::now();
+    let (_, leader) = cluster.leader_of(&queues[1]).await?;
+    cluster.nodes[leader].kill()?;
+    let gap = load.next_confirm(&queues[1], Instant::now()).await;
+    eprintln!(
+        "active coordinator paused and a leader killed: next confirm after {:?}",
+        gap.with_context(|| cluster.log_ends())?
+    );
+    let third = active(&cluster).await?;
+    ensure!(third != paused, "a paused process is active");
+    eprintln!(
+        "another coordinator was active within {:?}",
+        since.elapsed()
+    );
+    cluster.nodes[leader].start()?;
+    coordinated(&mut cluster).await?;
+    let before = epochs(&cluster).await?;
+    cluster
+        .coordinators()
+        .nth(paused)
+        .context("it runs")?
+        .signal(Signal::CONT)?;
+    flows(&cluster, &mut load, &queues, Duration::from_secs(2)).await?;
+    ensure!(
+        active(&cluster).await? == third,
+        "a process that woke up is active"
+    );
+    let after = epochs(&cluster).await?;
+    ensure!(before == after, "elections nobody needed: {before:?}, then {after:?}");
+    conclude(load, &cluster).await
+}

@@ -1,0 +1,208 @@
+//! The coordination store in a real etcd: the conformance suite, servers that fail, users and certificates.
+
+use std::{cell::Cell, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use quorate_coordinator::store::{
+    Store, StoreError, Swap, Swapped,
+    conformance::{self, Place, faults::Servers},
+    etcd::{EtcdOptions, EtcdStore},
+};
+use quorate_tests::etcd::Etcd;
+
+/// One cluster's place in an etcd.
+struct EtcdPlace {
+    etcd: Arc<Etcd>,
+    name: String,
+}
+
+fn options(etcd: &Etcd, name: &str) -> EtcdOptions {
+    EtcdOptions {
+        endpoints: etcd.endpoints(),
+        path: format!("/quorate-state/{name}"),
+        members_path: format!("/quorate/{name}"),
+        session: Duration::from_secs(2),
+        name: "co01".to_owned(),
+        user: None,
+        tls: None,
+    }
+}
+
+impl Place for EtcdPlace {
+    type Store = EtcdStore;
+
+    fn handle(&self) -> EtcdStore {
+        EtcdStore::new(options(&self.etcd, &self.name)).expect("the addresses are addresses")
+    }
+}
+
+impl Servers for EtcdPlace {
+    async fn kill_leader(&self) {
+        let leader = self.etcd.leader().await.expect("there is one");
+        self.etcd.kill(leader).expect("it runs");
+    }
+
+    async fn kill_all(&self) {
+        self.etcd.kill_all().expect("they run");
+    }
+
+    async fn start_all(&self) {
+        self.etcd.start_all().expect("they start");
+    }
+
+    async fn pause_leader(&self) {
+        let leader = self.etcd.leader().await.expect("there is one");
+        self.etcd.pause(leader).expect("it runs");
+    }
+
+    async fn pause_all(&self) {
+        self.etcd.pause_all().expect("they run");
+    }
+}
+
+fn places(etcd: &Arc<Etcd>) -> impl FnMut() -> EtcdPlace {
+    let count = Cell::new(0);
+    let etcd = Arc::clone(etcd);
+    move || {
+        count.set(count.get() + 1);
+        EtcdPlace {
+            etcd: Arc::clone(&etcd),
+            name: format!("place{}", count.get()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_conformance_suite_holds_with_three_members() -> Result<()> {
+    let etcd = Arc::new(Etcd::start(3).await?);
+    eprintln!("{}", etcd.describe().await?);
+    conformance::run(places(&etcd)).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_suite_of_faults_holds_with_three_members() -> Result<()> {
+    let etcd = Arc::new(Etcd::start(3).await?);
+    eprintln!("{}", etcd.describe().await?);
+    Box::pin(conformance::faults::run(places(&etcd), |line| {
+        eprintln!("{line}");
+    }))
+    .await;
+    Ok(())
+}
+
+fn swap(key: &str, expected: u64, value: &str) -> Swap {
+    Swap {
+        key: key.to_owned(),
+        expected,
+        value: value.to_owned().into(),
+    }
+}
+
+#[tokio::test]
+async fn a_coordinator_that_does_not_know_that_it_was_replaced_changes_nothing() -> Result<()> {
+    let etcd = Etcd::start(1).await?;
+    let old = EtcdStore::new(options(&etcd, "test"))?;
+    old.campaign().await?;
+    ensure!(old.compare_and_set(swap("a", 0, "old")).await? != Swapped::Conflict(0));
+    // Its key is taken away behind its back: by its own clock it is active, as one that was paused would think.
+    let mut client = etcd.client(None).await?;
+    client.delete("/quorate-state/test/active", None).await?;
+    let new = EtcdStore::new(options(&etcd, "test"))?;
+    new.campaign().await?;
+    let late = old.compare_and_set(swap("b", 0, "late")).await;
+    assert_eq!(late, Err(StoreError::NotActive));
+    assert_eq!(new.read("b").await, Ok(None));
+    let member = old.publish_member("mq01", Some("{}".into())).await;
+    assert_eq!(member, Err(StoreError::NotActive));
+    tokio::time::timeout(Duration::from_secs(1), old.lost())
+        .await
+        .context("it knows now")?;
+    ensure!(matches!(
+        new.compare_and_set(swap("b", 0, "new")).await?,
+        Swapped::Stored(_)
+    ));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_survives_compaction_unless_it_missed_something() -> Result<()> {
+    let etcd = Etcd::start(1).await?;
+    let store = EtcdStore::new(options(&etcd, "test"))?;
+    store.campaign().await?;
+    store.compare_and_set(swap("w/a", 0, "1")).await?;
+    let mut quiet = store.watch("w/").await?;
+    assert_eq!(quiet.recv().await.context("the present")?.value, "1");
+    // Much happens elsewhere, is forgotten, and the server is gone for a moment.
+    let mut version = 0;
+    for _ in 0..20 {
+        let Swapped::Stored(new) = store.compare_and_set(swap("else", version, "x")).await? else {
+            anyhow::bail!("a conflict without anybody else");
+        };
+        version = new;
+    }
+    let mut client = etcd.client(None).await?;
+    client.compact(i64::try_from(version)?, None).await?;
+    etcd.kill_all()?;
+    etcd.start_all()?;
+    etcd.leader().await?;
+    while store.compare_and_set(swap("w/b", 0, "2")).await.is_err() {
+        store.campaign().await.ok();
+        if store.read("w/b").await.is_ok_and(|found| found.is_some()) {
+            break;
+        }
+    }
+    let next = tokio::time::timeout(Duration::from_secs(20), quiet.recv()).await?;
+    assert_eq!(next.context("it goes on")?.value, "2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_with_rights_on_its_prefixes_is_enough_and_others_are_told_what_is_wrong()
+-> Result<()> {
+    use etcd_client::{Permission, PermissionType};
+    let etcd = Etcd::start(1).await?;
+    let mut client = etcd.client(None).await?;
+    client.user_add("root", "root-secret", None).await?;
+    client.role_add("root").await?;
+    client.user_grant_role("root", "root").await?;
+    client.user_add("quorate", "secret", None).await?;
+    client.role_add("quorate").await?;
+    for prefix in ["/quorate-state/test/", "/quorate/test/"] {
+        let permission = Permission::new(PermissionType::Readwrite, prefix).with_prefix();
+        client.role_grant_permission("quorate", permission).await?;
+    }
+    client.user_grant_role("quorate", "quorate").await?;
+    client.auth_enable().await?;
+
+    let store = |user: Option<(&str, &str)>, name: &str| {
+        let mut options = options(&etcd, name);
+        options.user = user.map(|(name, password)| (name.to_owned(), password.to_owned()));
+        EtcdStore::new(options)
+    };
+    let good = store(Some(("quorate", "secret")), "test")?;
+    good.campaign().await?;
+    ensure!(matches!(
+        good.compare_and_set(swap("a", 0, "x")).await?,
+        Swapped::Stored(_)
+    ));
+    good.publish_member("mq01", Some("{}".into())).await?;
+    good.resign().await;
+    let refused = [
+        (
+            store(Some(("quorate", "wrong")), "test")?,
+            "store_password_file",
+        ),
+        (store(None, "test")?, "store_user"),
+        (
+            store(Some(("quorate", "secret")), "other")?,
+            "grant the role",
+        ),
+    ];
+    for (store, remedy) in refused {
+        let error = store.campaign().await.expect_err("refused");
+        ensure!(!error.is_retryable(), "{error}");
+        ensure!(error.to_string().contains(remedy), "{error}");
+    }
+    Ok(())
+}
