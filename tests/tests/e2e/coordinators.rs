@@ -270,6 +270,9 @@ async fn another_coordinator_takes_over_and_elects() -> Result<()> {
         "a process that woke up is active"
     );
     let after = epochs(&cluster).await?;
-    ensure!(before == after, "elections nobody needed: {before:?}, then {after:?}");
+    ensure!(
+        before == after,
+        "elections nobody needed: {before:?}, then {after:?}"
+    );
     conclude(load, &cluster).await
 }

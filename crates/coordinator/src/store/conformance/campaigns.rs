@@ -5,10 +5,10 @@ use crate::store::{Store, StoreError, Swapped};
 
 pub(super) async fn exactly_one_wins_the_campaign(place: impl Place) {
     let first = active(&place).await;
-    first
-        .compare_and_set(swap("a", 0, "first"))
-        .await
-        .expect("swap");
+    let outcome = first.compare_and_set(swap("a", 0, "first")).await;
+    let Ok(Swapped::Stored(mut version)) = outcome else {
+        panic!("{outcome:?}");
+    };
     let second = place.handle();
     let mut campaign = Box::pin(second.campaign());
     // The second one waits for as long as the first one lives, here as long as some work of the first takes.
@@ -16,8 +16,12 @@ pub(super) async fn exactly_one_wins_the_campaign(place: impl Place) {
         biased;
         won = &mut campaign => panic!("two active coordinators: {won:?}"),
         () = async {
-            for version in 1..100 {
-                first.compare_and_set(swap("a", version, "more")).await.expect("swap");
+            for _ in 1..100 {
+                let outcome = first.compare_and_set(swap("a", version, "more")).await;
+                let Ok(Swapped::Stored(new)) = outcome else {
+                    panic!("{outcome:?}");
+                };
+                version = new;
             }
         } => {}
     }
