@@ -9,3 +9,7 @@ target/test-python/bin/python -c 'import grpc, grpc_tools' >/dev/null 2>&1 || {
     echo "SKIPPED etcd::*, coordinators::*: no etcd, see target/test-setup.log" >&2
     echo "--skip etcd:: --skip coordinators::"
 }
+command -v openssl >/dev/null 2>&1 || {
+    echo "SKIPPED etcd::certificates_of_both_sides_are_shown_and_checked: no openssl to make certificates with" >&2
+    echo "--skip certificates_of_both_sides_are_shown_and_checked"
+}

@@ -1,14 +1,24 @@
 //! The coordination store in a real etcd: the conformance suite, servers that fail, users and certificates.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use quorate_coordinator::store::{
     Store, StoreError, Swap, Swapped,
     conformance::{self, Place, faults::Servers},
-    etcd::{EtcdOptions, EtcdStore},
+    etcd::{EtcdOptions, EtcdStore, Tls},
 };
-use quorate_tests::etcd::Etcd;
+use quorate_tests::{etcd::Etcd, eventually::eventually};
+use tempfile::TempDir;
+
+/// How long a start may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// One cluster's place in an etcd.
 struct EtcdPlace {
@@ -217,5 +227,114 @@ async fn a_user_with_rights_on_its_prefixes_is_enough_and_others_are_told_what_i
         ensure!(!error.is_retryable(), "{error}");
         ensure!(error.to_string().contains(remedy), "{error}");
     }
+    Ok(())
+}
+
+/// A certificate for the loopback address, signed by an authority of the test's own: authority, certificate and key.
+fn certificates(folder: &Path) -> Result<[PathBuf; 3]> {
+    let openssl = |arguments: &[&str]| -> Result<()> {
+        let output = Command::new("openssl")
+            .args(arguments)
+            .current_dir(folder)
+            .output()
+            .context("run openssl")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "openssl {arguments:?}: {said}");
+        Ok(())
+    };
+    let key = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ];
+    let mut authority = vec!["req", "-x509", "-days", "2", "-subj", "/CN=test authority"];
+    authority.extend(key);
+    authority.extend(["-keyout", "ca-key.pem", "-out", "ca.pem"]);
+    openssl(&authority)?;
+    let mut request = vec!["req", "-subj", "/CN=test"];
+    request.extend(key);
+    request.extend(["-keyout", "key.pem", "-out", "request.pem"]);
+    openssl(&request)?;
+    std::fs::write(
+        folder.join("extensions"),
+        "subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth, clientAuth\n",
+    )?;
+    openssl(&[
+        "x509",
+        "-req",
+        "-days",
+        "2",
+        "-in",
+        "request.pem",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca-key.pem",
+        "-CAcreateserial",
+        "-extfile",
+        "extensions",
+        "-out",
+        "certificate.pem",
+    ])?;
+    Ok(["ca.pem", "certificate.pem", "key.pem"].map(|name| folder.join(name)))
+}
+
+#[tokio::test]
+async fn certificates_of_both_sides_are_shown_and_checked() -> Result<()> {
+    let folder = TempDir::with_prefix("quorate-etcd-tls-")?;
+    let files = certificates(folder.path())?;
+    let [authority, certificate, key] = files.clone().map(|file| file.display().to_string());
+    let arguments = [
+        "--client-cert-auth",
+        "--trusted-ca-file",
+        &authority,
+        "--cert-file",
+        &certificate,
+        "--key-file",
+        &key,
+    ];
+    let arguments = arguments.map(str::to_owned).to_vec();
+    let etcd = Etcd::start_with(1, "https", arguments).await?;
+    let read = |file: &Path| std::fs::read_to_string(file);
+    let tls = Tls {
+        authority: read(&files[0])?,
+        identity: Some((read(&files[1])?, read(&files[2])?)),
+    };
+    let with = |tls: Tls| {
+        EtcdStore::new(EtcdOptions {
+            tls: Some(tls),
+            ..options(&etcd, "test")
+        })
+    };
+    let good = with(tls.clone())?;
+    eventually("the campaign to be won", LIMIT, async || {
+        good.campaign().await?;
+        Ok(Some(()))
+    })
+    .await?;
+    ensure!(matches!(
+        good.compare_and_set(swap("a", 0, "x")).await?,
+        Swapped::Stored(_)
+    ));
+    let bare = with(Tls {
+        identity: None,
+        ..tls.clone()
+    })?;
+    let error = bare.read("a").await.expect_err("no certificate");
+    ensure!(error.is_retryable(), "{error}");
+    let stranger = TempDir::with_prefix("quorate-etcd-tls-")?;
+    let strange = with(Tls {
+        authority: read(&certificates(stranger.path())?[0])?,
+        ..tls
+    })?;
+    let error = strange
+        .read("a")
+        .await
+        .expect_err("signed by another authority");
+    ensure!(error.to_string().contains("certificate"), "{error}");
+    let without = EtcdStore::new(options(&etcd, "test")).expect_err("https without an authority");
+    ensure!(without.to_string().contains("store_ca_file"), "{without}");
     Ok(())
 }
