@@ -1,5 +1,10 @@
 //! Several coordinators over a real etcd: one is active, another takes over, and messages flow whatever of them is away.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "each run tells how long what was away was felt"
+)]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -195,31 +200,39 @@ async fn another_coordinator_takes_over_and_elects() -> Result<()> {
     coordinated(&mut cluster).await?;
     let mut load = Load::start(&cluster.url(), &queues, SHAPE).await?;
     load.next_confirm(&queues[0], Instant::now()).await?;
-    let before = epochs(&cluster).await?;
+    the_active_one_is_killed(&mut cluster, &mut load, &queues).await?;
+    the_active_one_is_paused(&mut cluster, &mut load, &queues).await?;
+    conclude(load, &cluster).await
+}
 
-    // The active one is killed; nothing moves.
-    let first = active(&cluster).await?;
+/// Another one takes over, nothing moves, and it elects.
+async fn the_active_one_is_killed(
+    cluster: &mut Cluster,
+    load: &mut Load,
+    queues: &[String],
+) -> Result<()> {
+    let before = epochs(cluster).await?;
+    let first = active(cluster).await?;
     let killed = Instant::now();
     cluster
         .coordinators()
         .nth(first)
         .context("it runs")?
         .kill()?;
-    let second = active(&cluster).await?;
+    let second = active(cluster).await?;
     ensure!(second != first, "a killed process is active");
     eprintln!(
         "active coordinator killed: another one after {:?}",
         killed.elapsed()
     );
-    coordinated(&mut cluster).await?;
-    flows(&cluster, &mut load, &queues, Duration::from_secs(1)).await?;
-    let after = epochs(&cluster).await?;
+    coordinated(cluster).await?;
+    flows(cluster, load, queues, Duration::from_secs(1)).await?;
+    let after = epochs(cluster).await?;
     ensure!(
         before == after,
         "elections nobody needed: {before:?}, then {after:?}"
     );
 
-    // The second one elects.
     let (_, leader) = cluster.leader_of(&queues[0]).await?;
     cluster.nodes[leader].kill()?;
     let gap = load.next_confirm(&queues[0], Instant::now()).await;
@@ -233,10 +246,17 @@ async fn another_coordinator_takes_over_and_elects() -> Result<()> {
         .nth(first)
         .context("it runs")?
         .start()?;
-    coordinated(&mut cluster).await?;
+    coordinated(cluster).await?;
+    Ok(())
+}
 
-    // The active one is paused, a leader dies, and what wakes up decides nothing.
-    let paused = active(&cluster).await?;
+/// Another one takes over and elects; the one that wakes up decides nothing.
+async fn the_active_one_is_paused(
+    cluster: &mut Cluster,
+    load: &mut Load,
+    queues: &[String],
+) -> Result<()> {
+    let paused = active(cluster).await?;
     cluster
         .coordinators()
         .nth(paused)
@@ -250,29 +270,29 @@ async fn another_coordinator_takes_over_and_elects() -> Result<()> {
         "active coordinator paused and a leader killed: next confirm after {:?}",
         gap.with_context(|| cluster.log_ends())?
     );
-    let third = active(&cluster).await?;
+    let third = active(cluster).await?;
     ensure!(third != paused, "a paused process is active");
     eprintln!(
         "another coordinator was active within {:?}",
         since.elapsed()
     );
     cluster.nodes[leader].start()?;
-    coordinated(&mut cluster).await?;
-    let before = epochs(&cluster).await?;
+    coordinated(cluster).await?;
+    let before = epochs(cluster).await?;
     cluster
         .coordinators()
         .nth(paused)
         .context("it runs")?
         .signal(Signal::CONT)?;
-    flows(&cluster, &mut load, &queues, Duration::from_secs(2)).await?;
+    flows(cluster, load, queues, Duration::from_secs(2)).await?;
     ensure!(
-        active(&cluster).await? == third,
+        active(cluster).await? == third,
         "a process that woke up is active"
     );
-    let after = epochs(&cluster).await?;
+    let after = epochs(cluster).await?;
     ensure!(
         before == after,
         "elections nobody needed: {before:?}, then {after:?}"
     );
-    conclude(load, &cluster).await
+    Ok(())
 }
