@@ -235,6 +235,13 @@ enum ActivateError {
 
 /// Wins the campaign, counts the activation durably, and reads everything.
 async fn activate(store: &impl Store, cluster: &str) -> Result<(u64, Vec<Stored>), ActivateError> {
+    // Another cluster's store is told from this one's at once, not when its active coordinator is gone.
+    match store.read(rows::GENERATION).await {
+        Ok(found) => drop(rows::next_generation(found.as_ref(), cluster)?),
+        // The embedded store is read by the active coordinator only.
+        Err(StoreError::NotActive) => {}
+        Err(error) => return Err(error.into()),
+    }
     store.campaign().await?;
     let generation = loop {
         let found = store.read(rows::GENERATION).await?;

@@ -20,7 +20,7 @@ type Answer = oneshot::Sender<Result<Vec<Swapped>, StoreError>>;
 /// A store whose writes wait for the test's answers.
 #[derive(Clone)]
 struct HeldStore {
-    writes: mpsc::UnboundedSender<Answer>,
+    writes: mpsc::Sender<Answer>,
     loss: Arc<Notify>,
     generation: Arc<Mutex<Option<Versioned>>>,
 }
@@ -58,7 +58,7 @@ impl Store for HeldStore {
             return Ok(vec![Swapped::Stored(version)]);
         }
         let (answer, answered) = oneshot::channel();
-        self.writes.send(answer).expect("the test listens");
+        self.writes.send(answer).await.expect("the test listens");
         answered.await.expect("the test answers")
     }
 
@@ -106,7 +106,7 @@ async fn register(
 
 #[tokio::test]
 async fn an_answer_to_an_earlier_activation_is_not_taken_for_one_to_this() {
-    let (writes, mut held) = mpsc::unbounded_channel();
+    let (writes, mut held) = mpsc::channel(16);
     let loss = Arc::new(Notify::new());
     let store = HeldStore {
         writes,
