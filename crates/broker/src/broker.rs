@@ -292,6 +292,25 @@ impl Broker {
         positions
     }
 
+    /// The persistent messages of a queue from a position on, ascending, those in flight included.
+    pub fn stored_from(
+        &self,
+        queue: &DestinationName,
+        from: MessagePosition,
+    ) -> impl Iterator<Item = MessagePosition> + '_ {
+        let stored = self.state.queue_id(queue).map(|id| self.state.queue(id));
+        let next = move |from| stored.and_then(|stored| stored.first_stored_from(from));
+        std::iter::successors(next(from), move |position| next(position.next()))
+    }
+
+    /// Whether a persistent message of a queue is in a consumer's hands. Only the leader knows.
+    #[must_use]
+    pub fn is_in_flight(&self, queue: &DestinationName, position: MessagePosition) -> bool {
+        self.dispatcher
+            .as_ref()
+            .is_some_and(|dispatcher| dispatcher.is_in_flight(queue, position))
+    }
+
     /// The bytes of a non-persistent message.
     #[must_use]
     pub fn transient_message(&self, position: MessagePosition) -> Option<Bytes> {

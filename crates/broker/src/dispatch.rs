@@ -19,7 +19,7 @@ mod transient;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_message::{Batch, Destination, MessagePosition};
+use quorate_message::{Batch, Destination, DestinationName, MessagePosition};
 
 use crate::broker::{Counters, QueueStatus};
 use crate::forward::Forwarder;
@@ -307,6 +307,12 @@ impl Dispatcher {
     /// Messages were put on their way to a target, or arrived there.
     pub(crate) fn outbox_changed(&mut self, target: TargetId, state: &State) {
         self.forwarder.changed(target, state);
+    }
+
+    /// Whether a message of a queue is in a consumer's hands.
+    pub(crate) fn is_in_flight(&self, queue: &DestinationName, position: MessagePosition) -> bool {
+        let lane = self.by_name.get(&Destination::queue(queue.clone()));
+        lane.is_some_and(|id| self.lanes[id.0].in_flight.contains_key(&position))
     }
 
     pub(crate) fn forwarder(&self) -> &Forwarder {

@@ -2,7 +2,9 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{bench, browse, cluster, completions, dev, purge, queues, receive, send};
+use crate::{
+    bench, browse, cluster, completions, dead_letters, dev, purge, queues, receive, send, transfer,
+};
 
 /// Where `quorate dev` listens.
 pub(crate) const DEFAULT_URL: &str =
@@ -64,6 +66,13 @@ pub(crate) enum Command {
     Queues(queues::Queues),
     /// Removes all messages of a queue
     Purge(purge::Purge),
+    /// Moves messages of a queue to another destination
+    Move(transfer::Transfer),
+    /// Copies messages of a queue to another destination
+    Copy(transfer::Transfer),
+    /// Lists, retries and removes messages that could not be delivered
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
     /// Shows nodes, shards and leaders
     Cluster(cluster::Cluster),
     /// Measures throughput and latency

@@ -8,6 +8,7 @@ mod browse;
 mod cluster;
 mod completions;
 mod connection;
+mod dead_letters;
 mod dev;
 mod exit;
 mod limits;
@@ -18,6 +19,7 @@ mod purge;
 mod queues;
 mod receive;
 mod send;
+mod transfer;
 
 use std::{io, process::ExitCode};
 
@@ -66,6 +68,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Browse(browse) => browse::run(&common, browse).await,
         Command::Queues(queues) => queues::run(&common, queues).await,
         Command::Purge(purge) => purge::run(&common, purge).await,
+        Command::Move(transfer) => transfer::run_move(&common, transfer).await,
+        Command::Copy(transfer) => transfer::run_copy(&common, transfer).await,
+        Command::DeadLetters(command) => dead_letters::run(&common, command).await,
         Command::Cluster(cluster) => cluster::run(&common, cluster).await,
         Command::Bench(bench) => Box::pin(bench::run(&common, bench)).await,
         Command::Dev(dev) => dev::run(&common, dev).await,

@@ -1,5 +1,7 @@
 //! The way in: producers, consumers, and questions about the cluster.
 
+mod transfers;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,

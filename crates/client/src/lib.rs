@@ -35,4 +35,6 @@ pub use consumer::{Consumer, ConsumerOptions, Delivery};
 pub use error::Error;
 pub use message::OutboundMessage;
 pub use producer::{Confirm, Producer, ProducerOptions};
-pub use quorate_proto::v1::{Message, Position, Settlement};
+pub use quorate_proto::v1::{
+    DeadLetter, Message, MessageSelection, Position, Settlement, TransferCursor, TransferResponse,
+};

@@ -12,11 +12,12 @@ use tonic::{Request, Response, Status};
 use tracing::{Instrument, debug, info_span};
 
 use crate::{
-    convert,
+    convert, dead_letters,
     engine::{Answer, Engine},
     messaging::{ask, span_of},
     nodes::Nodes,
     session::Input,
+    transfers::{self, Action},
 };
 
 /// Serves operators.
@@ -83,6 +84,27 @@ impl Admin {
             queues: queues.into_values().collect(),
             unanswered_shards: shards.filter(|shard| !answered.contains(shard)).collect(),
         })
+    }
+
+    async fn outbox(&self) -> Result<v1::ListOutboxResponse, Status> {
+        let topology = self.nodes.topology()?;
+        let answers = self
+            .ask_all(&topology.nodes, |mut client| async move {
+                client.list_outbox(wire::ListOutboxRequest {}).await
+            })
+            .await;
+        let targets = answers.into_iter().flat_map(|(_, answer)| answer.targets);
+        let mut targets: Vec<v1::OutboxTarget> = targets
+            .map(|target| v1::OutboxTarget {
+                shard: target.shard,
+                target: target.target,
+                messages: target.messages,
+                oldest_ms: target.oldest_ms,
+                refusal: target.refusal,
+            })
+            .collect();
+        targets.sort_by(|a, b| (&a.target, a.shard).cmp(&(&b.target, b.shard)));
+        Ok(v1::ListOutboxResponse { targets })
     }
 
     async fn cluster(&self) -> Result<v1::GetClusterResponse, Status> {
@@ -185,6 +207,65 @@ impl AdminService for Admin {
             Answer::Purged(removed) => Ok(Response::new(v1::PurgeQueueResponse { removed })),
             Answer::Confirmed(_) => Err(Status::internal("a purge was answered as a message")),
         }
+    }
+
+    async fn move_messages(
+        &self,
+        request: Request<v1::MoveMessagesRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        let span = span_of(info_span!("move_messages"), request.metadata());
+        let request = request.into_inner();
+        let action = Action::Move(transfers::target(&request.target)?);
+        let moved = transfers::page(&self.nodes, request.selection, action).instrument(span);
+        moved.await.map(Response::new)
+    }
+
+    async fn copy_messages(
+        &self,
+        request: Request<v1::CopyMessagesRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        let span = span_of(info_span!("copy_messages"), request.metadata());
+        let request = request.into_inner();
+        let action = Action::Copy(transfers::target(&request.target)?);
+        let copied = transfers::page(&self.nodes, request.selection, action).instrument(span);
+        copied.await.map(Response::new)
+    }
+
+    async fn retry_dead_letters(
+        &self,
+        request: Request<v1::RetryDeadLettersRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        let span = span_of(info_span!("retry_dead_letters"), request.metadata());
+        let selection = request.into_inner().selection;
+        let retried = transfers::page(&self.nodes, selection, Action::Retry).instrument(span);
+        retried.await.map(Response::new)
+    }
+
+    async fn remove_messages(
+        &self,
+        request: Request<v1::RemoveMessagesRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        let span = span_of(info_span!("remove_messages"), request.metadata());
+        let selection = request.into_inner().selection;
+        let removed = transfers::page(&self.nodes, selection, Action::Remove).instrument(span);
+        removed.await.map(Response::new)
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<v1::ListDeadLettersRequest>,
+    ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
+        let span = span_of(info_span!("list_dead_letters"), request.metadata());
+        let letters = dead_letters::list(&self.nodes, request.into_inner()).instrument(span);
+        letters.await.map(Response::new)
+    }
+
+    async fn list_outbox(
+        &self,
+        request: Request<v1::ListOutboxRequest>,
+    ) -> Result<Response<v1::ListOutboxResponse>, Status> {
+        let span = span_of(info_span!("list_outbox"), request.metadata());
+        self.outbox().instrument(span).await.map(Response::new)
     }
 
     async fn get_cluster(

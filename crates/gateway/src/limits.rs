@@ -154,6 +154,12 @@ pub const BROWSE_PAGE_MESSAGES: u32 = 32;
 /// Open calls get so long to end when the gateway stops.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Dead letters in one page: they are listed without their bodies.
+pub const DEAD_LETTERS_PAGE: u32 = 256;
+
+/// Positions that one move may name: as many as a node takes.
+pub const TRANSFER_POSITIONS_MAX: usize = 65_536;
+
 /// Pause between two tries of a question to a leader that cannot be had now.
 pub const QUESTION_PAUSE: Duration = Duration::from_millis(50);
 

@@ -73,6 +73,19 @@ impl Nodes {
         })
     }
 
+    /// The shard of a queue and the address of its leader.
+    fn leader_of(&self, queue: &DestinationName) -> Result<(u32, String), Status> {
+        let place = self.place(queue)?;
+        let shard = place.shard.id;
+        let leader = place.leader.ok_or_else(|| {
+            Status::unavailable(format!(
+                "shard {shard} has no leader ({})",
+                place.shard.leaderless_reason
+            ))
+        })?;
+        Ok((shard, leader))
+    }
+
     /// A client for the node at this address.
     pub(crate) fn client(&self, address: &str) -> Result<NodeServiceClient<Channel>, Status> {
         let channels = self.channels.lock();
@@ -118,20 +131,35 @@ impl Nodes {
         }
     }
 
+    /// Until when a question may be repeated that is asked now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.deadline
+    }
+
+    /// Tells when the view changes.
+    pub(crate) fn view_receiver(&self) -> watch::Receiver<ClusterView> {
+        self.view.clone()
+    }
+
+    /// Has the leader of a queue do a page of a move, once.
+    pub(crate) async fn move_page(
+        &self,
+        queue: &DestinationName,
+        request: wire::MovePageRequest,
+    ) -> Result<wire::MovePageResponse, Status> {
+        let (shard, leader) = self.leader_of(queue)?;
+        let request = wire::MovePageRequest { shard, ..request };
+        let page = self.client(&leader)?.move_page(request).await?;
+        Ok(page.into_inner())
+    }
+
     async fn try_page(
         &self,
         queue: &DestinationName,
         after: u64,
         limit: u32,
     ) -> Result<(u32, wire::BrowsePageResponse), Status> {
-        let place = self.place(queue)?;
-        let shard = place.shard.id;
-        let leader = place.leader.ok_or_else(|| {
-            Status::unavailable(format!(
-                "shard {shard} has no leader ({})",
-                place.shard.leaderless_reason
-            ))
-        })?;
+        let (shard, leader) = self.leader_of(queue)?;
         let request = wire::BrowsePageRequest {
             shard,
             queue: queue.as_str().to_owned(),
@@ -143,7 +171,8 @@ impl Nodes {
     }
 }
 
-fn is_permanent(status: &Status) -> bool {
+/// Whether a question would fail again.
+pub(crate) fn is_permanent(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::InvalidArgument | Code::DataLoss | Code::Unimplemented

@@ -24,6 +24,13 @@ pub const BROWSE_PAGE_BYTES: usize = 2 << 20;
 /// Browse queries of one shard that wait for the disk.
 pub const BROWSES_WAITING_MAX: usize = 16;
 
+/// Messages that are looked through for one page of a move: a batch of transfers holds them all.
+pub const MOVE_PAGE_MESSAGES: usize = 256;
+/// Positions that one move may name.
+pub const MOVE_POSITIONS_MAX: usize = 65_536;
+/// Moves of one shard that wait for the disk or for the log.
+pub const MOVES_WAITING_MAX: usize = 16;
+
 /// One chunk of a checkpoint transfer: small beside a link's frame, so that heartbeats pass between.
 pub const INSTALL_CHUNK_BYTES: usize = 256 << 10;
 /// Chunks sent and not answered.

@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     apply_lag_entries: Family<ShardLabel, Gauge>,
     follower_lag_entries: Family<ShardLabel, Gauge>,
     queue_messages: Family<ShardLabel, Gauge>,
+    outbox_messages: Family<ShardLabel, Gauge>,
     /// Connected gateways.
     pub(crate) sessions: Gauge,
 }
@@ -58,6 +59,7 @@ pub(crate) struct ShardMetrics {
     apply_lag_entries: Gauge,
     follower_lag_entries: Gauge,
     queue_messages: Gauge,
+    outbox_messages: Gauge,
     last_commit: Option<u64>,
     /// Ends of the log of a leader that are not committed, with the moment in microseconds at which they were reached.
     uncommitted: VecDeque<(Index, u64)>,
@@ -81,9 +83,11 @@ impl Metrics {
             apply_lag_entries: Family::default(),
             follower_lag_entries: Family::default(),
             queue_messages: Family::default(),
+            outbox_messages: Family::default(),
             sessions: Gauge::default(),
         };
         this.register(registry);
+        this.register_outbox(registry);
         this
     }
 
@@ -102,10 +106,19 @@ impl Metrics {
             apply_lag_entries: of(&self.apply_lag_entries),
             follower_lag_entries: of(&self.follower_lag_entries),
             queue_messages: of(&self.queue_messages),
+            outbox_messages: of(&self.outbox_messages),
             all: self.clone(),
             last_commit: None,
             uncommitted: VecDeque::new(),
         }
+    }
+
+    fn register_outbox(&self, registry: &quorate_service::metrics::Metrics) {
+        let messages = self.outbox_messages.clone();
+        registry.register(move |registry| {
+            const HELP: &str = "Messages on their way to other destinations";
+            registry.register("outbox_messages", HELP, messages);
+        });
     }
 
     fn register(&self, registry: &quorate_service::metrics::Metrics) {
@@ -262,6 +275,11 @@ impl ShardMetrics {
     /// Messages stored and not settled.
     pub(crate) fn stored(&self, messages: u64) {
         set(&self.queue_messages, messages);
+    }
+
+    /// Messages that are on their way to other destinations.
+    pub(crate) fn on_the_way(&self, messages: u64) {
+        set(&self.outbox_messages, messages);
     }
 }
 

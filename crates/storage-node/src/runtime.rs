@@ -34,6 +34,7 @@ use crate::{
     shard::{
         effect::BrowsePage,
         input::{BrowseQuery, Input, Submission},
+        moving::{MovePage, MoveQuery},
     },
 };
 
@@ -68,6 +69,18 @@ pub(crate) enum Question {
         query: BrowseQuery,
         /// Where the answer goes.
         answer: oneshot::Sender<BrowsePage>,
+    },
+    /// A page of a queue is to be moved.
+    Move {
+        /// Which; its number is given here.
+        query: Box<MoveQuery>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<MovePage>,
+    },
+    /// What is on its way to other destinations; none when it does not serve.
+    Outbox {
+        /// Where the answer goes.
+        answer: oneshot::Sender<Option<Vec<proto::OutboxTarget>>>,
     },
     /// Bring what is published up to date.
     Status,

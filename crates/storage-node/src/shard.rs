@@ -22,6 +22,7 @@ mod checkpoint;
 mod delivery;
 pub mod effect;
 pub mod input;
+pub mod moving;
 mod submit;
 mod transfer;
 
@@ -44,6 +45,7 @@ use self::{
     delivery::Deliveries,
     effect::{Act, Effect, Note, Read},
     input::{Checkpoint, Clock, Input, RequestId},
+    moving::Moving,
     submit::Submits,
 };
 
@@ -56,6 +58,7 @@ pub struct Shard {
     applier: Applier,
     submits: Submits,
     between: Between,
+    moving: Moving,
     deliveries: Deliveries,
     checkpointer: Checkpointer,
     sender: Sender,
@@ -77,6 +80,8 @@ enum Purpose {
     Fetch(delivery::Fetch),
     /// A page of a queue.
     Browse(delivery::Browse),
+    /// A page of a queue that is to be moved.
+    Move(Box<moving::Looking>),
     /// Live entries for a transfer: those asked for, and where the next ones begin.
     Transfer {
         to: NodeId,
@@ -146,6 +151,7 @@ impl Shard {
             applier: Applier::new(at.index),
             submits: Submits::default(),
             between: Between::default(),
+            moving: Moving::default(),
             deliveries: Deliveries::default(),
             checkpointer: Checkpointer::new(at),
             sender: Sender::default(),
@@ -184,6 +190,7 @@ impl Shard {
             Input::Browse(query) => self.browse(query, out),
             Input::FromShard { from, message } => self.heard(now, from, message, out),
             Input::Placed(placement) => self.between.placed(placement),
+            Input::Move(query) => self.begin_move(now, *query, out),
             Input::Damaged => self.replicate(now, ReplicaInput::Damaged, out),
             Input::Space { is_low } => self.submits.is_space_low = is_low,
             Input::Elapsed { nonce } => self.elapsed(now, nonce, out),
@@ -409,6 +416,7 @@ impl Shard {
             }
             Some(Purpose::Fetch(fetch)) => self.fetched(now, fetch, &entries, out),
             Some(Purpose::Browse(browse)) => self.browsed(browse, &entries, out),
+            Some(Purpose::Move(looking)) => self.looked(now, *looking, &entries, out),
             Some(Purpose::Transfer {
                 to,
                 transfer,

@@ -143,7 +143,7 @@ impl Queue {
     }
 
     /// The least stored position from `from` on.
-    pub(super) fn first_stored_from(&self, from: MessagePosition) -> Option<MessagePosition> {
+    pub(crate) fn first_stored_from(&self, from: MessagePosition) -> Option<MessagePosition> {
         self.pending.first_from(from)
     }
 

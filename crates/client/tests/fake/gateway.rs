@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use quorate_proto::v1::{
-    BrowseRequest, BrowseResponse, Confirm, ConsumeRequest, ConsumeResponse, Credit, Deliveries,
-    GetClusterRequest, GetClusterResponse, ListQueuesRequest, ListQueuesResponse,
+    self, BrowseRequest, BrowseResponse, Confirm, ConsumeRequest, ConsumeResponse, Credit,
+    Deliveries, GetClusterRequest, GetClusterResponse, ListQueuesRequest, ListQueuesResponse,
     LocateDestinationRequest, LocateDestinationResponse, Opened, PublishRequest, PublishResponse,
     PurgeQueueRequest, PurgeQueueResponse, Queue, SendRequest, SendResponse, Settled,
     admin_service_server::{AdminService, AdminServiceServer},
@@ -401,6 +401,48 @@ impl AdminService for Service {
     ) -> Result<Response<PurgeQueueResponse>, Status> {
         let removed = self.0.store().purge(&request.into_inner().queue);
         Ok(Response::new(PurgeQueueResponse { removed }))
+    }
+
+    async fn move_messages(
+        &self,
+        _: Request<v1::MoveMessagesRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn copy_messages(
+        &self,
+        _: Request<v1::CopyMessagesRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn retry_dead_letters(
+        &self,
+        _: Request<v1::RetryDeadLettersRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn remove_messages(
+        &self,
+        _: Request<v1::RemoveMessagesRequest>,
+    ) -> Result<Response<v1::TransferResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_dead_letters(
+        &self,
+        _: Request<v1::ListDeadLettersRequest>,
+    ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_outbox(
+        &self,
+        _: Request<v1::ListOutboxRequest>,
+    ) -> Result<Response<v1::ListOutboxResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
     }
 
     async fn get_cluster(

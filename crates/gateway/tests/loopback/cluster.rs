@@ -391,6 +391,20 @@ impl NodeService for Cluster {
         }))
     }
 
+    async fn move_page(
+        &self,
+        _request: Request<wire::MovePageRequest>,
+    ) -> Result<Response<wire::MovePageResponse>, Status> {
+        Err(Status::unimplemented("nothing is moved here"))
+    }
+
+    async fn list_outbox(
+        &self,
+        _request: Request<wire::ListOutboxRequest>,
+    ) -> Result<Response<wire::ListOutboxResponse>, Status> {
+        Ok(Response::new(wire::ListOutboxResponse::default()))
+    }
+
     async fn get_status(
         &self,
         _request: Request<wire::GetStatusRequest>,

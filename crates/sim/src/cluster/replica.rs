@@ -176,7 +176,7 @@ impl Cluster {
                 }
             }
             Act::ToShard { shard: to, message } => self.letter(node, shard, to, message),
-            Act::BrowsePage { .. } => {}
+            Act::BrowsePage { .. } | Act::MovePage { .. } => {}
             Act::Note(note) => {
                 self.noted(node, shard, &note);
                 self.say(format_args!("node {node} {shard}: {note}"));

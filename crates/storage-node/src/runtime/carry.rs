@@ -83,6 +83,12 @@ impl ShardTask {
                     drop(answer.send(page));
                 }
             }
+            Act::MovePage { query, page } => {
+                if let Some(answer) = self.moves.remove(&query) {
+                    // As above.
+                    drop(answer.send(page));
+                }
+            }
             Act::Note(note) => self.note(&note),
         }
     }

@@ -28,6 +28,7 @@ use crate::{
         Shard,
         effect::{Act, BrowsePage, Effect},
         input::{Clock, Input, Submission},
+        moving::MovePage,
     },
 };
 
@@ -52,7 +53,8 @@ pub(crate) struct ShardTask {
     pub(super) traced: TracedBatches,
     read_later: Vec<ReadJob>,
     pub(super) browses: BTreeMap<u64, oneshot::Sender<BrowsePage>>,
-    last_browse: u64,
+    pub(super) moves: BTreeMap<u64, oneshot::Sender<MovePage>>,
+    last_query: u64,
     is_space_low: bool,
     space_checked_at: u64,
     counted_at: u64,
@@ -90,7 +92,8 @@ impl ShardTask {
             traced: TracedBatches::default(),
             read_later: Vec::new(),
             browses: BTreeMap::new(),
-            last_browse: 0,
+            moves: BTreeMap::new(),
+            last_query: 0,
             is_space_low: false,
             space_checked_at: 0,
             counted_at: 0,
@@ -237,15 +240,27 @@ impl ShardTask {
                 Ok(())
             }
             Question::Browse { mut query, answer } => {
-                self.last_browse += 1;
-                query.query = self.last_browse;
+                self.last_query += 1;
+                query.query = self.last_query;
                 self.browses.insert(query.query, answer);
                 self.step(now, Input::Browse(query), effects)
+            }
+            Question::Move { mut query, answer } => {
+                self.last_query += 1;
+                query.query = self.last_query;
+                self.moves.insert(query.query, answer);
+                self.step(now, Input::Move(query), effects)
+            }
+            Question::Outbox { answer } => {
+                let targets = self.shard.is_serving().then(|| self.outbox());
+                drop(answer.send(targets));
+                Ok(())
             }
             Question::Status => {
                 if now.time.0 >= self.counted_at + COUNT_MICROS {
                     self.counted_at = now.time.0;
                     let queues = self.shard.broker().queues();
+                    self.metrics.on_the_way(self.shard.broker().outbox_count());
                     self.metrics
                         .stored(queues.into_iter().map(|queue| queue.messages).sum());
                 }
@@ -278,6 +293,13 @@ impl ShardTask {
             .into_iter()
             .filter(|queue| queue.name.as_str().starts_with(prefix))
             .map(|queue| crate::convert::session::encode_queue(self.id, &queue))
+            .collect()
+    }
+
+    fn outbox(&self) -> Vec<proto::OutboxTarget> {
+        let targets = self.shard.broker().outbox();
+        targets
+            .map(|target| crate::convert::moving::encode_target(self.id, &target))
             .collect()
     }
 

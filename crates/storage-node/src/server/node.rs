@@ -2,8 +2,9 @@
 
 use quorate_message::MessagePosition;
 use quorate_proto::internal::v1::{
-    BrowsePageRequest, BrowsePageResponse, GetStatusRequest, GetStatusResponse, ListQueuesRequest,
-    ListQueuesResponse, PeerStatus, ReplicaStatus, node_service_server::NodeService,
+    BrowsePageRequest, BrowsePageResponse, GetStatusRequest, GetStatusResponse, ListOutboxRequest,
+    ListOutboxResponse, ListQueuesRequest, ListQueuesResponse, MovePageRequest, MovePageResponse,
+    PeerStatus, ReplicaStatus, node_service_server::NodeService,
 };
 use quorate_replication::{Incarnation, NodeId, RoleName, ShardId};
 use tokio::sync::oneshot;
@@ -11,7 +12,10 @@ use tonic::{Request, Response, Status};
 
 use super::Services;
 use crate::{
-    convert::session::{decode_queue, encode_page},
+    convert::{
+        moving,
+        session::{decode_queue, encode_page},
+    },
     limits::{NAME_BYTES_MAX, QUESTION_TIMEOUT},
     runtime::{Item, Published, Question},
     shard::input::BrowseQuery,
@@ -85,6 +89,48 @@ impl NodeService for Services {
             .map_err(|_| Status::deadline_exceeded("the shard did not answer in time; try again"))?
             .map_err(|_| Status::unavailable("the shard stopped; try again"))?;
         encode_page(page).map(Response::new)
+    }
+
+    async fn move_page(
+        &self,
+        request: Request<MovePageRequest>,
+    ) -> Result<Response<MovePageResponse>, Status> {
+        let request = request.into_inner();
+        let shard = ShardId(request.shard);
+        let query = Box::new(moving::decode_query(request)?);
+        let (answer, receiver) = oneshot::channel();
+        let question = Question::Move { query, answer };
+        self.shards
+            .offer(shard, vec![Item::Question(question)], 0)
+            .map_err(|_| {
+                Status::failed_precondition(format!("this node does not serve shard {}", shard.0))
+            })?;
+        let page = tokio::time::timeout(QUESTION_TIMEOUT, receiver)
+            .await
+            .map_err(|_| Status::aborted("the shard did not answer in time; look, then go on"))?
+            .map_err(|_| Status::aborted("the shard stopped; look, then go on"))?;
+        moving::encode_page(page).map(Response::new)
+    }
+
+    async fn list_outbox(
+        &self,
+        _request: Request<ListOutboxRequest>,
+    ) -> Result<Response<ListOutboxResponse>, Status> {
+        let mut asked = Vec::new();
+        for (_, handle) in self.shards.all() {
+            let (answer, receiver) = oneshot::channel();
+            let question = Question::Outbox { answer };
+            if handle.mailbox.push([Item::Question(question)], 0).is_ok() {
+                asked.push(receiver);
+            }
+        }
+        let mut response = ListOutboxResponse::default();
+        for receiver in asked {
+            if let Ok(Ok(Some(targets))) = tokio::time::timeout(QUESTION_TIMEOUT, receiver).await {
+                response.targets.extend(targets);
+            }
+        }
+        Ok(Response::new(response))
     }
 
     async fn get_status(

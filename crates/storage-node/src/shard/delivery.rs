@@ -358,6 +358,10 @@ impl Shard {
                 out.push(to_shard(from, message));
                 None
             }
+            Asker::Move { query } => {
+                self.moved(query, &outcomes, out);
+                None
+            }
         }
     }
 
@@ -398,7 +402,13 @@ impl Shard {
         entries.cloned().collect()
     }
 
-    fn load_entries(&mut self, indexes: Vec<Index>, purpose: Purpose, out: &mut Vec<Effect>) {
+    /// Reads entries for a purpose.
+    pub(super) fn load_entries(
+        &mut self,
+        indexes: Vec<Index>,
+        purpose: Purpose,
+        out: &mut Vec<Effect>,
+    ) {
         let request = self.request(purpose);
         let read = Read::Entries {
             indexes,
@@ -412,7 +422,7 @@ impl Shard {
 }
 
 /// The entries in which positions lie, ascending, each once. The positions ascend.
-fn entries_of<'a>(positions: impl Iterator<Item = &'a MessagePosition>) -> Vec<Index> {
+pub(super) fn entries_of<'a>(positions: impl Iterator<Item = &'a MessagePosition>) -> Vec<Index> {
     let mut indexes: Vec<Index> = positions
         .filter_map(|position| entry_of(*position))
         .collect();
@@ -485,12 +495,13 @@ fn event_of(effect: BrokerEffect, epoch: Epoch) -> (SessionId, SessionEvent) {
     }
 }
 
-fn entry_of(position: MessagePosition) -> Option<Index> {
+/// The entry of a position, if the log has it.
+pub(super) fn entry_of(position: MessagePosition) -> Option<Index> {
     (!position.is_transient()).then(|| Index(position.entry()))
 }
 
 /// Finds messages in entries. Both ascend.
-fn find(
+pub(super) fn find(
     positions: &[MessagePosition],
     entries: &[Entry],
 ) -> (BTreeMap<MessagePosition, Bytes>, Vec<MessagePosition>) {

@@ -13,6 +13,7 @@ use quorate_replication::{
 use super::{
     between::ShardMessage,
     input::{Checkpoint, RequestId},
+    moving::MovePage,
 };
 
 /// One request to the shell. `Persist` acts are carried out in the order of their ids, `Install` acts in the order
@@ -106,6 +107,13 @@ pub enum Act {
         query: u64,
         /// The answer.
         page: BrowsePage,
+    },
+    /// Answer to a `Move`.
+    MovePage {
+        /// That of the query.
+        query: u64,
+        /// The answer.
+        page: MovePage,
     },
     /// Something that an operator or a trace wants to know.
     Note(Note),

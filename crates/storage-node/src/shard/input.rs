@@ -9,7 +9,7 @@ use quorate_replication::{
     Entry, Index, Message, NodeId, Nonce, Order, Position, ShardId, Stamp, Time, WriteId,
 };
 
-use super::between::ShardMessage;
+use super::{between::ShardMessage, moving::MoveQuery};
 
 /// The two clocks of a step: one that only runs forward, for deadlines, and the wall clock, for stamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,6 +196,8 @@ pub enum Input {
     },
     /// A page of a queue is wanted.
     Browse(BrowseQuery),
+    /// A page of a queue is to be moved.
+    Move(Box<MoveQuery>),
     /// The leader of another shard says something.
     FromShard {
         /// The shard.

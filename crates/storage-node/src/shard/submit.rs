@@ -81,6 +81,11 @@ pub(super) enum Asker {
         /// Its name for the batch.
         ask: Ask,
     },
+    /// An operator who moves messages.
+    Move {
+        /// The query.
+        query: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -227,6 +232,7 @@ impl Shard {
                             .then(|| to_shard(from, ShardMessage::Refused { ask, reason })),
                     );
                 }
+                Asker::Move { query } => self.move_lost(query, out),
             }
         }
         for session in std::mem::take(&mut self.submits.sessions) {
@@ -298,6 +304,18 @@ impl Shard {
         self.submits.take(session, lane, number);
         self.submits.seen(session);
         Ok(batch)
+    }
+
+    /// Proposes one batch of this shard's own making.
+    pub(super) fn propose_for(
+        &mut self,
+        now: Clock,
+        asker: Asker,
+        payload: Bytes,
+        out: &mut Vec<Effect>,
+    ) {
+        let batch = Batch::parse(payload.clone()).expect("the builder makes whole batches");
+        self.propose(now, &mut vec![payload], &mut vec![(asker, batch)], out);
     }
 
     /// Proposes batches; each asker is told when its own is applied.

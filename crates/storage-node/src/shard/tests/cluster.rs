@@ -20,6 +20,7 @@ use crate::shard::{
     between::ShardMessage,
     effect::{Act, Effect, Note, Read, SessionEvent},
     input::{Checkpoint, Clock, Input, SegmentInfo, SessionRequest, Submission},
+    moving::MovePage,
 };
 
 /// Entries of one segment of the disks here.
@@ -61,6 +62,8 @@ pub(super) struct Cluster {
     pub(super) events: Vec<(NodeId, SessionEvent)>,
     /// What goes to leaders of other shards.
     pub(super) letters: Vec<(ShardId, ShardMessage)>,
+    /// What became of pages that were to be moved.
+    pub(super) pages: Vec<MovePage>,
     /// A node that dies after so many more of its effects.
     pub(super) doomed: Option<(NodeId, u64)>,
     shard: ShardId,
@@ -258,6 +261,7 @@ impl Cluster {
             down: BTreeSet::new(),
             events: Vec::new(),
             letters: Vec::new(),
+            pages: Vec::new(),
             doomed: None,
             shard,
             now: 1_000_000,
@@ -515,6 +519,7 @@ impl Cluster {
             }
             Act::ToShard { shard, message } => return self.letters.push((shard, message)),
             Act::BrowsePage { .. } => None,
+            Act::MovePage { page, .. } => return self.pages.push(page),
             Act::Note(note) => {
                 node.notes.push(note);
                 None
