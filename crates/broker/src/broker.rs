@@ -9,7 +9,7 @@ use quorate_message::{
 
 use crate::dispatch::Dispatcher;
 use crate::state::{Change, Record, State, Turn};
-use crate::{AttachRefusal, Effect, Input, Limits, Outcomes, RestoreError};
+use crate::{AttachRefusal, Clock, Effect, Input, Limits, Outcomes, RestoreError};
 
 /// The broker of one shard on one replica.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Counters {
     pub unreadable: u64,
     /// Messages given to consumers.
     pub delivered: u64,
+    /// Non-persistent messages whose time was over; they are dropped.
+    pub transient_expired: u64,
 }
 
 /// One queue, as this replica sees it. What is in flight only the leader knows.
@@ -58,6 +60,25 @@ pub struct QueueStatus {
     pub bytes: u64,
     /// Nothing is delivered until it is resumed.
     pub is_paused: bool,
+    /// Stored messages that wait for their time: delayed, scheduled, or to be delivered again later.
+    pub scheduled: u64,
+    /// Expired since the queue exists.
+    pub expired_total: u64,
+}
+
+/// A message that waits for its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    /// The message.
+    pub position: MessagePosition,
+    /// When it is delivered next, in milliseconds since 1970.
+    pub due_ms: u64,
+    /// Between this delivery and the one after; 0 for none, or a cron expression.
+    pub period_ms: u64,
+    /// Deliveries to come, this one included; [`quorate_message::Schedule::FOREVER`] without end.
+    pub left: u32,
+    /// The cron expression by which it is delivered; empty for none.
+    pub cron: String,
 }
 
 /// What is on its way to one destination.
@@ -108,9 +129,12 @@ impl Broker {
         }
     }
 
-    /// Takes one fact and adds what is to be done about it. `now` is in microseconds of a clock that only runs
-    /// forward.
-    pub fn step(&mut self, now: u64, input: Input, effects: &mut Vec<Effect>) {
+    /// Takes one fact and adds what is to be done about it.
+    pub fn step(&mut self, now: Clock, input: Input, effects: &mut Vec<Effect>) {
+        let (now, stamp_ms) = (now.micros, now.stamp_ms);
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.set_wall(stamp_ms);
+        }
         match input {
             Input::Committed {
                 entry,
@@ -119,7 +143,9 @@ impl Broker {
             } => self.committed(entry, stamp_ms, &batch, effects),
             Input::Serving { epoch, at } => {
                 self.depose();
-                self.dispatcher = Some(Dispatcher::new(self.limits, epoch, at, now));
+                let mut dispatcher = Dispatcher::new(self.limits, epoch, at, now);
+                dispatcher.set_wall(stamp_ms);
+                self.dispatcher = Some(dispatcher);
             }
             Input::Deposed => self.depose(),
             Input::Attach {
@@ -235,6 +261,8 @@ impl Broker {
             kind: queue.kind(),
             name: queue.name().clone(),
             messages: queue.pending_count(),
+            scheduled: queue.waiting_count(),
+            expired_total: queue.expired_total(),
             in_flight: 0,
             consumers: 0,
             enqueued_total: queue.enqueued_total(),
@@ -299,7 +327,7 @@ impl Broker {
         from: MessagePosition,
     ) -> impl Iterator<Item = MessagePosition> + '_ {
         let stored = self.state.queue_id(queue).map(|id| self.state.queue(id));
-        let next = move |from| stored.and_then(|stored| stored.first_stored_from(from));
+        let next = move |from| stored.and_then(|stored| stored.first_pending_from(from));
         std::iter::successors(next(from), move |position| next(position.next()))
     }
 
@@ -309,6 +337,20 @@ impl Broker {
         self.dispatcher
             .as_ref()
             .is_some_and(|dispatcher| dispatcher.is_in_flight(queue, position))
+    }
+
+    /// Up to `limit` messages of a queue that wait for their time, in the order in which they are due, behind `after`:
+    /// when a message is due, and the message.
+    #[must_use]
+    pub fn scheduled(
+        &self,
+        queue: &DestinationName,
+        after: Option<(u64, MessagePosition)>,
+        limit: usize,
+    ) -> Vec<Scheduled> {
+        let id = self.state.queue_id(queue);
+        let page = id.map(|id| self.state.queue(id).timing().page(after, limit));
+        page.unwrap_or_default()
     }
 
     /// The bytes of a non-persistent message.
@@ -390,6 +432,9 @@ impl Broker {
                     }
                     Change::PutBack(queue, turn) => dispatcher.put_back(queue, turn),
                     Change::Removed(queue, turn) => dispatcher.removed(queue, turn),
+                    Change::Readied(queue, turn) => dispatcher.readied(queue, turn),
+                    Change::Ripened(queue, position) => dispatcher.ripened(queue, position),
+                    Change::Ticked => dispatcher.ticked(),
                     Change::GivenBack(queue, position) => dispatcher.given_back(queue, position),
                     Change::Departed(target) | Change::Transferred(target) => {
                         dispatcher.outbox_changed(target, &self.state);

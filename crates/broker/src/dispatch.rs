@@ -14,6 +14,7 @@ mod resolver;
 mod returns;
 mod route;
 mod routing;
+mod timed;
 mod topic;
 mod transient;
 
@@ -31,6 +32,7 @@ pub(crate) use consumer::{Consumer, ConsumerRef};
 pub(crate) use lane::{Held, Holder, Lane};
 use resolver::Resolver;
 use returns::Returns;
+use timed::Timed;
 use topic::Orphans;
 use transient::Transient;
 
@@ -70,6 +72,7 @@ pub(crate) struct Dispatcher {
     returns: Returns,
     resolver: Resolver,
     unreadable_at: Option<u64>,
+    timed: Timed,
     transient: Transient,
     forwarder: Forwarder,
 }
@@ -97,6 +100,7 @@ impl Dispatcher {
             returns: Returns::default(),
             resolver: Resolver::default(),
             unreadable_at: None,
+            timed: Timed::new(),
             transient: Transient::new(limits.windows_max),
             forwarder: Forwarder::default(),
         }
@@ -202,6 +206,7 @@ impl Dispatcher {
             }
         }
         self.return_lost(now, effects);
+        self.pass_time(now, state, counters, effects);
         self.forwarder.work(now, state, effects);
         self.end_orphans(now, state, effects);
         self.choose_all_active(state);
@@ -214,6 +219,7 @@ impl Dispatcher {
             self.grace_until,
             self.unreadable_at,
             self.returns.next_deadline(),
+            self.timed.next_deadline(),
             self.forwarder.next_deadline(),
             self.orphans.next_deadline(),
             self.resolver.next_deadline(),
@@ -290,8 +296,19 @@ impl Dispatcher {
         }
     }
 
+    /// The wall clock, as it is in this step.
+    pub(crate) fn set_wall(&mut self, stamp_ms: u64) {
+        self.timed.set_wall(stamp_ms);
+    }
+
+    /// Time has passed in the state.
+    pub(crate) fn ticked(&mut self) {
+        self.timed.ticked();
+    }
+
     /// A message was removed from its queue.
     pub(crate) fn removed(&mut self, queue: QueueId, turn: Turn) {
+        self.timed.removed(turn.position());
         if let Some(id) = self.by_queue.get(&queue).copied() {
             self.forget(id, turn);
         }
@@ -378,7 +395,7 @@ impl Dispatcher {
                 self.consumers.get_mut(consumer).in_flight -= 1;
                 self.rejoin(consumer);
             }
-            Holder::Returning => {}
+            Holder::Returning | Holder::Expiring => {}
         }
     }
 
@@ -467,6 +484,8 @@ impl Dispatcher {
                         kind: destination.kind,
                         name: destination.name.clone(),
                         messages: 0,
+                        scheduled: 0,
+                        expired_total: 0,
                         in_flight: 0,
                         consumers: 0,
                         enqueued_total: 0,

@@ -7,6 +7,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod broker;
+mod clock;
 mod dispatch;
 mod effect;
 mod forward;
@@ -18,7 +19,8 @@ pub mod selector;
 mod state;
 mod terms;
 
-pub use broker::{Broker, Counters, OutboxStatus, QueueStatus};
+pub use broker::{Broker, Counters, OutboxStatus, QueueStatus, Scheduled};
+pub use clock::Clock;
 pub use effect::{AttachRefusal, Delivery, Effect, Forwarded, Resolution};
 pub use forward::letter;
 pub use input::{Credit, Input, SessionId};

@@ -13,6 +13,22 @@ pub const WINDOWS_MAX: u32 = 200_000;
 /// keeps unconfirmed for one producer.
 pub const WINDOW: u64 = 4096;
 
+/// Messages of a shard that are delivered repeatedly. Each costs up to 300 bytes, in memory and in checkpoints.
+pub const REPEATS_MAX: usize = 100_000;
+
+/// Firings of one message that one tick carries out, so that a cron expression that was not looked at for a year does
+/// not hold up a shard.
+pub const FIRINGS_MAX: usize = 64;
+
+/// When, in milliseconds, a firing that found no room, or came after too many others, is tried again.
+pub const FIRING_RETRY_MS: u64 = 100;
+
+/// When, in milliseconds, it is looked again whether a message whose time is over is still held by a transaction.
+pub const LOCKED_RETRY_MS: u64 = 5_000;
+
+/// Messages that one tick looks at: some milliseconds of work.
+pub const TICK_ITEMS_MAX: u64 = 10_000;
+
 /// Bytes of non-persistent messages in the leader's memory, their overhead included.
 pub const TRANSIENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -152,6 +168,21 @@ pub const RESOLVE_EVERY: u64 = 500_000;
 
 /// Transactions that one round asks or tells about, so that the round is short.
 pub const RESOLVE_MAX: usize = 256;
+
+/// The least time, in microseconds, from one tick to the next: what comes due meanwhile is done by one entry.
+pub const TICK_PAUSE: u64 = 5_000;
+
+/// When, in microseconds, a tick that was proposed and not committed is proposed again.
+pub const TICK_RETRY: u64 = 1_000_000;
+
+/// How often, in microseconds, messages whose time is over and that are still there are looked at.
+pub const RIPE_LOOK: u64 = 1_000_000;
+
+/// How many of them are looked at in one step.
+pub const RIPE_LOOKED_AT_MAX: usize = 16 * BATCH_COMMANDS_MAX;
+
+/// How often, in microseconds, the wall clock is looked at while something is due some day: it may be set.
+pub const WALL_LOOK: u64 = 10_000_000;
 
 /// The bounds that a test may want smaller. Those of the state are part of the checkpoint: all replicas have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

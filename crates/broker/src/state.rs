@@ -1,5 +1,6 @@
 //! The replicated state: a function of the committed entries alone, equal on all replicas.
 
+mod agenda;
 mod apply;
 mod checkpoint;
 mod codec;
@@ -9,10 +10,13 @@ mod live;
 mod outbox;
 mod positions;
 mod queue;
+mod repeat;
 mod room;
 mod settings;
 mod sizes;
 mod subscription;
+mod tick;
+mod timing;
 mod topic;
 mod topic_codec;
 mod transaction;
@@ -30,6 +34,7 @@ use live::{Apart, Live};
 pub(crate) use outbox::{Item, Outbox, TargetId};
 pub(crate) use queue::Queue;
 pub(crate) use settings::Governing;
+use tick::Calendar;
 pub(crate) use topic::Topics;
 pub(crate) use transaction::Transactions;
 pub(crate) use turn::Turn;
@@ -58,6 +63,8 @@ pub(crate) struct State {
     outbox: Outbox,
     /// Derived from the queues and the outbox.
     live: Live,
+    /// Derived from the queues.
+    calendar: Calendar,
 }
 
 impl State {
@@ -75,6 +82,7 @@ impl State {
             last_checkpoint: None,
             outbox: Outbox::new(outbox_max),
             live: Live::default(),
+            calendar: Calendar::default(),
         }
     }
 

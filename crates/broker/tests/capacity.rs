@@ -6,7 +6,7 @@
 use std::fs;
 
 use bytes::Bytes;
-use quorate_broker::{Broker, Credit, Effect, Input, Limits, SessionId, Terms};
+use quorate_broker::{Broker, Clock, Credit, Effect, Input, Limits, SessionId, Terms};
 use quorate_message::{
     Batch, BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, ProducerId,
     Publication, Settlement,
@@ -64,7 +64,7 @@ fn load(broker: &mut Broker, messages: u64, per_entry: usize) {
         let first = (entry - 1) * per_entry as u64 + 1;
         let batch = Batch::parse(numbered(&template, per_entry, first)).unwrap();
         broker.step(
-            0,
+            Clock::default(),
             Input::Committed {
                 entry,
                 stamp_ms: 0,
@@ -113,7 +113,11 @@ fn a_message_from_publish_to_settlement() {
     for per_entry in [1, 30, 500] {
         let mut broker = Broker::new(Limits::default());
         let mut effects = Vec::new();
-        broker.step(0, Input::Serving { epoch: 1, at: 1 }, &mut effects);
+        broker.step(
+            Clock::default(),
+            Input::Serving { epoch: 1, at: 1 },
+            &mut effects,
+        );
         let input = Input::Attach {
             session: SessionId(1),
             consumer: ConsumerId([1; 16]),
@@ -123,7 +127,7 @@ fn a_message_from_publish_to_settlement() {
             held: Vec::new(),
             terms: Terms::default(),
         };
-        broker.step(0, input, &mut effects);
+        broker.step(Clock::default(), input, &mut effects);
         let template = template(per_entry);
         let rounds = 2_000_000 / per_entry as u64;
         let batches: Vec<Bytes> = (0..rounds.min(4000))
@@ -147,9 +151,9 @@ fn a_message_from_publish_to_settlement() {
             effects.clear();
             entry += 1;
             let started = clock();
-            broker.step(0, input, &mut effects);
+            broker.step(Clock::default(), input, &mut effects);
             broker.step(
-                0,
+                Clock::default(),
                 Input::Committed {
                     entry,
                     stamp_ms: 0,
@@ -180,7 +184,7 @@ fn a_message_from_publish_to_settlement() {
             let started = clock();
             let batch = Batch::parse(bytes).unwrap();
             broker.step(
-                0,
+                Clock::default(),
                 Input::Committed {
                     entry,
                     stamp_ms: 0,

@@ -7,24 +7,39 @@ mod properties {
     pub(crate) mod model;
 }
 
-use properties::model::{Action, Sent, World};
+use properties::model::{Action, Sent, Span, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-fn sent() -> impl Strategy<Value = Sent> {
+fn sent(is_transient: bool) -> impl Strategy<Value = Sent> {
     let priority = prop_oneof![3 => Just(4), 1 => 0..10_u8];
-    (0..3_u8, 0..3_u8, 0..4_u8, priority).prop_map(|(queue, producer, kind, priority)| Sent {
-        queue,
-        producer,
-        kind,
-        priority,
-    })
+    let time = if is_transient {
+        Just(Span::None).boxed()
+    } else {
+        prop_oneof![
+            8 => Just(Span::None),
+            2 => (1..3_000_u64).prop_map(Span::Lives),
+            2 => (1..2_000_u64).prop_map(Span::Delayed),
+            1 => (1..800_u64, 1..4_u32)
+                .prop_map(|(period_ms, repeat)| Span::Repeated { period_ms, repeat }),
+        ]
+        .boxed()
+    };
+    (0..3_u8, 0..3_u8, 0..4_u8, priority, time).prop_map(
+        |(queue, producer, kind, priority, time)| Sent {
+            queue,
+            producer,
+            kind,
+            priority,
+            time,
+        },
+    )
 }
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        6 => vec(sent(), 1..12).prop_map(Action::Publish),
-        2 => vec(sent(), 1..6).prop_map(Action::PublishTransient),
+        6 => vec(sent(false), 1..12).prop_map(Action::Publish),
+        2 => vec(sent(true), 1..6).prop_map(Action::PublishTransient),
         4 => (0..4_u8, 0..2_u8, 0..3_u8, 0..12_u32, any::<bool>())
             .prop_map(|(consumer, session, queue, credit, names_held)| {
                 Action::Attach { consumer, session, queue, credit, names_held }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use quorate_broker::{Broker, Credit, Effect, Input, Limits, Selector, SessionId, Terms};
+use quorate_broker::{Broker, Clock, Credit, Effect, Input, Limits, Selector, SessionId, Terms};
 use quorate_message::{
     Batch, BatchBuilder, ConsumerId, Destination, DestinationName, GROUP_PROPERTY, Message,
     MessagePosition, ProducerId, Publication, Settlement, Value,
@@ -94,6 +94,13 @@ fn id(consumer: u8) -> ConsumerId {
     ConsumerId([consumer; 16])
 }
 
+fn at(micros: u64) -> Clock {
+    Clock {
+        micros,
+        stamp_ms: micros / 1000,
+    }
+}
+
 impl World {
     fn new() -> Self {
         let mut world = Self {
@@ -114,8 +121,9 @@ impl World {
     fn tell(&mut self, input: Input) {
         let mut effects = Vec::new();
         // Late enough for whatever an earlier leader's consumers are waited for.
-        self.broker.step(10_000_000, input, &mut effects);
-        self.broker.step(20_000_000, Input::Elapsed, &mut effects);
+        self.broker.step(at(10_000_000), input, &mut effects);
+        self.broker
+            .step(at(20_000_000), Input::Elapsed, &mut effects);
         let mut delivered = Vec::new();
         for effect in effects {
             match effect {

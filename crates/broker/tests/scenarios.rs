@@ -10,13 +10,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use bytes::Bytes;
-use quorate_broker::{Broker, Credit, Delivery, Effect, Input, Limits, Selector, SessionId, Terms};
+use bytes::{Bytes, BytesMut};
+use quorate_broker::{
+    Broker, Clock, Credit, Delivery, Effect, Input, Limits, Selector, SessionId, Terms,
+};
 use quorate_message::{
-    Batch, BatchBuilder, ConsumerId, Destination, DestinationKind, DestinationName, GROUP_PROPERTY,
-    GROUP_SEQUENCE_PROPERTY, Group, Lifetime, Message, MessagePosition, MoveReason, Outcome,
-    Pattern, ProducerId, Publication, Runs, Settings, Settlement, Sharing, Start, Subscription,
-    Value,
+    Batch, BatchBuilder, Command, ConsumerId, Destination, DestinationKind, DestinationName,
+    GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, Lifetime, Message, MessagePosition, MoveReason,
+    Outcome, Pattern, ProducerId, Publication, Runs, Schedule, Settings, Settlement, Sharing,
+    Start, Subscription, Value,
     settings::{PartialSettings, Rule},
 };
 
@@ -153,7 +155,25 @@ impl Stage {
             }
             ["publish", queue, producer, ref numbers @ ..] => {
                 let mut builder = BatchBuilder::persistent();
-                publish(&mut builder, queue, producer, numbers);
+                publish(&mut builder, queue, producer, numbers, self.now / 1000);
+                self.commit(&mut builder, &mut shown);
+            }
+            ["schedule", queue, producer, number_text, ref schedule @ ..] => {
+                let mut builder = BatchBuilder::persistent();
+                let publication = Publication {
+                    destination: &destination(queue),
+                    producer: ProducerId(identity(producer)),
+                    number: number(number_text),
+                    priority: 4,
+                    expires_at_ms: 0,
+                    is_retained: false,
+                };
+                let message = Message::with_body(format!("{producer}-{number_text}"));
+                let mut encoded = BytesMut::new();
+                message.encode(&mut encoded).unwrap();
+                builder
+                    .publish_scheduled(&publication, &schedule_of(schedule), &encoded)
+                    .unwrap();
                 self.commit(&mut builder, &mut shown);
             }
             ["letter", queue, producer, ref numbers @ ..] => {
@@ -163,7 +183,7 @@ impl Stage {
             }
             ["transient", queue, producer, ref numbers @ ..] => {
                 let mut builder = BatchBuilder::transient();
-                publish(&mut builder, queue, producer, numbers);
+                publish(&mut builder, queue, producer, numbers, self.now / 1000);
                 self.transient(&mut builder, &mut shown);
             }
             [
@@ -271,7 +291,7 @@ impl Stage {
             ["topics"] => self.listed(DestinationKind::Topic, &mut shown),
             ["subscriptions"] => self.listed(DestinationKind::Subscription, &mut shown),
             [
-                how @ ("accept" | "release" | "return" | "reject"),
+                how @ ("accept" | "release" | "return" | "reject" | "cancel"),
                 queue,
                 ref settled @ ..,
             ] => {
@@ -295,7 +315,7 @@ impl Stage {
             }
             ["first", queue, producer, ref numbers @ ..] => {
                 let mut builder = BatchBuilder::persistent();
-                publish(&mut builder, queue, producer, numbers);
+                publish(&mut builder, queue, producer, numbers, self.now / 1000);
                 builder.mark_first(0);
                 self.commit(&mut builder, &mut shown);
             }
@@ -382,6 +402,7 @@ impl Stage {
             "accept" => Settlement::Accept,
             "release" => Settlement::Release,
             "return" => Settlement::Return,
+            "cancel" => Settlement::Cancel,
             _ => Settlement::Reject,
         };
         let is_transient = settled[0].is_transient();
@@ -466,17 +487,26 @@ impl Stage {
                 queue.non_persistent
             )
             .unwrap();
+            if queue.scheduled > 0 || queue.expired_total > 0 {
+                let (scheduled, expired) = (queue.scheduled, queue.expired_total);
+                writeln!(shown, "    {scheduled} scheduled, {expired} expired").unwrap();
+            }
         }
     }
 
     fn tell(&mut self, input: Input, shown: &mut String) {
         let mut effects = Vec::new();
-        self.broker.step(self.now, input, &mut effects);
+        let now = Clock {
+            micros: self.now,
+            stamp_ms: self.now / 1000,
+        };
+        self.broker.step(now, input, &mut effects);
         for effect in effects {
             self.show(effect, shown);
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per effect, nothing else")]
     fn show(&mut self, effect: Effect, shown_: &mut String) {
         let line = match effect {
             Effect::Applied {
@@ -531,7 +561,10 @@ impl Stage {
             }
             Effect::Propose { batch } => {
                 let batch = Batch::parse(batch).unwrap();
-                let line = format!("propose {} commands", batch.len());
+                let line = match batch.command(0) {
+                    Some(Command::Tick { until_ms }) => format!("propose tick to {until_ms}"),
+                    _ => format!("propose {} commands", batch.len()),
+                };
                 self.proposals.push(batch);
                 line
             }
@@ -606,20 +639,32 @@ fn credit_of(text: &str) -> Credit {
     }
 }
 
-/// `NUMBER` or `NUMBER@PRIORITY`.
-fn publish(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&str]) {
+/// `NUMBER`, with `@PRIORITY` and `~TIME_TO_LIVE` behind it. One that expires is a whole message.
+fn publish(builder: &mut BatchBuilder, queue: &str, producer: &str, numbers: &[&str], now_ms: u64) {
     for sent in numbers {
+        let (sent, time_to_live) = sent.split_once('~').unwrap_or((sent, "0"));
         let (number_text, priority) = sent.split_once('@').unwrap_or((sent, "4"));
         let publication = Publication {
             destination: &destination(queue),
             producer: ProducerId(identity(producer)),
             number: number(number_text),
             priority: priority.parse().unwrap(),
-            expires_at_ms: 0,
+            expires_at_ms: match number(time_to_live) {
+                0 => 0,
+                time_to_live => now_ms + time_to_live,
+            },
             is_retained: false,
         };
         let body = format!("{producer}-{number_text}");
-        builder.publish(&publication, body.as_bytes()).unwrap();
+        if publication.expires_at_ms == 0 {
+            builder.publish(&publication, body.as_bytes()).unwrap();
+        } else {
+            let message = Message {
+                expires_at_ms: publication.expires_at_ms,
+                ..Message::with_body(body)
+            };
+            builder.publish_message(&publication, &message).unwrap();
+        }
     }
 }
 
@@ -706,6 +751,21 @@ fn shown_body(delivery: &Delivery) -> String {
         Some(mark) if mark.is_last => format!("{body} last"),
         Some(_) => body,
     }
+}
+
+/// `delay=MS`, `period=MS`, `repeat=N` and `cron=M_H_D_M_W`, in any order.
+fn schedule_of(words: &[&str]) -> Schedule {
+    let mut schedule = Schedule::default();
+    for word in words {
+        match word.split_once('=') {
+            Some(("delay", millis)) => schedule.delay_ms = number(millis),
+            Some(("period", millis)) => schedule.period_ms = number(millis),
+            Some(("repeat", times)) => schedule.repeat = times.parse().unwrap(),
+            Some(("cron", fields)) => schedule.cron = fields.replace('_', " "),
+            _ => panic!("`{word}` is no part of a schedule"),
+        }
+    }
+    schedule
 }
 
 /// Whole messages of priority 7 that expire at 5,000.

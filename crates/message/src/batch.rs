@@ -8,14 +8,14 @@ use thiserror::Error;
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, CONFIGURE, DECIDE, FINISH, FLAG_TRANSIENT, FORGET, GROUPED,
     HEAD_BYTES, PAUSE, PREPARE, PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE,
-    QUEUE, REGISTER, RETAINED, Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC,
-    TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
+    QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION,
+    TICK, TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
 use crate::reader::Reader;
 use crate::{
     Command, Destination, DestinationKind, DestinationName, MessagePosition, MoveReason,
-    PreviousCheckpoint, ProducerId, Runs, Settings, Settlement, Subscription,
+    PreviousCheckpoint, ProducerId, Runs, Schedule, Settings, Settlement, Subscription,
 };
 
 /// A checked view over the bytes of a batch. Cloning shares the bytes.
@@ -152,7 +152,15 @@ impl Batch {
         if record.kind != PUBLISH {
             return None;
         }
-        self.body_of(&record)
+        let body = self.body_of(&record)?;
+        Some(body.slice(extension_bytes(&record, &body)..))
+    }
+
+    /// The schedule of the message that the command of this ordinal publishes, if it has one.
+    #[must_use]
+    pub fn schedule(&self, ordinal: u16) -> Option<Schedule> {
+        let record = self.record(ordinal).filter(is_scheduled)?;
+        Schedule::decode(&self.body_of(&record)?).map(|(schedule, _)| schedule)
     }
 
     /// The body of the command of this ordinal, a slice of the batch; empty for a command without one.
@@ -230,6 +238,7 @@ impl Batch {
                 number: record.first,
                 priority: record.detail,
                 expires_at_ms: record.second,
+                is_scheduled: is_scheduled(&record),
                 size_bytes: record.length,
                 is_retained: record.flags & RETAINED != 0,
                 is_first: record.flags & PUBLISH_FIRST != 0,
@@ -276,6 +285,9 @@ impl Batch {
                 }),
             },
             PREPARE | DECIDE | FINISH | FORGET => self.transaction_command(&record)?,
+            TICK => Command::Tick {
+                until_ms: record.first,
+            },
             _ => return Err("kind"),
         })
     }
@@ -329,7 +341,7 @@ impl Batch {
     fn check_indices(&self, record: &Record, producers: usize) -> Result<(), &'static str> {
         let names_transaction = transaction::is_about(record.kind);
         let names_destination =
-            !matches!(record.kind, CHECKPOINT | CONFIGURE) && !names_transaction;
+            !matches!(record.kind, CHECKPOINT | CONFIGURE | TICK) && !names_transaction;
         if names_destination && usize::from(record.destination) >= self.destinations.len() {
             return Err("destination");
         }
@@ -357,6 +369,9 @@ impl Batch {
             SETTLE_RUNS => Runs::parse(body()?, self.is_transient)
                 .map(drop)
                 .ok_or("body"),
+            PUBLISH if is_scheduled(record) => {
+                Schedule::decode(&body()?).map(drop).ok_or("schedule")
+            }
             _ => Ok(()),
         }
     }
@@ -440,22 +455,28 @@ fn read_destinations(bytes: &[u8], count: usize) -> Result<Vec<Destination>, Bat
     Ok(destinations)
 }
 
+/// Checks what a publish says by itself.
+fn check_publish(record: &Record, is_transient: bool) -> Result<(), &'static str> {
+    if record.first == 0 {
+        return Err("number");
+    }
+    if record.detail > PRIORITY_MAX {
+        return Err("priority");
+    }
+    if record.flags & !PUBLISH_FLAGS != 0 {
+        return Err("flags");
+    }
+    if is_transient && is_scheduled(record) {
+        return Err("schedule");
+    }
+    Ok(())
+}
+
 /// Checks what a record says by itself, and that what its kind does not use is zero.
 fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str> {
     let mut rest = *record;
     match record.kind {
-        PUBLISH => {
-            if record.first == 0 {
-                return Err("number");
-            }
-            if record.detail > PRIORITY_MAX {
-                return Err("priority");
-            }
-            if record.flags & !PUBLISH_FLAGS != 0 {
-                return Err("flags");
-            }
-            return Ok(());
-        }
+        PUBLISH => return check_publish(record, is_transient),
         SETTLE => {
             settlement(record.detail).ok_or("settlement")?;
             if MessagePosition::from_value(record.first).is_transient() != is_transient {
@@ -504,6 +525,8 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
             1 => (rest.detail, rest.first, rest.second) = (0, 0, 0),
             _ => return Err("detail"),
         },
+        TICK if is_transient => return Err("kind"),
+        TICK => rest.first = 0,
         _ => return Err("kind"),
     }
     rest.kind = 0;
@@ -511,6 +534,18 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
         Ok(())
     } else {
         Err("unused field")
+    }
+}
+
+fn is_scheduled(record: &Record) -> bool {
+    record.kind == PUBLISH && record.flags & SCHEDULED != 0
+}
+
+/// Length of what lies before the message in its body.
+fn extension_bytes(record: &Record, body: &[u8]) -> usize {
+    match body.first() {
+        Some(length) if is_scheduled(record) => 1 + usize::from(*length),
+        Some(_) | None => 0,
     }
 }
 
@@ -528,6 +563,8 @@ fn settlement(detail: u8) -> Option<Settlement> {
         2 => Some(Settlement::Release),
         3 => Some(Settlement::Return),
         4 => Some(Settlement::Reject),
+        5 => Some(Settlement::Expire),
+        6 => Some(Settlement::Cancel),
         _ => None,
     }
 }

@@ -12,15 +12,16 @@ use thiserror::Error;
 
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, GROUPED, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE,
-    QUEUE, REGISTER, RETAINED, Record, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION, TOPIC,
-    UNSUBSCRIBE, VERSION,
+    QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION,
+    TICK, TOPIC, UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_BYTES_TARGET, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX,
 };
 use crate::{
     Destination, DestinationKind, DestinationName, Message, MessageError, MessagePosition,
-    MessageView, PreviousCheckpoint, ProducerId, Runs, Settlement, Subscription,
+    MessageView, PreviousCheckpoint, ProducerId, Runs, Schedule, ScheduleError, Settlement,
+    Subscription,
 };
 
 /// Everything about a publish but the message itself.
@@ -49,6 +50,9 @@ pub enum BatchFull {
     /// The message can go into no batch.
     #[error(transparent)]
     Message(#[from] MessageError),
+    /// The schedule cannot be.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// The command can go into no batch of this builder.
     #[error("command cannot be batched: invalid {field}")]
     Command {
@@ -119,6 +123,47 @@ impl BatchBuilder {
         message.encode(&mut self.bodies)?;
         let flags = group_flag(&self.bodies[offset..]);
         Ok(self.push_publish(publication, flags, offset))
+    }
+
+    /// Adds a publish of a message in its stored encoding that is delivered by its schedule, and returns the command's
+    /// ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient, or the message or the schedule breaks a bound.
+    pub fn publish_scheduled(
+        &mut self,
+        publication: &Publication<'_>,
+        schedule: &Schedule,
+        message: &[u8],
+    ) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        schedule.check()?;
+        let bytes = schedule.encoded_bytes() + message.len();
+        if bytes > MESSAGE_BYTES_MAX {
+            return Err(MessageError::TooLarge { bytes }.into());
+        }
+        let name = &publication.destination.name;
+        self.check_room(Some(name), Some(publication.producer), bytes)?;
+        check_publication(publication)?;
+        let offset = self.bodies.len();
+        schedule.encode(&mut self.bodies);
+        self.bodies.put_slice(message);
+        let flags = SCHEDULED | group_flag(message);
+        Ok(self.push_publish(publication, flags, offset))
+    }
+
+    /// Adds a tick and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient.
+    pub fn tick(&mut self, until_ms: u64) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        self.check_room(None, None, 0)?;
+        Ok(self.push(Record {
+            kind: TICK,
+            first: until_ms,
+            ..Record::default()
+        }))
     }
 
     /// Adds a publish of a message in its stored encoding and returns the command's ordinal.
@@ -489,6 +534,8 @@ fn settlement_code(settlement: Settlement) -> u8 {
         Settlement::Release => 2,
         Settlement::Return => 3,
         Settlement::Reject => 4,
+        Settlement::Expire => 5,
+        Settlement::Cancel => 6,
     }
 }
 

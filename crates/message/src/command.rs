@@ -13,10 +13,12 @@ pub enum Command {
         producer: ProducerId,
         /// The producer's number of this message for this destination, from 1.
         number: u64,
-        /// 0 to 9; carried, without effect on the order.
+        /// 0 to 9; the higher goes first.
         priority: u8,
-        /// Milliseconds since 1970, 0 for never; carried, without effect.
+        /// Milliseconds since 1970, 0 for never.
         expires_at_ms: u64,
+        /// Not delivered at once, but by [`crate::Batch::schedule`].
+        is_scheduled: bool,
         /// Length of the message in the stored encoding.
         size_bytes: u32,
         /// The topic keeps it, in place of the one before, for those who subscribe later. An empty body clears.
@@ -101,6 +103,11 @@ pub enum Command {
         /// The proposer's digest at the checkpoint before, to be compared.
         previous: Option<PreviousCheckpoint>,
     },
+    /// Time passes: what is due happens.
+    Tick {
+        /// Up to when, in milliseconds since 1970; never beyond the stamp of its entry.
+        until_ms: u64,
+    },
     /// First of its batch: what follows is kept, without effect, until the transaction is finished.
     Prepare {
         /// The transaction.
@@ -175,6 +182,10 @@ pub enum Settlement {
     Return,
     /// Not acceptable: removed for good.
     Reject,
+    /// Its time is over: removed. The broker's own.
+    Expire,
+    /// Removed by an administrator, with what is left of its schedule.
+    Cancel,
 }
 
 /// What became of one command.

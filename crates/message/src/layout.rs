@@ -38,6 +38,7 @@ pub(crate) const CONFIGURE: u8 = 6;
 pub(crate) const PAUSE: u8 = 7;
 pub(crate) const TRANSFER: u8 = 16;
 pub(crate) const TRANSFERRED: u8 = 17;
+pub(crate) const TICK: u8 = 5;
 
 pub(crate) const PREPARE: u8 = 20;
 pub(crate) const DECIDE: u8 = 21;
@@ -58,8 +59,12 @@ pub(crate) const RETAINED: u16 = 4;
 /// Flag of a publish: the message belongs to a group.
 pub(crate) const GROUPED: u16 = 2;
 
+/// Set on a publish whose body begins with a [`crate::Schedule`]: length of the rest u8, delay u64, period u64,
+/// repeat u32, cron text.
+pub(crate) const SCHEDULED: u16 = 1;
+
 /// What the flags of a publish may be.
-pub(crate) const PUBLISH_FLAGS: u16 = GROUPED | RETAINED | PUBLISH_FIRST;
+pub(crate) const PUBLISH_FLAGS: u16 = SCHEDULED | GROUPED | RETAINED | PUBLISH_FIRST;
 
 /// No message of the producer for this destination with a lower number waits to be sent again.
 pub(crate) const PUBLISH_FIRST: u16 = 16;
@@ -76,9 +81,10 @@ pub(crate) const PUBLISH_FIRST: u16 = 16;
 /// | 8 | first u64 | number | position | 0 | previous entry |
 /// | 16 | second u64 | expiry | 0 | 0 | previous digest |
 /// | 24 | offset u32 | of the body in the bodies | 0 | 0 | 0 |
-/// | 28 | length u32 | of the body: the message | 0 | 0 | 0 |
+/// | 28 | length u32 | of the body: the extensions that the flags name, and the message | 0 | 0 | 0 |
 ///
-/// A command without a body has zero for both. Those of the outbox:
+/// A tick (5) has in `first` the time up to which things are due. A command without a body has zero for both. Those of
+/// the outbox:
 ///
 /// | field | transfer (16) | transferred (17) |
 /// |---|---|---|

@@ -9,6 +9,7 @@
 mod batch;
 mod builder;
 mod command;
+mod cron;
 mod destination;
 mod identity;
 mod layout;
@@ -20,6 +21,7 @@ mod position;
 mod property;
 mod reader;
 mod runs;
+mod schedule;
 pub mod settings;
 mod subscription;
 mod transaction;
@@ -28,6 +30,7 @@ mod view;
 pub use batch::{Batch, BatchError};
 pub use builder::{BatchBuilder, BatchFull, Publication};
 pub use command::{Command, Outcome, PreviousCheckpoint, Settlement};
+pub use cron::{Cron, CronError};
 pub use destination::{
     Destination, DestinationError, DestinationKind, DestinationName, SLOTS, Slot, slot,
     virtual_topic,
@@ -39,6 +42,7 @@ pub use pattern::{Pattern, PatternError};
 pub use position::MessagePosition;
 pub use property::{Value, ValueRef};
 pub use runs::Runs;
+pub use schedule::{Schedule, ScheduleError};
 pub use settings::{QueueSettings, Settings};
 pub use subscription::{
     Lifetime, Sharing, Start, Subscription, SubscriptionError, subscription_key,

@@ -62,3 +62,9 @@ pub const MULTIPLIER_PERCENT_MAX: u32 = 10_000;
 
 /// The longest time that a setting may name: a year of 366 days.
 pub const SETTING_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
+
+/// Bytes of a cron expression, so that a schedule's length fits one byte.
+pub const CRON_BYTES_MAX: usize = 200;
+
+/// Milliseconds of a delay or a period: a hundred years, far from where sums of times overflow.
+pub const DELAY_MS_MAX: u64 = 100 * 366 * 24 * 60 * 60 * 1000;

@@ -10,7 +10,7 @@ use quorate_message::settings::{PartialSettings, Rule};
 use quorate_message::{
     Batch, BatchBuilder, BatchError, BatchFull, Command, Destination, DestinationName, Lifetime,
     Message, MessagePosition, MoveReason, Pattern, PreviousCheckpoint, ProducerId, Publication,
-    Runs, Settings, Settlement, Sharing, Start, Subscription, Value,
+    Runs, Schedule, Settings, Settlement, Sharing, Start, Subscription, Value,
 };
 
 fn value() -> impl Strategy<Value = Value> {
@@ -63,6 +63,8 @@ enum Wish {
     Checkpoint(Option<PreviousCheckpoint>),
     Configure(u8),
     Pause(u8, bool),
+    Schedule(u8, u64, Schedule, Message),
+    Tick(u64),
 }
 
 fn settlement() -> impl Strategy<Value = Settlement> {
@@ -71,6 +73,25 @@ fn settlement() -> impl Strategy<Value = Settlement> {
         Just(Settlement::Release),
         Just(Settlement::Return),
         Just(Settlement::Reject),
+        Just(Settlement::Expire),
+        Just(Settlement::Cancel),
+    ]
+}
+
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let repeated = (0..1_000_000_u64, 1..1_000_000_u64, 1..=u32::MAX);
+    prop_oneof![
+        (1..1_000_000_u64).prop_map(Schedule::after),
+        repeated.prop_map(|(delay_ms, period_ms, repeat)| Schedule {
+            delay_ms,
+            period_ms,
+            repeat,
+            cron: String::new(),
+        }),
+        (0..60_u8).prop_map(|minute| Schedule {
+            cron: format!("{minute} */2 * * MON-FRI"),
+            ..Schedule::default()
+        }),
     ]
 }
 
@@ -96,6 +117,9 @@ fn wish() -> impl Strategy<Value = Wish> {
         1 => proptest::option::of(checkpoint).prop_map(Wish::Checkpoint),
         1 => (0..4_u8).prop_map(Wish::Configure),
         1 => (0..4_u8, any::<bool>()).prop_map(|(queue, is_paused)| Wish::Pause(queue, is_paused)),
+        1 => (0..4_u8, 1..u64::MAX, schedule(), message())
+            .prop_map(|(queue, number, schedule, message)| Wish::Schedule(queue, number, schedule, message)),
+        1 => any::<u64>().prop_map(Wish::Tick),
     ]
 }
 
@@ -152,6 +176,7 @@ fn settings(rules: u8) -> Settings {
     settings
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per command, nothing else")]
 fn build(wishes: &[Wish]) -> Bytes {
     let mut builder = BatchBuilder::persistent();
     for wish in wishes {
@@ -200,6 +225,23 @@ fn build(wishes: &[Wish]) -> Bytes {
             Wish::Checkpoint(previous) => builder.checkpoint(*previous).unwrap(),
             Wish::Configure(rules) => builder.configure(&settings(*rules)).unwrap(),
             Wish::Pause(queue, is_paused) => builder.pause(&name(*queue), *is_paused).unwrap(),
+            Wish::Schedule(queue, number, schedule, message) => {
+                let destination = destination(*queue);
+                let publication = Publication {
+                    destination: &destination,
+                    producer: ProducerId([7; 16]),
+                    number: *number,
+                    priority: message.priority,
+                    expires_at_ms: message.expires_at_ms,
+                    is_retained: false,
+                };
+                let mut encoded = BytesMut::new();
+                message.encode(&mut encoded).unwrap();
+                builder
+                    .publish_scheduled(&publication, schedule, &encoded)
+                    .unwrap()
+            }
+            Wish::Tick(until_ms) => builder.tick(*until_ms).unwrap(),
         };
     }
     let size = builder.size_bytes();
@@ -222,6 +264,7 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                     number,
                     priority,
                     expires_at_ms,
+                    is_scheduled: false,
                     size_bytes,
                     is_first,
                     ..
@@ -336,6 +379,17 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 assert_eq!(batch.destination(destination).name, name(*queue));
                 assert_eq!(is_paused, *wished);
             }
+            (
+                Command::Publish {
+                    is_scheduled: true, ..
+                },
+                Wish::Schedule(_, _, schedule, message),
+            ) => {
+                assert_eq!(batch.schedule(ordinal).as_ref(), Some(schedule));
+                let stored = Message::decode(&batch.message(ordinal).unwrap()).unwrap();
+                assert_eq!(&stored, message);
+            }
+            (Command::Tick { until_ms }, Wish::Tick(wished)) => assert_eq!(until_ms, *wished),
             other => panic!("another command came back: {other:?}"),
         }
     }
@@ -364,6 +418,7 @@ fn use_everything(batch: &Batch) {
                 assert!(!batch.destination(destination).name.as_str().is_empty());
                 assert!(!batch.destination(target).name.as_str().is_empty());
             }
+            Command::Tick { .. } => {}
             Command::Configure { version } => {
                 let body = batch.body(ordinal).unwrap();
                 assert_eq!(Settings::decode(&body).unwrap().version(), version);
@@ -376,6 +431,7 @@ fn use_everything(batch: &Batch) {
                 let _participants = batch.participants(ordinal);
             }
         }
+        let _schedule = batch.schedule(ordinal);
         if let Some(message) = batch.message(ordinal) {
             let _decoded = Message::decode(&message);
         }

@@ -161,7 +161,7 @@ impl Dispatcher {
         let lane = &mut self.lanes[id.0];
         match lane.in_flight.get(&position).map(|held| held.holder) {
             Some(Holder::Consumer(holder)) => return holder == reference,
-            Some(Holder::Returning) => return false,
+            Some(Holder::Returning | Holder::Expiring) => return false,
             None => {}
         }
         let turn = if position.is_transient() {
@@ -186,7 +186,7 @@ impl Dispatcher {
     }
 
     /// Takes a persistent message out of where it waits. What waited behind it may be next.
-    fn take_out(&mut self, id: LaneId, turn: Turn) {
+    pub(super) fn take_out(&mut self, id: LaneId, turn: Turn) {
         if self.lanes[id.0].take_out(turn, &mut self.read_ahead) {
             self.fetching.remove(&turn.position());
         }

@@ -32,6 +32,8 @@ pub(crate) enum Holder {
     Consumer(ConsumerRef),
     /// Nobody: its consumer is lost, and its return is on the way through the log.
     Returning,
+    /// Nobody: its time is over, and its removal is on the way through the log.
+    Expiring,
 }
 
 /// A message in flight.
@@ -384,13 +386,20 @@ impl Lane {
         let turn = Turn::new(priority, position);
         if position.is_transient() {
             self.transient.available.insert(turn);
-        } else if position < self.cursor(priority) {
+        } else {
+            self.readied(turn);
+        }
+        Some(holder)
+    }
+
+    /// A message that is nowhere here became available.
+    pub(super) fn readied(&mut self, turn: Turn) {
+        if turn.position() < self.cursor(turn.priority()) {
             self.back.insert(turn);
         } else {
             // The cursor comes to it yet.
-            self.stored_ahead(priority);
+            self.stored_ahead(turn.priority());
         }
-        Some(holder)
     }
 
     /// Takes in a message that is available, at whatever place, and whose bytes are not here.

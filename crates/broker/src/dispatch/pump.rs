@@ -60,6 +60,9 @@ impl Dispatcher {
             let Some((turn, message)) = next else {
                 break;
             };
+            if self.sets_aside(id, turn, &message, state, counters) {
+                continue;
+            }
             counters.delivered += 1;
             self.deliver(id, (to, None), turn, message, state, &mut outgoing);
         }

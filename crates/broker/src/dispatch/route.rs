@@ -173,6 +173,10 @@ impl Dispatcher {
             let Some((turn, message)) = lane.take_next(barrier, &mut self.read_ahead) else {
                 return;
             };
+            if self.sets_aside(id, turn, &message, state, counters) {
+                continue;
+            }
+            let lane = &mut self.lanes[id.0];
             let routing = lane.routing.as_mut().expect("only routed lanes come here");
             match routing.route(turn, &message, &lane.ring) {
                 Route::To(consumer, mark) => {

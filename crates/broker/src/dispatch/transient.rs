@@ -9,6 +9,7 @@ use quorate_message::{
 
 use super::{Dispatcher, LaneId};
 use crate::Outcomes;
+use crate::broker::Counters;
 use crate::limits::MESSAGE_OVERHEAD_BYTES;
 use crate::state::{Dedup, QueueId, State, Turn, Verdict};
 
@@ -22,6 +23,8 @@ pub(crate) struct Transient {
     lanes: BTreeMap<MessagePosition, LaneId>,
     /// Windows of producers, apart from those of the log.
     dedup: Dedup,
+    /// Messages that expire, by when.
+    expiry: BTreeSet<(u64, MessagePosition)>,
     /// Counts batches, as the clock of `dedup`.
     batches: u64,
 }
@@ -31,6 +34,8 @@ pub(crate) struct Transient {
 pub(crate) struct TransientMessage {
     pub(crate) priority: u8,
     pub(crate) is_grouped: bool,
+    /// Milliseconds since 1970; 0 for never.
+    pub(crate) expires_at_ms: u64,
     /// In the stored encoding.
     pub(crate) bytes: Bytes,
 }
@@ -53,8 +58,13 @@ impl Transient {
             bytes: 0,
             lanes: BTreeMap::new(),
             dedup: Dedup::new(windows_max),
+            expiry: BTreeSet::new(),
             batches: 0,
         }
+    }
+
+    pub(super) fn next_expiry_ms(&self) -> Option<u64> {
+        self.expiry.first().map(|(at_ms, _)| *at_ms)
     }
 }
 
@@ -69,6 +79,12 @@ impl TransientLane {
     pub(super) fn take_out(&mut self, position: MessagePosition) -> Option<Turn> {
         let turn = self.turn_of(position)?;
         self.available.remove(&turn).then_some(turn)
+    }
+
+    /// When a message expires; 0 for never.
+    pub(super) fn expiry(&self, position: MessagePosition) -> u64 {
+        let message = self.messages.get(&position);
+        message.map_or(0, |message| message.expires_at_ms)
     }
 
     fn turn_of(&self, position: MessagePosition) -> Option<Turn> {
@@ -99,6 +115,7 @@ impl Dispatcher {
                     number,
                     priority,
                     is_grouped,
+                    expires_at_ms,
                     ..
                 } => {
                     let to = batch.destination(destination);
@@ -106,6 +123,7 @@ impl Dispatcher {
                     let message = TransientMessage {
                         priority,
                         is_grouped,
+                        expires_at_ms,
                         bytes,
                     };
                     match to.kind {
@@ -138,6 +156,7 @@ impl Dispatcher {
                 Command::Purge { .. }
                 | Command::Configure { .. }
                 | Command::Pause { .. }
+                | Command::Tick { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. }
                 | Command::Subscribe { .. }
@@ -214,6 +233,10 @@ impl Dispatcher {
         let lane = &mut self.lanes[id.0].transient;
         lane.available.insert(Turn::new(message.priority, position));
         lane.has_groups |= message.is_grouped;
+        if message.expires_at_ms > 0 {
+            let expiry = (message.expires_at_ms, position);
+            self.transient.expiry.insert(expiry);
+        }
         lane.messages.insert(position, message);
         self.touch(id);
     }
@@ -233,7 +256,7 @@ impl Dispatcher {
             return Outcome::UnknownMessage;
         };
         match settlement {
-            Settlement::Accept | Settlement::Reject => {
+            Settlement::Accept | Settlement::Reject | Settlement::Expire | Settlement::Cancel => {
                 if let Some(turn) = self.remove_transient(id, position) {
                     self.forget(id, turn);
                 }
@@ -247,7 +270,11 @@ impl Dispatcher {
         Outcome::Applied
     }
 
-    fn remove_transient(&mut self, id: LaneId, position: MessagePosition) -> Option<Turn> {
+    pub(super) fn remove_transient(
+        &mut self,
+        id: LaneId,
+        position: MessagePosition,
+    ) -> Option<Turn> {
         let lane = &mut self.lanes[id.0].transient;
         let message = lane.messages.remove(&position)?;
         let turn = Turn::new(message.priority, position);
@@ -255,7 +282,25 @@ impl Dispatcher {
         lane.counts.remove(&position);
         self.transient.bytes -= message.bytes.len() as u64 + MESSAGE_OVERHEAD_BYTES;
         self.transient.lanes.remove(&position);
+        let expiry = (message.expires_at_ms, position);
+        self.transient.expiry.remove(&expiry);
         Some(turn)
+    }
+
+    /// Removes non-persistent messages whose time is over, unless a consumer has them.
+    pub(super) fn expire_transient(&mut self, counters: &mut Counters) {
+        while let Some((at_ms, position)) = self.transient.expiry.first().copied()
+            && self.timed.is_over(at_ms)
+        {
+            self.transient.expiry.pop_first();
+            if let Some(id) = self.transient.lanes.get(&position).copied()
+                && !self.lanes[id.0].in_flight.contains_key(&position)
+                && let Some(turn) = self.remove_transient(id, position)
+            {
+                self.forget(id, turn);
+                counters.transient_expired += 1;
+            }
+        }
     }
 
     /// Removes all non-persistent messages of a lane; how many there were. None is in flight any longer.

@@ -24,6 +24,12 @@ pub(crate) enum Change {
     },
     /// A message was removed.
     Removed(QueueId, Turn),
+    /// A message that waited for its time is pending.
+    Readied(QueueId, Turn),
+    /// Time has passed.
+    Ticked,
+    /// The time of a message is over.
+    Ripened(QueueId, MessagePosition),
     /// A message that is not removed was given back.
     GivenBack(QueueId, MessagePosition),
     /// A message was put on its way to a target.
@@ -130,7 +136,7 @@ impl State {
             },
             Command::Purge { destination } => {
                 if let Some(queue) = self.queue_of(destination, batch, record) {
-                    self.purge(queue, record);
+                    record.removed += self.empty(queue);
                 }
                 record.changes.push(Change::Purged(destination));
                 Outcome::Applied
@@ -171,6 +177,10 @@ impl State {
                 settlement,
             } => self.settle_runs(destination, settlement, (batch, ordinal), record),
             Command::Register { destination } => self.register(destination, batch, record),
+            Command::Tick { until_ms } => {
+                self.tick(until_ms, record);
+                Outcome::Applied
+            }
             Command::Checkpoint { previous } => {
                 self.compare(entry, previous, record);
                 Outcome::Applied
@@ -195,15 +205,20 @@ impl State {
             producer,
             number,
             priority,
+            expires_at_ms,
             is_retained,
+            is_scheduled,
             is_first,
             size_bytes,
             is_grouped,
-            ..
         } = command
         else {
             unreachable!("only publishes come here");
         };
+        let schedule = is_scheduled.then(|| batch.schedule(ordinal)).flatten();
+        if !self.takes_schedule(schedule.as_ref()) {
+            return Outcome::LimitReached;
+        }
         let is_forwarded = producer.shard().is_some();
         let queue = match self.queue_for(destination, is_forwarded, batch, record) {
             Ok(queue) => queue,
@@ -228,11 +243,20 @@ impl State {
         }
         self.queues[queue.0 as usize].has_groups |= is_grouped;
         let position = MessagePosition::new(entry, ordinal);
+        let turn = Turn::new(priority, position);
+        if expires_at_ms > 0 {
+            self.store_expiry(queue, position, expires_at_ms);
+        }
+        if let Some(schedule) = schedule {
+            self.store(std::mem::take(run), record);
+            self.store_scheduled(queue, turn, bytes, &schedule);
+            self.move_beyond_if(room, queue, position, record);
+            return Outcome::Stored;
+        }
         let retention = match is_retained {
             true => Retention::of(batch, ordinal),
             false => Retention::None,
         };
-        let turn = Turn::new(priority, position);
         self.put(queue, turn, (bytes, retention), (record, run));
         if room == Room::Beyond {
             self.move_beyond(queue, run, record);
@@ -247,46 +271,21 @@ impl State {
         settlement: Settlement,
         record: &mut Record,
     ) -> Outcome {
-        match settlement {
-            Settlement::Accept | Settlement::Reject => {
-                if !self.remove(id, position, record) {
-                    return Outcome::UnknownMessage;
-                }
+        let turn = self.queue(id).turn_of(position);
+        match (settlement, turn) {
+            (Settlement::Expire, _) => return self.expire(id, position, record),
+            (Settlement::Cancel, _) if self.remove(id, position, record) => {}
+            (Settlement::Cancel, _) | (_, None) => return Outcome::UnknownMessage,
+            (Settlement::Accept, Some(_)) => {
+                self.remove(id, position, record);
             }
-            Settlement::Release | Settlement::Return => {
-                let queue = &mut self.queues[id.0 as usize];
-                if !queue.contains(position) {
-                    return Outcome::UnknownMessage;
-                }
-                if settlement == Settlement::Return {
-                    queue.raise_count(position);
-                }
+            (Settlement::Reject, Some(turn)) => return self.rejected(id, turn, record),
+            (Settlement::Return, Some(turn)) => self.returned(id, turn, record),
+            (Settlement::Release, Some(_)) => {
                 record.changes.push(Change::GivenBack(id, position));
             }
         }
         Outcome::Applied
-    }
-
-    fn purge(&mut self, queue: QueueId, record: &mut Record) {
-        let purged = self.queues[queue.0 as usize].purge();
-        record.removed += purged.len();
-        let bitmaps = purged.bitmaps();
-        bitmaps.for_each(|positions| self.live.removed_all(positions));
-    }
-
-    /// Removes a message for good; false when it is not there.
-    pub(super) fn remove(
-        &mut self,
-        id: QueueId,
-        position: MessagePosition,
-        record: &mut Record,
-    ) -> bool {
-        let Some(turn) = self.queues[id.0 as usize].remove(position) else {
-            return false;
-        };
-        self.live.removed(position.entry());
-        record.changes.push(Change::Removed(id, turn));
-        true
     }
 
     /// Adds a message to the run, or stores the run and begins the next.

@@ -9,7 +9,7 @@
 //!     name length u8, name, enqueued varint, settled varint, has groups u8, paused u8,
 //!     sizes, as `sizes.rs` has them
 //!     returned varint, each: position minus the one before varint, count varint
-//!     pending positions by priority, as `levels.rs` has it
+//!     pending positions by priority, as `levels.rs` has it; what has to do with time, as `timing.rs` has it
 //! windows_max u32, windows varint, each in the order of (queue, producer):
 //!     queue varint, producer 16 bytes, last used varint, highest varint, flag u8, 64 words u64 if flag
 //! the outbox, as `outbox.rs` has it
@@ -31,6 +31,8 @@ use super::live::Live;
 use super::outbox::Outbox;
 use super::queue::Queue;
 use super::sizes::Sizes;
+use super::tick::Calendar;
+use super::timing::Timing;
 use super::topic::Topics;
 use super::{Governing, QueueId, State, Transactions, topic_codec};
 
@@ -115,6 +117,7 @@ fn encode_queue(queue: &Queue, sink: &mut Sink) {
         before = position.value();
     }
     queue.pending.encode(sink);
+    queue.timing.encode(sink);
 }
 
 fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
@@ -134,6 +137,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
     let mut by_name = BTreeMap::new();
     let mut topics = Topics::default();
     let mut live = Live::default();
+    let mut calendar = Calendar::default();
     for id in 0..count {
         let id = QueueId(id);
         let Some(queue) = decode_queue(cursor, applied)? else {
@@ -141,8 +145,10 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
             queues.push(Queue::nobody());
             continue;
         };
-        let bitmaps = queue.pending.bitmaps();
-        bitmaps.for_each(|positions| live.added_all(positions));
+        let stored = queue.pending.bitmaps();
+        let stored = stored.chain(queue.timing.waiting.bitmaps());
+        stored.for_each(|positions| live.added_all(positions));
+        calendar.restored(id, &queue);
         let name = queue.name.clone();
         let is_new = match queue.kind {
             DestinationKind::Queue => by_name.insert(name, id).is_none(),
@@ -178,6 +184,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         last_checkpoint: has_checkpoint.then_some(last),
         outbox,
         live,
+        calendar,
     })
 }
 
@@ -213,7 +220,10 @@ fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Option<Queue>> 
     }
     let end_allowed = MessagePosition::new(applied, 1023).value() + 1;
     queue.pending = Levels::decode(cursor, end_allowed)?;
+    queue.timing = Timing::decode(cursor, end_allowed)?;
+    queue.due_ms = queue.timing.next_ms();
     // What the counts must come to is seen when it is known what transactions hold.
-    let total = queue.settled_total.checked_add(queue.pending.len())?;
+    let stored = queue.pending.len().checked_add(queue.waiting_count())?;
+    let total = queue.settled_total.checked_add(stored)?;
     (total <= queue.enqueued_total).then_some(Some(queue))
 }

@@ -192,15 +192,15 @@ impl State {
         reason: MoveReason,
         record: &mut Record,
     ) -> bool {
-        let queue = &mut self.queues[from.0 as usize];
-        if !queue.contains(position) || !self.outbox.has_room(target) {
+        let queue = self.queue(from);
+        if !queue.holds(position) || !self.outbox.has_room(target) {
             return false;
         }
         let source = queue.destination();
         let deliveries = queue.count(position);
         if reason.is_copy() {
             self.live.added(position.entry(), 1);
-        } else if let Some(turn) = queue.remove(position) {
+        } else if let Some(turn) = self.take_out(from, position) {
             // The position stays live: the outbox holds it from here on.
             record.changes.push(Change::Removed(from, turn));
         }
@@ -230,7 +230,6 @@ impl State {
 
     /// Puts a message that is stored at a position of this shard's log on its way to a target, whoever holds it here
     /// otherwise. False: the outbox is full.
-    #[expect(dead_code, reason = "for destinations that pass messages on")]
     pub(crate) fn copy_out(
         &mut self,
         source: &Destination,

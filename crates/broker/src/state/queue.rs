@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use quorate_message::{Destination, DestinationKind, DestinationName, MessagePosition};
 
 use super::sizes::Sizes;
+use super::timing::Timing;
 use super::{Levels, Turn};
 
 /// A queue, or what is pending in a subscription or kept by a topic. Only persistent positions occur.
@@ -27,6 +28,9 @@ pub(crate) struct Queue {
     pub(super) settled_total: u64,
     /// How many messages transactions hold that are prepared: stored, not settled, and not pending.
     pub(super) locked: u64,
+    pub(super) timing: Timing,
+    /// When something may be due, as the state knows it. Derived from `timing`.
+    pub(super) due_ms: Option<u64>,
 }
 
 /// A message that is out of its queue, for a while.
@@ -51,6 +55,8 @@ impl Queue {
             enqueued_total: 0,
             settled_total: 0,
             locked: 0,
+            timing: Timing::default(),
+            due_ms: None,
         }
     }
 
@@ -85,7 +91,8 @@ impl Queue {
         &self.name
     }
 
-    /// How many messages are stored and not settled, those that transactions hold included.
+    /// How many messages are stored and not settled, those that transactions hold included, those that wait for their
+    /// time left out.
     pub(crate) fn pending_count(&self) -> u64 {
         self.pending.len() + self.locked
     }
@@ -105,6 +112,25 @@ impl Queue {
         self.has_groups
     }
 
+    /// How many messages wait for their time.
+    pub(crate) fn waiting_count(&self) -> u64 {
+        self.timing.waiting.len()
+    }
+
+    /// How many messages are stored, pending and waiting.
+    fn stored_count(&self) -> u64 {
+        self.pending.len() + self.waiting_count()
+    }
+
+    /// How many messages expired.
+    pub(crate) fn expired_total(&self) -> u64 {
+        self.timing.expired_total
+    }
+
+    pub(crate) fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
     pub(crate) fn enqueued_total(&self) -> u64 {
         self.enqueued_total
     }
@@ -115,6 +141,11 @@ impl Queue {
 
     pub(crate) fn contains(&self, position: MessagePosition) -> bool {
         self.pending.contains(position)
+    }
+
+    /// Whether the message is stored, pending or waiting for its time.
+    pub(crate) fn holds(&self, position: MessagePosition) -> bool {
+        self.pending.contains(position) || self.timing.waiting.contains(position)
     }
 
     /// When it is a pending message's turn.
@@ -142,9 +173,16 @@ impl Queue {
         self.pending.in_turn(from)
     }
 
-    /// The least stored position from `from` on.
-    pub(crate) fn first_stored_from(&self, from: MessagePosition) -> Option<MessagePosition> {
+    /// The least pending position from `from` on.
+    pub(crate) fn first_pending_from(&self, from: MessagePosition) -> Option<MessagePosition> {
         self.pending.first_from(from)
+    }
+
+    /// The least stored position from `from` on, pending or waiting.
+    pub(super) fn first_stored_from(&self, from: MessagePosition) -> Option<MessagePosition> {
+        let pending = self.pending.first_from(from);
+        let waiting = self.timing.waiting.first_from(from);
+        pending.into_iter().chain(waiting).min()
     }
 
     /// Stores the messages of one entry from `first` to `last`, ordinals without a gap.
@@ -178,23 +216,49 @@ impl Queue {
         self.pending = pending;
     }
 
-    /// Removes a message; the turn that it had.
+    /// Stores a message that waits for its time.
+    pub(super) fn store_waiting(&mut self, turn: Turn, bytes: u64) {
+        let position = turn.position();
+        let waiting = &mut self.timing.waiting;
+        let added = waiting.insert(turn.priority(), position, position);
+        self.enqueued_total += added;
+        if self.kind == DestinationKind::Queue && added > 0 {
+            self.sizes.add(position, added, bytes);
+        }
+    }
+
+    /// Removes a message, pending or waiting; the turn that it had.
     pub(super) fn remove(&mut self, position: MessagePosition) -> Option<Turn> {
-        let priority = self.pending.remove(position)?;
+        let pending = self.pending.remove(position);
+        let priority = match pending {
+            Some(priority) => priority,
+            None => self.timing.waiting.remove(position)?,
+        };
         self.settled_total += 1;
         if self.kind == DestinationKind::Queue {
             let _bytes = self.sizes.remove(position);
         }
+        self.forget_failures(position);
+        self.timing.forget(position);
+        // What a transaction holds may come back, and is still to expire then.
+        if self.locked == 0 {
+            self.timing.sweep(&self.pending);
+        }
+        Some(Turn::new(priority, position))
+    }
+
+    /// Forgets how often a message was returned.
+    pub(super) fn forget_failures(&mut self, position: MessagePosition) {
         if !self.counts.is_empty() {
             self.counts.remove(&position);
         }
-        Some(Turn::new(priority, position))
     }
 
     /// Takes a message out for a transaction, with all that is known of it. None when it is not there.
     pub(super) fn take_out(&mut self, position: MessagePosition) -> Option<Taken> {
         let priority = self.pending.remove(position)?;
         self.locked += 1;
+        self.timing.unripe(position);
         Some(Taken {
             turn: Turn::new(priority, position),
             count: self.counts.remove(&position).unwrap_or(0),
@@ -227,19 +291,22 @@ impl Queue {
         *count = count.saturating_add(1);
     }
 
-    /// Removes everything and returns what it was.
-    pub(super) fn purge(&mut self) -> Levels {
-        self.settled_total += self.pending.len();
+    /// Removes everything and returns what was pending and what waited; `timing` is the caller's to clear.
+    pub(super) fn purge(&mut self) -> [Levels; 2] {
+        let pending = std::mem::take(&mut self.pending);
+        let waiting = std::mem::take(&mut self.timing.waiting);
+        self.settled_total += pending.len() + waiting.len();
         self.counts.clear();
         self.sizes = Sizes::default();
-        std::mem::take(&mut self.pending)
+        [pending, waiting]
     }
 
     /// Whether the redundant parts agree, and how many positions there are.
     pub(crate) fn is_consistent(&self) -> bool {
         self.pending.is_consistent()
-            && self.enqueued_total == self.settled_total + self.pending.len() + self.locked
-            && (self.kind != DestinationKind::Queue || self.sizes.messages() == self.pending.len())
-            && self.counts.keys().all(|position| self.contains(*position))
+            && self.timing.is_consistent(&self.pending)
+            && self.enqueued_total == self.settled_total + self.stored_count() + self.locked
+            && (self.kind != DestinationKind::Queue || self.sizes.messages() == self.stored_count())
+            && self.counts.keys().all(|position| self.holds(*position))
     }
 }

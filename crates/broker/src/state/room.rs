@@ -143,4 +143,18 @@ impl State {
             debug_assert!(moved, "room in the outbox was seen before");
         }
     }
+
+    /// Sends a scheduled message that was stored without room on to the dead-letter queue.
+    pub(super) fn move_beyond_if(
+        &mut self,
+        room: Room,
+        queue: QueueId,
+        position: MessagePosition,
+        record: &mut Record,
+    ) {
+        if room == Room::Beyond {
+            let moved = self.retire(queue, position, MoveReason::QueueFull, record);
+            debug_assert!(moved, "room in the outbox was seen before");
+        }
+    }
 }

@@ -73,11 +73,8 @@ impl State {
 
     /// Deletes a subscription; how many messages were pending in it.
     fn end_subscription(&mut self, id: QueueId, record: &mut Record) -> u64 {
-        let queue = &mut self.queues[id.0 as usize];
-        let key = queue.name().clone();
-        let pending = queue.purge();
-        let bitmaps = pending.bitmaps();
-        bitmaps.for_each(|positions| self.live.removed_all(positions));
+        let key = self.queue(id).name().clone();
+        let removed = self.empty(id);
         self.drop_prepared(id);
         let nobody = Queue::nobody();
         self.settings.made(id, nobody.settings_name());
@@ -85,7 +82,7 @@ impl State {
         self.topics.unsubscribed(id, &key);
         record.forget_places();
         record.changes.push(Change::Ended(id));
-        pending.len()
+        removed
     }
 
     /// Settles many messages at once. Those that are not there do not matter: it is repeated after a failover.

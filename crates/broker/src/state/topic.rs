@@ -232,6 +232,14 @@ impl State {
         Some(id)
     }
 
+    /// Where what is stored at a place is pending: with a topic, at those that get its messages.
+    pub(super) fn targets_of(&self, id: QueueId) -> Vec<QueueId> {
+        match self.topics.topics.get(&id) {
+            Some(topic) => topic.targets.clone(),
+            None => vec![id],
+        }
+    }
+
     /// Puts a run of a topic's messages into everything that gets them.
     pub(super) fn fan_out(
         &mut self,

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use quorate_broker::{Broker, Credit, Delivery, Effect, Input, Limits, Outcomes, SessionId, Terms};
+use bytes::{Bytes, BytesMut};
+use quorate_broker::{
+    Broker, Clock, Credit, Delivery, Effect, Forwarded, Input, Limits, Outcomes, SessionId, Terms,
+};
 use quorate_message::{
-    Batch, BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, Outcome,
-    ProducerId, Publication, Settlement,
+    Batch, BatchBuilder, Command, ConsumerId, Destination, DestinationName, Message,
+    MessagePosition, Outcome, ProducerId, Publication, Schedule, Settlement,
 };
 
 #[derive(Clone, Debug)]
@@ -59,6 +61,16 @@ pub(crate) struct Sent {
     /// 0: a repeat, 1: with a gap, 2: the next, 3: into a gap.
     pub(crate) kind: u8,
     pub(crate) priority: u8,
+    pub(crate) time: Span,
+}
+
+/// What time has to do with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Span {
+    None,
+    Lives(u64),
+    Delayed(u64),
+    Repeated { period_ms: u64, repeat: u32 },
 }
 
 /// A message as the model sees it.
@@ -68,16 +80,85 @@ struct Stored {
     count: u32,
     producer: u8,
     priority: u8,
+    time: Span,
+    /// When it expires; 0 for never.
+    expires_at_ms: u64,
+    /// Until when it waits.
+    waits_until: Option<u64>,
+    /// Of a repeated message: when it is due next, and how often yet.
+    next_ms: u64,
+    left: u32,
 }
 
 impl Stored {
-    fn new(sent: Sent, bytes: Bytes) -> Self {
+    fn new(sent: Sent, bytes: Bytes, now_ms: u64) -> Self {
+        let waits_until = match sent.time {
+            Span::None | Span::Lives(_) => None,
+            Span::Delayed(millis) => Some(now_ms + millis),
+            Span::Repeated { .. } => Some(now_ms),
+        };
         Self {
             bytes,
             count: 0,
             producer: sent.producer,
             priority: sent.priority,
+            time: sent.time,
+            expires_at_ms: expiry(sent.time, now_ms),
+            waits_until,
+            next_ms: now_ms,
+            left: match sent.time {
+                Span::Repeated { repeat, .. } => repeat + 1,
+                Span::None | Span::Lives(_) | Span::Delayed(_) => 0,
+            },
         }
+    }
+
+    /// Time has passed: how many copies leave, and whether the message itself does.
+    fn tick(&mut self, until_ms: u64) -> (usize, bool) {
+        let Span::Repeated { period_ms, .. } = self.time else {
+            if self.waits_until.is_some_and(|due| due <= until_ms) {
+                self.waits_until = None;
+            }
+            return (0, false);
+        };
+        let mut copies = 0;
+        while self.next_ms <= until_ms {
+            if self.left == 1 {
+                return (copies, true);
+            }
+            copies += 1;
+            self.left -= 1;
+            self.next_ms += period_ms;
+        }
+        (copies, false)
+    }
+
+    fn is_over(&self, now_ms: u64) -> bool {
+        self.expires_at_ms > 0 && self.expires_at_ms <= now_ms
+    }
+}
+
+/// Bodies are unlike each other.
+fn body_of(message: &Bytes) -> Bytes {
+    Message::decode(message).unwrap().body
+}
+
+fn expiry(time: Span, now_ms: u64) -> u64 {
+    match time {
+        Span::Lives(millis) => now_ms + millis,
+        Span::None | Span::Delayed(_) | Span::Repeated { .. } => 0,
+    }
+}
+
+fn schedule(time: Span) -> Option<Schedule> {
+    match time {
+        Span::None | Span::Lives(_) => None,
+        Span::Delayed(millis) => Some(Schedule::after(millis)),
+        Span::Repeated { period_ms, repeat } => Some(Schedule {
+            period_ms,
+            repeat,
+            ..Schedule::default()
+        }),
     }
 }
 
@@ -109,6 +190,14 @@ pub(crate) struct World {
     fetches: Vec<Vec<MessagePosition>>,
     has_lease: bool,
     submissions: u64,
+    /// What is on its way to another place, or back to its own: target, position, body.
+    transit: Vec<(Destination, MessagePosition, Bytes)>,
+    /// Where the messages are that were forwarded, by target and number.
+    numbered: BTreeMap<(Destination, u64), MessagePosition>,
+    /// What the broker wants stored by a target.
+    forwards: Vec<(Destination, Vec<Forwarded>)>,
+    /// Numbers that the queues here have stored.
+    arrived: BTreeSet<(u8, u64)>,
     last_sent: BTreeMap<(u8, u8, u8, u8), MessagePosition>,
     /// Persistent messages delivered in this step: queue, how far below the highest priority, position.
     sent_now: Vec<(u8, u8, MessagePosition)>,
@@ -152,6 +241,10 @@ impl World {
             fetches: Vec::new(),
             has_lease: true,
             submissions: 0,
+            transit: Vec::new(),
+            numbered: BTreeMap::new(),
+            forwards: Vec::new(),
+            arrived: BTreeSet::new(),
             last_sent: BTreeMap::new(),
             sent_now: Vec::new(),
         };
@@ -276,7 +369,8 @@ impl World {
 
     fn settle_down(&mut self) {
         for _ in 0..100 {
-            if self.fetches.is_empty() && self.proposals.is_empty() {
+            let is_quiet = self.fetches.is_empty() && self.forwards.is_empty();
+            if is_quiet && self.proposals.is_empty() {
                 return;
             }
             self.act(&Action::AnswerFetch {
@@ -290,9 +384,14 @@ impl World {
 
     fn left(&self) -> usize {
         let queues = self.queues.values().chain(self.transient.values());
-        queues.map(BTreeMap::len).sum()
+        let queued: usize = queues.map(BTreeMap::len).sum();
+        queued + self.transit.len()
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one message after the other, nothing else"
+    )]
     fn publish(&mut self, messages: &[Sent], is_transient: bool) {
         let mut builder = if is_transient {
             BatchBuilder::transient()
@@ -307,6 +406,7 @@ impl World {
                 producer,
                 kind,
                 priority,
+                time,
             } = sent;
             let seen = self
                 .numbers
@@ -320,17 +420,30 @@ impl World {
                 _ => highest + 1,
             };
             let size = 10 + usize::from(*kind) * 15 + usize::from(*producer);
-            let body = Bytes::from(vec![*producer; size]);
-            let destination = Destination::queue(name(*queue));
+            let mut body = vec![*producer; size];
+            body.extend_from_slice(&self.entry.to_le_bytes());
+            body.push(u8::try_from(expected.len()).unwrap());
+            let message = Message {
+                priority: *priority,
+                expires_at_ms: expiry(*time, self.now / 1000),
+                ..Message::with_body(body)
+            };
             let publication = Publication {
-                destination: &destination,
+                destination: &Destination::queue(name(*queue)),
                 producer: ProducerId([*producer; 16]),
                 number,
                 priority: *priority,
-                expires_at_ms: 0,
+                expires_at_ms: message.expires_at_ms,
                 is_retained: false,
             };
-            builder.publish(&publication, &body).unwrap();
+            let mut body = BytesMut::new();
+            message.encode(&mut body).unwrap();
+            let body = body.freeze();
+            match schedule(*time) {
+                Some(schedule) => builder.publish_scheduled(&publication, &schedule, &body),
+                None => builder.publish(&publication, &body),
+            }
+            .unwrap();
             expected.push(if seen.insert(number) {
                 Outcome::Stored
             } else {
@@ -346,7 +459,7 @@ impl World {
         let entry = self.entry + 1;
         for (ordinal, (sent, body)) in (0..).zip(bodies) {
             if expected[usize::from(ordinal)] == Outcome::Stored {
-                let stored = Stored::new(sent, body);
+                let stored = Stored::new(sent, body, self.now / 1000);
                 let position = MessagePosition::new(entry, ordinal);
                 self.queues
                     .entry(sent.queue)
@@ -369,7 +482,7 @@ impl World {
             if *outcome == Outcome::Stored {
                 let position = MessagePosition::transient(self.epoch, next);
                 next += 1;
-                let stored = Stored::new(sent, body);
+                let stored = Stored::new(sent, body, self.now / 1000);
                 self.transient
                     .entry(sent.queue)
                     .or_default()
@@ -520,11 +633,24 @@ impl World {
         let Some(stored) = messages.get_mut(&position) else {
             return Outcome::UnknownMessage;
         };
+        if stored.waits_until.is_some() && settlement != Settlement::Expire {
+            return Outcome::UnknownMessage;
+        }
         match settlement {
-            Settlement::Accept | Settlement::Reject => {
+            Settlement::Accept | Settlement::Cancel => {
                 messages.remove(&position);
             }
-            Settlement::Return => stored.count += 1,
+            Settlement::Reject | Settlement::Expire => {
+                let gone = messages.remove(&position);
+                self.buried(position, gone);
+            }
+            Settlement::Return => {
+                stored.count += 1;
+                if stored.count >= 7 && !position.is_transient() {
+                    let gone = messages.remove(&position);
+                    self.buried(position, gone);
+                }
+            }
             Settlement::Release => {}
         }
         for known in self.consumers.values_mut() {
@@ -640,29 +766,146 @@ impl World {
     }
 
     fn commit_proposals(&mut self) {
+        self.answer_forwards();
         for batch in std::mem::take(&mut self.proposals) {
             let batch = Batch::parse(batch).unwrap();
             let commands: Vec<_> = batch.commands().map(|(_, command)| command).collect();
             for command in commands {
-                let quorate_message::Command::Settle {
-                    destination,
-                    position,
-                    settlement,
-                } = command
-                else {
-                    panic!("the broker proposes returns only");
-                };
-                assert_eq!(settlement, Settlement::Return);
-                let queue =
-                    (0..3).find(|queue| name(*queue) == batch.destination(destination).name);
-                self.settle_one(queue.unwrap(), position, settlement);
+                self.proposed(command, &batch);
             }
             self.commit(batch, None, None);
         }
     }
 
+    /// The model's side of a command of the broker's own.
+    fn proposed(&mut self, command: Command, batch: &Batch) {
+        match command {
+            Command::Settle {
+                destination,
+                position,
+                settlement,
+            } => {
+                let queue =
+                    (0..3).find(|queue| name(*queue) == batch.destination(destination).name);
+                let queue = queue.unwrap();
+                if settlement == Settlement::Expire {
+                    let stored = self.stored(queue, position);
+                    assert!(
+                        stored.is_none_or(|stored| stored.is_over(self.now / 1000)),
+                        "{position} goes before its time is over"
+                    );
+                    let mut consumers = self.consumers.values();
+                    assert!(
+                        consumers
+                            .all(|known| !known.is_attached || !known.held.contains(&position)),
+                        "{position} is taken from its consumer"
+                    );
+                } else {
+                    assert_eq!(settlement, Settlement::Return);
+                }
+                self.settle_one(queue, position, settlement);
+            }
+            Command::Tick { until_ms } => {
+                assert!(until_ms <= self.now / 1000);
+                for (queue, messages) in &mut self.queues {
+                    let own = Destination::queue(name(*queue));
+                    messages.retain(|position, stored| {
+                        let (copies, leaves) = stored.tick(until_ms);
+                        let body = body_of(&stored.bytes);
+                        let parts = std::iter::repeat_n(
+                            (own.clone(), *position, body),
+                            copies + usize::from(leaves),
+                        );
+                        self.transit.extend(parts);
+                        !leaves
+                    });
+                }
+            }
+            Command::Transferred {
+                destination,
+                first,
+                last,
+            } => {
+                let target = batch.destination(destination);
+                for number in first..=last {
+                    let position = self.numbered[&(target.clone(), number)];
+                    let mut transit = self.transit.iter();
+                    let place = transit.position(|(to, at, _)| (to, *at) == (target, position));
+                    self.transit.remove(place.unwrap());
+                }
+            }
+            other => panic!("the broker proposes no {other:?}"),
+        }
+    }
+
+    fn buried(&mut self, position: MessagePosition, gone: Option<Stored>) {
+        if let Some(gone) = gone.filter(|_| !position.is_transient()) {
+            let target = Destination::queue(DestinationName::new("ActiveMQ.DLQ").unwrap());
+            self.transit.push((target, position, body_of(&gone.bytes)));
+        }
+    }
+
+    /// What is on its way is stored where it belongs: the queues are here, the dead letters are not looked at.
+    fn answer_forwards(&mut self) {
+        for (target, messages) in std::mem::take(&mut self.forwards) {
+            let outcomes = messages
+                .iter()
+                .map(|message| (message.number, Outcome::Stored));
+            let outcomes = outcomes.collect();
+            for message in &messages {
+                let body = body_of(&message.message);
+                let mut transit = self.transit.iter();
+                let found = transit.find(|(to, _, other)| (to, other) == (&target, &body));
+                let (_, position, _) = found.expect("only what is on its way is forwarded");
+                self.numbered
+                    .insert((target.clone(), message.number), *position);
+            }
+            if let Some(queue) = (0..3).find(|queue| name(*queue) == target.name) {
+                self.store_forwarded(queue, &messages);
+            }
+            self.tell(Input::Forwarded { target, outcomes });
+        }
+    }
+
+    fn store_forwarded(&mut self, queue: u8, messages: &[Forwarded]) {
+        let mut builder = BatchBuilder::persistent();
+        let mut expected = Vec::new();
+        for (ordinal, message) in (0..).zip(messages) {
+            let publication = Publication {
+                destination: &Destination::queue(name(queue)),
+                producer: ProducerId([200; 16]),
+                number: message.number,
+                priority: message.priority,
+                expires_at_ms: message.expires_at_ms,
+                is_retained: false,
+            };
+            builder.publish(&publication, &message.message).unwrap();
+            if !self.arrived.insert((queue, message.number)) {
+                expected.push(Outcome::Duplicate);
+                continue;
+            }
+            expected.push(Outcome::Stored);
+            let sent = Sent {
+                queue,
+                producer: 200,
+                kind: 2,
+                priority: message.priority,
+                time: Span::None,
+            };
+            let stored = Stored::new(sent, message.message.clone(), 0);
+            let position = MessagePosition::new(self.entry + 1, ordinal);
+            self.queues
+                .entry(queue)
+                .or_default()
+                .insert(position, stored);
+        }
+        let batch = Batch::parse(builder.finish()).unwrap();
+        self.commit(batch, Some(&expected), None);
+    }
+
     fn failover(&mut self, restarts: bool) {
-        self.leader.step(self.now, Input::Deposed, &mut Vec::new());
+        let now = self.clock();
+        self.leader.step(now, Input::Deposed, &mut Vec::new());
         let old = std::mem::replace(&mut self.leader, self.follower.clone());
         self.follower = if restarts {
             Broker::restore(&old.checkpoint()).unwrap()
@@ -671,6 +914,7 @@ impl World {
         };
         assert_eq!(self.leader.digest(), self.follower.digest());
         self.proposals.clear();
+        self.forwards.clear();
         self.fetches.clear();
         self.transient.clear();
         self.numbers.retain(|(is_transient, _, _), _| !is_transient);
@@ -706,7 +950,8 @@ impl World {
             batch,
         };
         let mut silent = Vec::new();
-        self.follower.step(self.now, input.clone(), &mut silent);
+        let now = self.clock();
+        self.follower.step(now, input.clone(), &mut silent);
         assert_eq!(silent, [], "a follower asks for nothing");
         let effects = self.step(input);
         let applied = effects.iter().find_map(|effect| match effect {
@@ -734,8 +979,16 @@ impl World {
 
     fn step(&mut self, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.leader.step(self.now, input, &mut effects);
+        let now = self.clock();
+        self.leader.step(now, input, &mut effects);
         effects
+    }
+
+    fn clock(&self) -> Clock {
+        Clock {
+            micros: self.now,
+            stamp_ms: self.now / 1000,
+        }
     }
 
     fn take(&mut self, effects: Vec<Effect>) {
@@ -752,7 +1005,7 @@ impl World {
                 Effect::Fetch { positions } => self.fetches.push(positions),
                 Effect::Propose { batch } => self.proposals.push(batch),
                 Effect::Diverged { entry } => panic!("replicas differ at {entry}"),
-                Effect::Forward { .. } => panic!("nothing is on its way"),
+                Effect::Forward { target, messages } => self.forwards.push((target, messages)),
                 Effect::AttachRefused { reason, .. } => panic!("refused: {reason}"),
                 Effect::Applied { .. }
                 | Effect::TransientApplied { .. }
@@ -770,7 +1023,7 @@ impl World {
         let mut returning = BTreeSet::new();
         for batch in batches {
             for (_, command) in batch.commands() {
-                if let quorate_message::Command::Settle { position, .. } = command {
+                if let Command::Settle { position, .. } = command {
                     returning.insert(position);
                 }
             }
@@ -791,8 +1044,9 @@ impl World {
                 let mut consumers = self.consumers.values();
                 let is_held =
                     returning.contains(other) || consumers.any(|known| known.held.contains(other));
+                let is_none = stored.waits_until.is_some() || stored.is_over(self.now / 1000);
                 assert!(
-                    is_held || (9 - stored.priority, *other) >= (behind, position),
+                    is_none || is_held || (9 - stored.priority, *other) >= (behind, position),
                     "{position} is delivered before {other}"
                 );
             }
@@ -845,16 +1099,22 @@ impl World {
             let stored = self.stored(queue, position);
             let stored = stored.unwrap_or_else(|| panic!("{position} is delivered and not stored"));
             assert_eq!(stored.bytes, delivery.message);
+            assert_eq!(stored.waits_until, None, "{position} comes before its time");
+            assert!(
+                !stored.is_over(self.now / 1000),
+                "{position} comes after its time"
+            );
             // What a lost consumer had of the leader's memory is returned there, without a command.
             let may_be_more = position.is_transient() && delivery.count > stored.count;
             assert!(stored.count == delivery.count || may_be_more);
             assert!(delivery.count == 0 || delivery.redelivered);
             // Fresh messages of one producer come to a consumer in its order; what was given back comes again.
             let (producer, priority) = (stored.producer, stored.priority);
+            let is_in_order = matches!(stored.time, Span::None | Span::Lives(_));
             if !position.is_transient() {
                 self.sent_now.push((queue, 9 - priority, position));
             }
-            if !position.is_transient() && !delivery.redelivered {
+            if is_in_order && !position.is_transient() && !delivery.redelivered {
                 let last = self
                     .last_sent
                     .insert((number, queue, producer, priority), position);
@@ -869,7 +1129,12 @@ impl World {
     fn check_counts(&self) {
         for status in self.leader.queues() {
             let queue = (0..3).find(|queue| name(*queue) == status.name).unwrap();
-            let stored = self.queues.get(&queue).map_or(0, BTreeMap::len) as u64;
+            let messages = self.queues.get(&queue).into_iter().flatten();
+            let waiting = messages.filter(|(_, stored)| stored.waits_until.is_some());
+            let waiting = waiting.count() as u64;
+            let all = self.queues.get(&queue).map_or(0, BTreeMap::len) as u64;
+            let stored = all - waiting;
+            assert_eq!(status.scheduled, waiting);
             let transient = self.transient.get(&queue).map_or(0, BTreeMap::len) as u64;
             assert_eq!(
                 (status.messages, status.non_persistent),
@@ -882,7 +1147,9 @@ impl World {
             .queues
             .values()
             .flatten()
-            .map(|(position, _)| position.entry())
+            .map(|(position, _)| position)
+            .chain(self.transit.iter().map(|(_, position, _)| position))
+            .map(|position| position.entry())
             .collect();
         assert!(
             self.leader

@@ -254,7 +254,13 @@ impl Consumer {
             match held.settling {
                 // The message went back and came again before the answer to the settlement did.
                 Some(Settlement::Release | Settlement::Return) => {}
-                Some(Settlement::Accept | Settlement::Reject) | None => return false,
+                Some(
+                    Settlement::Accept
+                    | Settlement::Reject
+                    | Settlement::Expire
+                    | Settlement::Cancel,
+                )
+                | None => return false,
             }
         }
         self.hold(delivery.position);

@@ -215,7 +215,10 @@ impl Lane {
                 command(&mut self.builder)?;
                 self.since = now;
             }
-            Err(error @ (BatchFull::Message(_) | BatchFull::Command { .. })) => return Err(error),
+            Err(
+                error
+                @ (BatchFull::Message(_) | BatchFull::Schedule(_) | BatchFull::Command { .. }),
+            ) => return Err(error),
         }
         Ok(())
     }

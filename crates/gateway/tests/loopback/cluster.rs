@@ -217,6 +217,7 @@ impl State {
                 | Command::Register { .. } => v1::Outcome::Applied as i32,
                 Command::Checkpoint { .. }
                 | Command::Configure { .. }
+                | Command::Tick { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. }
                 | Command::Prepare { .. }

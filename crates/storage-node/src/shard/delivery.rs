@@ -62,7 +62,11 @@ impl Shard {
     /// Steps the broker and carries out what it asks for.
     pub(super) fn deliver(&mut self, now: Clock, input: BrokerInput, out: &mut Vec<Effect>) {
         let mut effects = Vec::new();
-        self.broker.step(now.time.0, input, &mut effects);
+        let now = quorate_broker::Clock {
+            micros: now.time.0,
+            stamp_ms: now.stamp.0,
+        };
+        self.broker.step(now, input, &mut effects);
         // A fetch that is answered from memory makes the broker go on at once.
         let mut from = 0;
         while from < effects.len() {
@@ -72,7 +76,7 @@ impl Shard {
             }
             from = 0;
             for input in fetched {
-                self.broker.step(now.time.0, input, &mut effects);
+                self.broker.step(now, input, &mut effects);
             }
         }
     }

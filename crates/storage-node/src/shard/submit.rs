@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_broker::SessionId;
-use quorate_message::{Batch, Command};
+use quorate_message::{Batch, Command, Settlement};
 use quorate_replication::{Epoch, Index, Input as ReplicaInput, ShardId};
 
 use super::{
@@ -265,6 +265,17 @@ impl Shard {
                     return Err(malformed("producer: the name is a shard's".to_owned()));
                 }
                 Command::Publish { .. } => frees_space = false,
+                Command::Settle {
+                    settlement: Settlement::Expire,
+                    ..
+                }
+                | Command::Checkpoint { .. }
+                | Command::Tick { .. }
+                | Command::Transfer { .. }
+                | Command::Transferred { .. } => {
+                    let reason = "checkpoints, ticks, expiries and transfers are the shard's own";
+                    return Err(malformed(reason.to_owned()));
+                }
                 Command::Settle { .. }
                 | Command::SettleRuns { .. }
                 | Command::Subscribe { .. }
@@ -279,12 +290,6 @@ impl Shard {
                 | Command::Decide { .. }
                 | Command::Finish { .. }
                 | Command::Forget { .. } => is_transaction = true,
-                Command::Checkpoint { .. }
-                | Command::Transfer { .. }
-                | Command::Transferred { .. } => {
-                    let reason = "checkpoints and transfers are the shard's own";
-                    return Err(malformed(reason.to_owned()));
-                }
             }
         }
         if self.submits.is_space_low && !frees_space {

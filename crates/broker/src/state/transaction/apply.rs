@@ -139,9 +139,14 @@ impl State {
             if let Command::Publish {
                 destination,
                 size_bytes,
+                is_scheduled,
                 ..
             } = command
             {
+                if is_scheduled {
+                    // Its time would run before it is decided whether there is such a message.
+                    against = Some(Outcome::LimitReached);
+                }
                 let wanted = batch.destination(destination);
                 if self.id_of(wanted).is_none() {
                     new_queues.insert(wanted);
@@ -194,6 +199,7 @@ impl State {
                 is_retained,
                 is_first: _,
                 is_grouped,
+                is_scheduled: _,
             } = command
             {
                 // Made at once, so that the commit cannot fail for the lack of room.
@@ -224,6 +230,7 @@ impl State {
                 let queue = queue.expect("checked: the message is there");
                 let taken = self.queues[queue.0 as usize].take_out(position);
                 let taken = taken.expect("checked: the message is there");
+                self.refresh_due(queue);
                 record.changes.push(Change::Removed(queue, taken.turn));
                 work.push(Work::Settle {
                     queue,
@@ -246,7 +253,7 @@ impl State {
                     destination,
                     position,
                     priority,
-                    expires_at_ms: _,
+                    expires_at_ms,
                     size_bytes,
                     retention,
                 } => {
@@ -255,6 +262,9 @@ impl State {
                     self.live.removed(position.entry());
                     let turn = Turn::new(priority, position);
                     let bytes = u64::from(size_bytes);
+                    if expires_at_ms > 0 {
+                        self.store_expiry(queue, position, expires_at_ms);
+                    }
                     let arrival = Arrival {
                         queue,
                         producer: id.origin,

@@ -175,6 +175,8 @@ fn encode_work(work: &Work, sink: &mut Sink) {
                 Settlement::Release => 2,
                 Settlement::Return => 3,
                 Settlement::Reject => 4,
+                Settlement::Expire => 5,
+                Settlement::Cancel => 6,
             });
         }
     }
@@ -253,6 +255,8 @@ fn decode_work(cursor: &mut Cursor<'_>) -> Option<Work> {
                 2 => Settlement::Release,
                 3 => Settlement::Return,
                 4 => Settlement::Reject,
+                5 => Settlement::Expire,
+                6 => Settlement::Cancel,
                 _ => return None,
             },
         }),
