@@ -237,6 +237,12 @@ impl Broker {
         self.state.live().total()
     }
 
+    /// How many transactions wait for their decision here, or were decided here and are not finished everywhere.
+    #[must_use]
+    pub fn open_transactions(&self) -> usize {
+        self.state.transactions().open()
+    }
+
     /// Whether an entry from `first_entry` to `last_entry` holds a message that is not settled.
     #[must_use]
     pub fn has_live(&self, first_entry: u64, last_entry: u64) -> bool {

@@ -14,6 +14,7 @@ mod disk;
 mod failover;
 mod produce;
 mod report;
+mod transactions;
 
 use std::{
     path::PathBuf,
@@ -44,6 +45,8 @@ pub(crate) struct Bench {
 enum What {
     /// Kills leaders under load, and times each gap from the kill to the next confirm
     Failover(failover::Failover),
+    /// Sends several messages all or none, within one shard or across shards
+    Transactions(transactions::Load),
 }
 
 /// What to measure.
@@ -139,6 +142,7 @@ impl Load {
 pub(crate) async fn run(common: &Common, arguments: Bench) -> Result<()> {
     match arguments.what {
         Some(What::Failover(failover)) => failover::run(common, failover).await,
+        Some(What::Transactions(load)) => transactions::run(common, load).await,
         None => measure(common, arguments.load).await,
     }
 }

@@ -2,10 +2,12 @@
 
 use std::{collections::VecDeque, path::PathBuf, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use quorate_client::{Confirm, OutboundMessage, Producer, ProducerOptions};
+use quorate_client::{
+    Confirm, OutboundMessage, Producer, ProducerOptions, Transaction, Transactions,
+};
 use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
 
@@ -34,6 +36,10 @@ pub(crate) struct Send {
     #[arg(long, requires = "message", default_value_t = 1)]
     count: u64,
 
+    /// Send so many messages in each transaction: all of them or none
+    #[arg(long, value_name = "MESSAGES", conflicts_with = "non_persistent")]
+    transaction: Option<usize>,
+
     /// Keep the messages in the leader's memory only; they are lost in its crash
     #[arg(long)]
     non_persistent: bool,
@@ -53,6 +59,11 @@ pub(crate) async fn run(common: &Common, arguments: Send) -> Result<()> {
     let started = Instant::now();
     let mut sending = Sending {
         producer,
+        transactions: match arguments.transaction {
+            Some(0) => bail!("--transaction must be at least 1"),
+            Some(size) => Some(Transacting::new(client.transactions()?, size)),
+            None => None,
+        },
         destination: arguments.destination,
         non_persistent: arguments.non_persistent,
         unconfirmed: VecDeque::new(),
@@ -87,8 +98,28 @@ pub(crate) async fn run(common: &Common, arguments: Send) -> Result<()> {
     }
 }
 
+/// Messages that are sent in transactions.
+struct Transacting {
+    transactions: Transactions,
+    size: usize,
+    open: Option<Transaction>,
+    bytes: u64,
+}
+
+impl Transacting {
+    fn new(transactions: Transactions, size: usize) -> Self {
+        Self {
+            transactions,
+            size,
+            open: None,
+            bytes: 0,
+        }
+    }
+}
+
 struct Sending {
     producer: Producer,
+    transactions: Option<Transacting>,
     destination: String,
     non_persistent: bool,
     /// With the size of each.
@@ -131,6 +162,9 @@ impl Sending {
 
     async fn one(&mut self, body: Bytes) -> Result<()> {
         let bytes = body.len() as u64;
+        if self.transactions.is_some() {
+            return self.transact(body).await;
+        }
         let mut message = OutboundMessage::bytes(self.destination.clone(), body);
         message.non_persistent = self.non_persistent;
         let confirm = self.producer.send(message).await;
@@ -144,8 +178,42 @@ impl Sending {
     }
 
     async fn rest(&mut self) -> Result<()> {
+        self.commit().await?;
         while !self.unconfirmed.is_empty() {
             self.oldest().await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a message to the transaction, and commits that when it has its size.
+    async fn transact(&mut self, body: Bytes) -> Result<()> {
+        let Some(transacting) = &mut self.transactions else {
+            return Ok(());
+        };
+        transacting.bytes += body.len() as u64;
+        let message = OutboundMessage::bytes(self.destination.clone(), body);
+        let begun = &transacting.transactions;
+        let transaction = transacting.open.get_or_insert_with(|| begun.begin());
+        transaction.send(message)?;
+        if transaction.len() >= transacting.size {
+            self.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Commits what is begun.
+    async fn commit(&mut self) -> Result<()> {
+        let Some(transacting) = &mut self.transactions else {
+            return Ok(());
+        };
+        if let Some(transaction) = transacting.open.take() {
+            let messages = transaction.len() as u64;
+            let bytes = std::mem::take(&mut transacting.bytes);
+            let committed = transaction.commit().await;
+            committed.with_context(|| self.failed())?;
+            self.confirmed += messages;
+            self.bytes += bytes;
+            self.bar.set_position(self.bytes + self.confirmed);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use quorate_proto::v1::{
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use crate::{
-    Address, Consumer, ConsumerOptions, Delivery, Error, Producer, ProducerOptions,
+    Address, Consumer, ConsumerOptions, Delivery, Error, Producer, ProducerOptions, Transactions,
     gateways::Gateways,
     limits::{ANSWER_BYTES, UNARY},
 };
@@ -75,6 +75,14 @@ impl Client {
     ) -> Result<Consumer, Error> {
         let gateways = Gateways::new(Arc::clone(&self.address));
         Consumer::start(gateways, queue.into(), options)
+    }
+
+    /// Begins transactions under an identity of their own.
+    ///
+    /// # Errors
+    /// If the system has no randomness to give.
+    pub fn transactions(&self) -> Result<Transactions, Error> {
+        Transactions::new(self.clone())
     }
 
     /// Lists the queues whose names start with `prefix`.
@@ -164,7 +172,7 @@ impl Client {
     }
 
     /// Asks one gateway, and then others while that may help.
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         question: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {

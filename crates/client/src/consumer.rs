@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use quorate_proto::v1::{
     self, ConsumeRequest, Message, Position, Settlement,
     messaging_service_client::MessagingServiceClient,
@@ -91,6 +92,26 @@ struct Shared {
     progress: Mutex<Instant>,
 }
 
+/// A consumer whose messages a transaction settles.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle(Arc<Shared>);
+
+impl Handle {
+    /// Its queue and its identity.
+    pub(crate) fn name(&self) -> (String, Bytes) {
+        self.0.lock().name()
+    }
+
+    /// A transaction settled this message: the consumer holds it no longer.
+    pub(crate) fn settled_elsewhere(&self, position: &Position) {
+        let mut holding = self.0.lock();
+        holding.settled_elsewhere(position);
+        let wakers = holding.take_wakers();
+        drop(holding);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
 impl Consumer {
     pub(crate) fn start(
         gateways: Gateways,
@@ -108,6 +129,11 @@ impl Consumer {
         });
         let task = tokio::spawn(run(Arc::clone(&shared), gateways));
         Ok(Self { shared, task })
+    }
+
+    /// What a transaction keeps of the consumer.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
     }
 
     /// Waits for the next message. Nothing is lost when this is dropped before it is ready.

@@ -28,6 +28,7 @@ mod gateways;
 mod limits;
 mod message;
 mod producer;
+mod transaction;
 
 pub use address::{Address, AddressError, FailoverOptions};
 pub use client::{Browse, Client};
@@ -38,3 +39,4 @@ pub use producer::{Confirm, Producer, ProducerOptions};
 pub use quorate_proto::v1::{
     DeadLetter, Message, MessageSelection, Position, Settlement, TransferCursor, TransferResponse,
 };
+pub use transaction::{Transaction, Transactions};

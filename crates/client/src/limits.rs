@@ -46,6 +46,15 @@ pub(crate) const HELD: usize = 32_768;
 /// Most bytes that a consumer may hold: the broker counts no more credit.
 pub(crate) const PREFETCH_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Bytes of the messages of one transaction: a gateway takes as many.
+pub(crate) const TRANSACTION_BYTES: usize = 16 * 1024 * 1024;
+/// Messages that one transaction sends and settles: a gateway takes as many.
+pub(crate) const TRANSACTION_COMMANDS: usize = 65_536;
+/// Bytes in one request of a transaction, unless one message is larger.
+pub(crate) const TRANSACTION_REQUEST_BYTES: usize = 1024 * 1024;
+/// Messages, or positions, in one request of a transaction: a gateway takes 16,384 of each.
+pub(crate) const TRANSACTION_REQUEST_MESSAGES: usize = 8192;
+
 /// Longest wait for a gateway to say that a consumer has left in good order.
 pub(crate) const CLOSE: Duration = Duration::from_secs(2);
 

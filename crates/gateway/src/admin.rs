@@ -205,7 +205,9 @@ impl AdminService for Admin {
         let purge = |call| Input::Purge { call, queue };
         match ask(&self.engine, purge).instrument(span).await? {
             Answer::Purged(removed) => Ok(Response::new(v1::PurgeQueueResponse { removed })),
-            Answer::Confirmed(_) => Err(Status::internal("a purge was answered as a message")),
+            Answer::Confirmed(_) | Answer::Committed => {
+                Err(Status::internal("a purge was answered as a message"))
+            }
         }
     }
 

@@ -93,6 +93,7 @@ impl Offers {
             | Effect::Control { .. }
             | Effect::Confirmed { .. }
             | Effect::Purged { .. }
+            | Effect::Committed { .. }
             | Effect::Ended { .. }
             | Effect::Failed { .. }
             | Effect::Pause { .. }

@@ -7,14 +7,17 @@ pub(crate) mod node;
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
     ConsumerId, Destination, DestinationKind, DestinationName, Message, MessagePosition,
-    ProducerId, Settlement, Value, limits::PRIORITY_DEFAULT,
+    ProducerId, Settlement, TransactionId, Value, limits::PRIORITY_DEFAULT,
 };
 use quorate_proto::v1;
 use tonic::Status;
 
 use crate::{
     limits::{FRAME_MESSAGES_MAX, SETTLE_POSITIONS_MAX},
-    session::{Credit, OpenConsumer, Outcome, Publication, ShardId, StoredDelivery},
+    session::{
+        Credit, OpenConsumer, Outcome, Publication, ShardId, StoredDelivery, TransactedSettlement,
+        may_transact,
+    },
 };
 
 /// The queue of this name.
@@ -242,6 +245,38 @@ pub(crate) fn settle(
         }
     };
     Ok((settlement, settle.positions.iter().map(position).collect()))
+}
+
+/// The transaction of this name.
+pub(crate) fn transaction(id: &[u8], number: u64) -> Result<TransactionId, Status> {
+    let origin = ProducerId::try_from(id)
+        .map_err(|error| Status::invalid_argument(format!("transaction_id: {error}")))?;
+    if number == 0 {
+        return Err(Status::invalid_argument(
+            "transaction has number 0; transactions of one transaction_id are numbered from 1",
+        ));
+    }
+    Ok(TransactionId { origin, number })
+}
+
+/// What a transaction settles.
+pub(crate) fn transacted(settle: &v1::TransactedSettle) -> Result<TransactedSettlement, Status> {
+    let (settlement, positions) = self::settle(&v1::Settle {
+        settlement: settle.settlement,
+        positions: settle.positions.clone(),
+        token: 0,
+    })?;
+    if !may_transact(settlement) {
+        return Err(Status::invalid_argument(
+            "a transaction accepts or rejects messages; release or return them outside of it",
+        ));
+    }
+    Ok(TransactedSettlement {
+        consumer: consumer(&settle.consumer_id)?,
+        destination: Destination::queue(queue(&settle.queue)?),
+        settlement,
+        positions,
+    })
 }
 
 /// A stored message as clients see it.

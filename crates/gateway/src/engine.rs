@@ -35,6 +35,8 @@ pub(crate) enum Answer {
     Confirmed(Outcome),
     /// So many messages are purged.
     Purged(u64),
+    /// Its transaction is committed.
+    Committed,
 }
 
 /// Where a call's answers go.
@@ -281,6 +283,7 @@ impl Running {
             | Effect::Delivered { .. }
             | Effect::Settled { .. }
             | Effect::Purged { .. }
+            | Effect::Committed { .. }
             | Effect::Ended { .. }
             | Effect::Failed { .. }
             | Effect::Pause { .. }
@@ -311,6 +314,7 @@ impl Running {
                 }
             }
             Effect::Purged { call, removed } => self.reply(call, Ok(Answer::Purged(removed))),
+            Effect::Committed { call } => self.reply(call, Ok(Answer::Committed)),
             Effect::Ended { call } => match self.calls.get(&call) {
                 Some(Caller::Publisher(mailbox)) => mailbox.end(Ok(())),
                 Some(Caller::Consumer(mailbox)) => mailbox.end(Ok(())),

@@ -21,5 +21,6 @@ pub mod server;
 pub mod session;
 mod status;
 mod topology;
+mod transact;
 mod transfers;
 mod upstream;

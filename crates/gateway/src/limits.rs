@@ -20,6 +20,23 @@ pub const CALL_MESSAGES_MAX: u64 = 64 * 1024;
 /// another is under way.
 pub const SHARD_BYTES_MIN: u64 = 4 << 20;
 
+/// Bytes of the messages of one transaction: it waits here until it is committed.
+pub const TRANSACTION_BYTES_MAX: u64 = 16 << 20;
+
+/// Messages that one transaction sends and settles: each is remembered here and in its shard.
+pub const TRANSACTION_COMMANDS_MAX: usize = 65_536;
+
+/// Time, in milliseconds, for an attempt to commit a transaction: several elections fit, and what a gateway leaves behind
+/// is out of its queues no longer than that. More than the 5 s by which clocks may differ.
+pub const TRANSACTION_MS: u64 = 15_000;
+
+/// How long, in microseconds, the answer to a committed transaction waits for shards that have not finished it.
+pub const TRANSACTION_VISIBLE_MICROS: u64 = 1_000_000;
+
+/// Unanswered batches of transactions that a shard's leader has at one time. Many, since each transaction has batches of
+/// its own.
+pub const TRANSACTIONS_IN_FLIGHT_MAX: usize = 64;
+
 /// A call is failed when the gateway holds this many times its memory bound: that much can only come from frames that
 /// were on their way when their calls were paused.
 pub const MEMORY_OVERSHOOT: u64 = 2;

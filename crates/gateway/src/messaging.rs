@@ -24,6 +24,7 @@ use crate::{
     mailbox::{Frames, Mailbox},
     session::{CallId, Failure, Input, Publication},
     status::failure_status,
+    transact::TransactReader,
 };
 
 /// Serves clients that send and receive.
@@ -93,7 +94,9 @@ impl Messaging {
                 error if convert::is_shortage(outcome) => Err(Status::resource_exhausted(error)),
                 error => Err(Status::failed_precondition(error)),
             },
-            Answer::Purged(_) => Err(Status::internal("a message was answered as a purge")),
+            Answer::Purged(_) | Answer::Committed => {
+                Err(Status::internal("a message was answered as something else"))
+            }
         }
     }
 }
@@ -152,6 +155,16 @@ impl MessagingService for Messaging {
             guard,
             frames: Frames::new(mailbox, ()),
         }))
+    }
+
+    async fn transact(
+        &self,
+        request: Request<Streaming<v1::TransactRequest>>,
+    ) -> Result<Response<v1::TransactResponse>, Status> {
+        let span = span_of(info_span!("transact"), request.metadata());
+        let reader = TransactReader::new(&self.engine, self.message_bytes_max);
+        let committed = reader.run(request.into_inner()).instrument(span);
+        committed.await.map(Response::new)
     }
 
     async fn browse(

@@ -16,15 +16,18 @@ mod input;
 mod lane;
 mod publishing;
 mod shard;
+mod transacting;
+mod transaction;
 
 pub use self::core::{Config, Core};
 pub use effect::{Command, Effect, Failure, Note};
 pub use ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId, Time};
 pub use input::{
     Credit, Input, NodeEvent, OpenConsumer, Outcomes, Publication, StoredDelivery, Topology,
-    TopologyNode, TopologyShard,
+    TopologyNode, TopologyShard, TransactedSettlement,
 };
 pub use quorate_message::Outcome;
+pub(crate) use transacting::may_transact;
 
 #[cfg(test)]
 mod tests;

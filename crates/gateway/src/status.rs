@@ -2,7 +2,10 @@
 
 use tonic::{Code, Status};
 
-use crate::session::{Failure, Outcome};
+use crate::{
+    limits::{TRANSACTION_BYTES_MAX, TRANSACTION_COMMANDS_MAX},
+    session::{Failure, Outcome},
+};
 
 /// The status of a failed call: it names the thing, and says whether and how to retry.
 pub(crate) fn failure_status(failure: &Failure) -> Status {
@@ -54,12 +57,53 @@ pub(crate) fn failure_status(failure: &Failure) -> Status {
                 shard.0, expected.0
             ),
         ),
+        Failure::TransactionTooLarge => (
+            Code::InvalidArgument,
+            format!(
+                "a transaction has at most {TRANSACTION_COMMANDS_MAX} messages and {TRANSACTION_BYTES_MAX} bytes; \
+                 nothing of it was done, commit more often"
+            ),
+        ),
+        Failure::NotCommitted { shard, outcome } => not_committed(shard.0, *outcome),
         Failure::Refused { shard, outcome } => (
             Code::ResourceExhausted,
             format!("shard {} answered {}; retry later", shard.0, name(*outcome)),
         ),
     };
     Status::new(code, text)
+}
+
+/// Why a transaction did not happen. What a repeat under the same name can mend is retryable.
+fn not_committed(shard: u32, outcome: Outcome) -> (Code, String) {
+    let (code, why) = match outcome {
+        Outcome::InDoubt => (
+            Code::Unavailable,
+            "an earlier try to commit it is not resolved yet; repeat the commit under the same name",
+        ),
+        Outcome::RolledBack => (
+            Code::Aborted,
+            "it took too long, or the clocks of gateway and storage nodes differ; nothing of it was done, repeat the \
+             commit under the same name",
+        ),
+        Outcome::LimitReached | Outcome::QueueFull | Outcome::Blocked => (
+            Code::ResourceExhausted,
+            "there is no room; nothing of it was done, retry later",
+        ),
+        Outcome::UnknownMessage => (
+            Code::FailedPrecondition,
+            "a message that it settles is not there, or not this consumer's; nothing of it was done",
+        ),
+        Outcome::NumberTooOld => (
+            Code::FailedPrecondition,
+            "its number is below the window of 4,096, so whether it was committed is not known",
+        ),
+        Outcome::UnknownDestination | Outcome::Stored | Outcome::Duplicate | Outcome::Applied => {
+            (Code::FailedPrecondition, "nothing of it was done")
+        }
+    };
+    let outcome = name(outcome);
+    let text = format!("transaction is rolled back: shard {shard} answered {outcome}: {why}");
+    (code, text)
 }
 
 fn name(outcome: Outcome) -> &'static str {

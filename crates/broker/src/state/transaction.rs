@@ -172,6 +172,11 @@ impl Transactions {
         self.rolled_back.contains(&(attempt, id))
     }
 
+    /// How many are prepared, or decided and not finished.
+    pub(crate) fn open(&self) -> usize {
+        self.prepared.len() + self.decisions.len()
+    }
+
     /// Whether there is nothing to be resolved.
     pub(crate) fn is_quiet(&self) -> bool {
         self.prepared.is_empty() && self.decisions.is_empty()

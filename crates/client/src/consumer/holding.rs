@@ -357,6 +357,17 @@ impl Holding {
         Some(arrival)
     }
 
+    /// Its queue and its identity.
+    pub(super) fn name(&self) -> (String, Bytes) {
+        (self.queue.clone(), self.consumer.clone())
+    }
+
+    /// A message that is held was settled by a transaction; one that is held no longer is left alone.
+    pub(super) fn settled_elsewhere(&mut self, position: &Position) {
+        self.lose(position);
+        self.wakers.extend(self.call.waker.take());
+    }
+
     /// Settles a message that is held; one that is held no longer is left alone.
     pub(super) fn settle(&mut self, position: Position, settlement: Settlement) {
         let Some(arrival) = self.forget(&position) else {

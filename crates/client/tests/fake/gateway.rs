@@ -219,6 +219,15 @@ impl MessagingService for Service {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
+    async fn transact(
+        &self,
+        _request: Request<Streaming<v1::TransactRequest>>,
+    ) -> Result<Response<v1::TransactResponse>, Status> {
+        Err(Status::unimplemented(
+            "the fake gateway knows no transactions",
+        ))
+    }
+
     async fn browse(
         &self,
         _: Request<BrowseRequest>,

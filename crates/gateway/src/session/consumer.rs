@@ -6,7 +6,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use quorate_message::{ConsumerId, DestinationName, MessagePosition, Outcome, Settlement};
+use quorate_message::{
+    ConsumerId, Decision, DestinationName, MessagePosition, Outcome, Settlement,
+};
 
 use super::{
     ids::{CallId, Generation, ShardId, Time},
@@ -289,6 +291,30 @@ impl Consumer {
         self.lent.messages += messages;
         self.lent.bytes += bytes;
         Some(Credit { messages, bytes })
+    }
+
+    /// Marks a message as one that a transaction settles; false when it is not held, or is being settled.
+    pub(super) fn reserve(&mut self, position: MessagePosition, settlement: Settlement) -> bool {
+        let held = self.held.get_mut(&position);
+        let Some(held) = held.filter(|held| held.settling.is_none()) else {
+            return false;
+        };
+        held.settling = Some(settlement);
+        true
+    }
+
+    /// The transaction is over: what it settled is gone, or the consumer's as before.
+    pub(super) fn unreserve(&mut self, position: MessagePosition, decision: Decision) {
+        match decision {
+            Decision::Commit => {
+                self.held.remove(&position);
+            }
+            Decision::Rollback => {
+                if let Some(held) = self.held.get_mut(&position) {
+                    held.settling = None;
+                }
+            }
+        }
     }
 
     /// Begins to settle. Returns the request's number and, of its positions, the indices of those to be sent to the

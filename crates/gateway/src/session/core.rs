@@ -15,6 +15,7 @@ use super::{
     input::{Input, NodeEvent},
     publishing::Publisher,
     shard::Shard,
+    transaction::Transaction,
 };
 use crate::limits::{CONSUMER_BYTES_MAX, CONSUMER_BYTES_MIN, MEMORY_OVERSHOOT, SHARD_BYTES_MIN};
 
@@ -39,6 +40,8 @@ pub(super) enum Call {
     /// Its state is in `consumers`.
     Consuming,
     Purging,
+    /// Its state is in `transactions`.
+    Transacting,
     /// Ended or failed; the shell has not said that it is closed.
     Over,
 }
@@ -63,6 +66,7 @@ pub struct Core {
     pub(super) calls: BTreeMap<CallId, Call>,
     pub(super) consumers: BTreeMap<CallId, Consumer>,
     pub(super) consumer_calls: BTreeMap<ConsumerId, CallId>,
+    pub(super) transactions: BTreeMap<CallId, Transaction>,
     /// Consumers that may have something to say to their leader.
     pub(super) restless: BTreeSet<CallId>,
     /// Consumers that are not attached.
@@ -87,6 +91,7 @@ impl Core {
             calls: BTreeMap::new(),
             consumers: BTreeMap::new(),
             consumer_calls: BTreeMap::new(),
+            transactions: BTreeMap::new(),
             restless: BTreeSet::new(),
             detached: BTreeSet::new(),
             unrouted: VecDeque::new(),
@@ -125,6 +130,8 @@ impl Core {
             | Input::Credited { call, .. }
             | Input::Settle { call, .. }
             | Input::Purge { call, .. }
+            | Input::Transact { call, .. }
+            | Input::Commit { call, .. }
             | Input::Finished { call } => {
                 if self.slots.is_empty() {
                     self.wait_for_topology(now, call, input, effects);
@@ -158,10 +165,11 @@ impl Core {
             [overdue, consumer.and_then(Consumer::attach_deadline)]
         });
         let unrouted = self.unrouted.front().map(|u| u.since.after(deadline));
+        let transactions = self.transaction_deadline();
         let restless = self.restless_ready().then_some(Time(0));
         shards
             .chain(consumers)
-            .chain([unrouted, restless])
+            .chain([unrouted, restless, transactions])
             .flatten()
             .min()
     }
@@ -209,6 +217,17 @@ impl Core {
                 token,
             } => self.settle(now, call, settlement, (&positions, token), effects),
             Input::Purge { call, queue } => self.purge(now, call, &queue, effects),
+            Input::Transact {
+                call,
+                transaction,
+                sends,
+                settlements,
+            } => self.transact(call, transaction, (sends, settlements), effects),
+            Input::Commit {
+                call,
+                wall_ms,
+                nonce,
+            } => self.commit(now, call, (wall_ms, nonce), effects),
             Input::Finished { call } => self.finished(call, effects),
             Input::Topology(_)
             | Input::Linked { .. }
@@ -232,7 +251,11 @@ impl Core {
             return;
         }
         let mut bytes = 0;
-        if let Input::Publish { messages, .. } = &input {
+        if let Input::Publish { messages, .. }
+        | Input::Transact {
+            sends: messages, ..
+        } = &input
+        {
             bytes = messages.iter().map(|m| m.message.len() as u64).sum();
         }
         if self.is_too_much(bytes) {
@@ -266,7 +289,7 @@ impl Core {
             match self.calls.get(&call) {
                 Some(Call::Publishing(publisher)) if publisher.is_paused() => {}
                 Some(Call::Over) | None => {}
-                Some(Call::Publishing(_) | Call::Consuming | Call::Purging) => {
+                Some(Call::Publishing(_) | Call::Consuming | Call::Purging | Call::Transacting) => {
                     effects.push(Effect::Resume { call });
                 }
             }
@@ -319,11 +342,17 @@ impl Core {
             let calls = overdue.len();
             effects.push(Effect::Note(Note::Overdue { shard: id, calls }));
             for call in overdue {
+                // What of a call is seen through after its end fails nobody.
+                let is_open = self.calls.contains_key(&call) || self.consumers.contains_key(&call);
+                if !is_open {
+                    continue;
+                }
                 let reason = reason.clone();
                 self.fail(call, Failure::Deadline { shard: id, reason }, effects);
             }
         }
         self.elapsed_for_consumers(now, effects);
+        self.elapsed_for_transactions(now, effects);
         while let Some(waiting) = self.unrouted.front()
             && waiting.since.after(deadline) <= now
         {
@@ -335,6 +364,7 @@ impl Core {
     /// Ends a call without success.
     pub(super) fn fail(&mut self, call: CallId, failure: Failure, effects: &mut Vec<Effect>) {
         self.forget_unrouted(call);
+        self.abandon_transaction(call);
         let is_over = matches!(self.calls.get(&call), Some(Call::Over));
         let is_gone = match self.consumers.contains_key(&call) {
             true => self.remove_consumer(call, effects),
@@ -365,7 +395,7 @@ impl Core {
                 }
             }
             Some(Call::Consuming) => self.finish_consumer(call),
-            Some(Call::Purging | Call::Over) => {}
+            Some(Call::Purging | Call::Transacting | Call::Over) => {}
             // A call that asked for nothing.
             None => self.end(call, effects),
         }
@@ -379,6 +409,7 @@ impl Core {
 
     fn dropped(&mut self, _now: Time, call: CallId) {
         self.forget_unrouted(call);
+        self.abandon_transaction(call);
         if let Some(Call::Consuming) = self.calls.remove(&call) {
             self.abandon_consumer(call);
         }

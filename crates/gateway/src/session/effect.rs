@@ -100,6 +100,11 @@ pub enum Effect {
         /// Messages removed.
         removed: u64,
     },
+    /// A transaction is committed.
+    Committed {
+        /// The call.
+        call: CallId,
+    },
     /// Everything on a finished call is answered: close it with success, and say `Input::Dropped` when it is closed.
     Ended {
         /// The call.
@@ -211,6 +216,15 @@ pub enum Failure {
         shard: ShardId,
         /// The shard of the queue.
         expected: ShardId,
+    },
+    /// A transaction is larger than one may be.
+    TransactionTooLarge,
+    /// A transaction did not happen.
+    NotCommitted {
+        /// The shard that refused it.
+        shard: ShardId,
+        /// Why.
+        outcome: Outcome,
     },
     /// A purge met a limit of the shard.
     Refused {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_message::{
-    ConsumerId, Destination, DestinationName, MessagePosition, Outcome, ProducerId, Settlement,
+    ConsumerId, Destination, DestinationName, MessagePosition, Outcome, ProducerId,
+    Publication as Head, Settlement, TransactionId,
 };
 
 use super::ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId};
@@ -86,6 +87,28 @@ pub enum Input {
         /// The queue.
         queue: DestinationName,
     },
+    /// A client adds to a transaction, which is the call's. Nothing of it happens before its commit; to drop the call rolls
+    /// it back.
+    Transact {
+        /// The call.
+        call: CallId,
+        /// The transaction: the same each time.
+        transaction: TransactionId,
+        /// Messages to be sent, in order. All are stored as persistent ones; their numbers mean nothing.
+        sends: Vec<Publication>,
+        /// Messages to be settled, of any number of consumers.
+        settlements: Vec<TransactedSettlement>,
+    },
+    /// A client commits its transaction. Answered by `Effect::Committed` or `Effect::Failed`, and seen through when the
+    /// client is gone.
+    Commit {
+        /// The call.
+        call: CallId,
+        /// The wall clock, in milliseconds since 1970.
+        wall_ms: u64,
+        /// Fresh randomness.
+        nonce: u64,
+    },
     /// The client sends nothing more on this call. `Effect::Ended` follows when everything is answered.
     Finished {
         /// The call.
@@ -125,6 +148,33 @@ pub struct Publication {
     pub expires_at_ms: u64,
     /// The message in its stored encoding.
     pub message: Bytes,
+}
+
+impl Publication {
+    /// All that the batch says of it beside the message, under a producer's name and number.
+    pub(super) fn head(&self, producer: ProducerId, number: u64) -> Head<'_> {
+        Head {
+            destination: &self.destination,
+            producer,
+            number,
+            priority: self.priority,
+            expires_at_ms: self.expires_at_ms,
+            is_retained: false,
+        }
+    }
+}
+
+/// Messages that a transaction settles.
+#[derive(Clone, Debug)]
+pub struct TransactedSettlement {
+    /// The consumer that holds them. One that this gateway knows is asked whether it does.
+    pub consumer: Option<ConsumerId>,
+    /// Where they are: a queue or a subscription.
+    pub destination: Destination,
+    /// Accept or reject.
+    pub settlement: Settlement,
+    /// Which.
+    pub positions: Vec<(ShardId, MessagePosition)>,
 }
 
 /// What a client asks for when it opens a consumer.

@@ -9,8 +9,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use quorate_message::{
-    BatchBuilder, BatchFull, DestinationName, MessagePosition, ProducerId, Publication as Head,
-    Settlement,
+    BatchBuilder, BatchFull, DestinationName, MessagePosition, ProducerId, Settlement,
 };
 
 use super::{
@@ -37,14 +36,31 @@ pub(super) enum Part {
     },
     /// A purge.
     Purge { call: CallId },
+    /// A step of a transaction: so many commands.
+    Transaction {
+        call: CallId,
+        step: Step,
+        commands: usize,
+    },
+}
+
+/// A step of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Prepare,
+    Decide,
+    Finish,
+    /// Nobody waits for the answer.
+    Forget,
 }
 
 impl Part {
     pub(super) fn call(&self) -> CallId {
         match self {
-            Self::Messages { call, .. } | Self::Settlements { call, .. } | Self::Purge { call } => {
-                *call
-            }
+            Self::Messages { call, .. }
+            | Self::Settlements { call, .. }
+            | Self::Purge { call }
+            | Self::Transaction { call, .. } => *call,
         }
     }
 
@@ -52,6 +68,7 @@ impl Part {
         match self {
             Self::Messages { count, .. } | Self::Settlements { count, .. } => *count as usize,
             Self::Purge { .. } => 1,
+            Self::Transaction { commands, .. } => *commands,
         }
     }
 }
@@ -112,14 +129,7 @@ impl Lane {
         (call, ordinal, trace): (CallId, u64, Option<&Arc<str>>),
         publication: &Publication,
     ) -> Result<(), BatchFull> {
-        let head = Head {
-            destination: &publication.destination,
-            producer,
-            number: publication.number,
-            priority: publication.priority,
-            expires_at_ms: publication.expires_at_ms,
-            is_retained: false,
-        };
+        let head = publication.head(producer, publication.number);
         self.add(now, numbers, |builder| {
             builder.publish(&head, &publication.message)
         })?;
@@ -197,6 +207,45 @@ impl Lane {
         self.parts.push(Part::Purge { call });
         self.seal(numbers);
         Ok(())
+    }
+
+    /// Adds a batch that was built elsewhere.
+    pub(super) fn submit(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        batch: Bytes,
+        part: Part,
+    ) {
+        self.seal(numbers);
+        numbers.0 += 1;
+        self.batches.push_back(Pending {
+            number: *numbers,
+            batch,
+            parts: vec![part],
+            trace: None,
+            since: now,
+            tries: 0,
+            overdue: false,
+        });
+    }
+
+    /// Adds a command about a transaction that shares its batch with others.
+    pub(super) fn about_transaction(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        (call, step): (CallId, Step),
+        command: impl Fn(&mut BatchBuilder) -> Result<u16, BatchFull>,
+    ) {
+        // Such a command always fits an empty batch.
+        if self.add(now, numbers, command).is_ok() {
+            self.parts.push(Part::Transaction {
+                call,
+                step,
+                commands: 1,
+            });
+        }
     }
 
     /// Adds to the batch being filled, or to the next one when that is full. An error means that the command does

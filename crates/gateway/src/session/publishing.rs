@@ -207,6 +207,10 @@ impl Core {
                     let repeated = batch.tries > 1;
                     self.settled((*call, *request), (*first, repeated), outcomes, effects);
                 }
+                Part::Transaction { call, step, .. } => {
+                    let outcomes: Vec<Outcome> = range.filter_map(|at| outcomes.get(at)).collect();
+                    self.transacted(id, (*call, *step), &outcomes, &batch, effects);
+                }
                 Part::Purge { call } => {
                     self.purged(id, *call, (outcomes.get(at - 1), removed), effects)
                 }
@@ -229,6 +233,10 @@ impl Core {
                 freed += bytes;
             }
             let reason = Arc::clone(reason);
+            if let Part::Transaction { call, step, .. } = part {
+                self.transaction_malformed(batch.since, id, (*call, *step), effects);
+                continue;
+            }
             self.fail(
                 part.call(),
                 Failure::Malformed { shard: id, reason },

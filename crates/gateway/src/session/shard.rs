@@ -15,6 +15,7 @@ use super::{
 };
 use crate::limits::{
     BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, PAUSE_MICROS_MAX, PAUSE_MICROS_MIN,
+    TRANSACTIONS_IN_FLIGHT_MAX,
 };
 
 /// What is kept apart on the way to one shard. Commands of one kind keep their order.
@@ -28,19 +29,32 @@ pub(super) enum Kind {
     Settle = 2,
     /// Settlements of non-persistent messages.
     SettleTransient = 3,
+    /// What transactions do. Each waits for its own answers: the order among them does not matter.
+    Transactions = 4,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Stored,
         Self::Transient,
         Self::Settle,
         Self::SettleTransient,
+        Self::Transactions,
     ];
+
+    /// Unanswered batches that a leader has at one time.
+    fn in_flight_max(self) -> usize {
+        match self {
+            Self::Stored | Self::Transient | Self::Settle | Self::SettleTransient => {
+                BATCHES_IN_FLIGHT_MAX
+            }
+            Self::Transactions => TRANSACTIONS_IN_FLIGHT_MAX,
+        }
+    }
 
     fn builder(self) -> BatchBuilder {
         match self {
-            Self::Stored | Self::Settle => BatchBuilder::persistent(),
+            Self::Stored | Self::Settle | Self::Transactions => BatchBuilder::persistent(),
             Self::Transient | Self::SettleTransient => BatchBuilder::transient(),
         }
     }
@@ -56,7 +70,7 @@ pub(super) struct Shard {
     link: Option<LinkId>,
     /// What the last refusal or the coordinator said about why nothing moves.
     reason: Arc<str>,
-    lanes: [Lane; 4],
+    lanes: [Lane; 5],
     numbers: BatchNumber,
     pause_until: Option<Time>,
     pause_micros: u64,
@@ -192,14 +206,12 @@ impl Shard {
         let shard = self.id;
         for kind in Kind::ALL {
             let lane = &mut self.lanes[kind as usize];
-            while let Some((pending, previous)) = lane.next(
-                &mut self.numbers,
-                BATCHES_IN_FLIGHT_MAX,
-                BYTES_IN_FLIGHT_MAX,
-            ) {
+            while let Some((pending, previous)) =
+                lane.next(&mut self.numbers, kind.in_flight_max(), BYTES_IN_FLIGHT_MAX)
+            {
                 let (number, batch) = (pending.number, pending.batch.clone());
                 effects.push(match kind {
-                    Kind::Stored | Kind::Transient => Effect::Submit {
+                    Kind::Stored | Kind::Transient | Kind::Transactions => Effect::Submit {
                         node,
                         link,
                         shard,
@@ -226,10 +238,10 @@ impl Shard {
     /// Whether `send` would send something.
     pub(super) fn has_more(&self) -> bool {
         self.target().is_some()
-            && self
-                .lanes
-                .iter()
-                .any(|lane| lane.has_more(BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX))
+            && Kind::ALL
+                .into_iter()
+                .zip(&self.lanes)
+                .any(|(kind, lane)| lane.has_more(kind.in_flight_max(), BYTES_IN_FLIGHT_MAX))
     }
 
     /// The end of the pause.

@@ -92,7 +92,14 @@ fn may_follow(command: Command) -> bool {
     if let Command::Settle { settlement, .. } = command {
         return matches!(settlement, Settlement::Accept | Settlement::Reject);
     }
-    matches!(command, Command::Publish { .. })
+    // A schedule begins when the message is stored, and not when a transaction is committed.
+    matches!(
+        command,
+        Command::Publish {
+            is_scheduled: false,
+            ..
+        }
+    )
 }
 
 /// Whether commands of this kind are about a transaction.

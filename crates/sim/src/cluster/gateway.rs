@@ -259,6 +259,7 @@ impl Cluster {
         Time(self.gateways[gateway].body.clock.time(self.now()).0)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per effect, nothing else")]
     fn carry_out_gateway(&mut self, gateway: usize, effect: Effect) {
         match effect {
             Effect::Link { node, address } => self.ask_link(gateway, node, &address),
@@ -328,7 +329,10 @@ impl Cluster {
                 self.tell_client(gateway, call, ClientEvent::Failed);
             }
             Effect::Note(note) => self.say(format_args!("gateway {gateway}: {note:?}")),
-            Effect::Purged { .. } | Effect::Pause { .. } | Effect::Resume { .. } => {}
+            Effect::Committed { .. }
+            | Effect::Purged { .. }
+            | Effect::Pause { .. }
+            | Effect::Resume { .. } => {}
         }
     }
 
