@@ -179,6 +179,7 @@ impl Broker {
             | Input::Detach { .. }
             | Input::SessionLost { .. }
             | Input::Credited { .. }
+            | Input::Recall { .. }
             | Input::Transient { .. }
             | Input::Fetched { .. }
             | Input::Forwarded { .. }

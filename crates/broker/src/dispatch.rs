@@ -14,6 +14,7 @@ mod resolver;
 mod returns;
 mod route;
 mod routing;
+mod sharing;
 mod timed;
 mod topic;
 mod transient;
@@ -128,6 +129,7 @@ impl Dispatcher {
                 credit,
                 held,
                 terms,
+                shares_credit,
             } => {
                 let wanted = attach::Attachment {
                     session,
@@ -135,6 +137,7 @@ impl Dispatcher {
                     generation,
                     credit,
                     terms,
+                    shares_credit,
                 };
                 self.attach(&wanted, &queue, &held, state, counters, effects);
             }
@@ -149,6 +152,11 @@ impl Dispatcher {
                 consumer,
                 credit,
             } => self.credited(session, consumer, credit, counters),
+            Input::Recall {
+                session,
+                consumer,
+                generation,
+            } => self.recall((session, consumer), generation, counters, effects),
             Input::Transient {
                 session,
                 number,

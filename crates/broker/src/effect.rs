@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quorate_message::{Attempt, ConsumerId, Decision, Destination, MessagePosition, TransactionId};
 use thiserror::Error;
 
-use crate::{GroupMark, Outcomes, SessionId};
+use crate::{Credit, GroupMark, Outcomes, SessionId};
 
 /// A message on its way to a consumer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,6 +142,27 @@ pub enum Effect {
         generation: u64,
         /// Of what it said that it holds, what it holds no longer.
         lost: Vec<MessagePosition>,
+    },
+    /// A message waits, and the consumer, which shares its credit between shards, has none left here. Said once, until
+    /// it has credit again.
+    Waiting {
+        /// The session.
+        session: SessionId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The attachment.
+        generation: u64,
+    },
+    /// The credit that was left, and is none any longer.
+    Recalled {
+        /// The session.
+        session: SessionId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The attachment.
+        generation: u64,
+        /// How much.
+        credit: Credit,
     },
     /// A consumer was not attached.
     AttachRefused {

@@ -61,6 +61,18 @@ pub enum Input {
         held: Vec<MessagePosition>,
         /// On what terms it takes messages.
         terms: Terms,
+        /// Its credit is one of several shards' share: it is told when a message waits for more, and may take credit
+        /// back.
+        shares_credit: bool,
+    },
+    /// What is left of a consumer's credit is wanted back. Answered by `Effect::Recalled`.
+    Recall {
+        /// Its session; another one is ignored.
+        session: SessionId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its attachment; another one is ignored.
+        generation: u64,
     },
     /// A consumer leaves of its own will: what it had goes back, its count unchanged.
     Detach {

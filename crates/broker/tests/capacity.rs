@@ -126,6 +126,7 @@ fn a_message_from_publish_to_settlement() {
             credit: Credit::default(),
             held: Vec::new(),
             terms: Terms::default(),
+            shares_credit: false,
         };
         broker.step(Clock::default(), input, &mut effects);
         let template = template(per_entry);

@@ -203,6 +203,7 @@ impl Stage {
                     credit: credit_of(credit),
                     held: positions(&held_in(held)),
                     terms: terms_in(held),
+                    shares_credit: consumer.starts_with("shared"),
                 };
                 self.tell(input, &mut shown);
             }
@@ -228,6 +229,14 @@ impl Stage {
             ["lost", session] => {
                 let session = SessionId(number(session));
                 self.tell(Input::SessionLost { session }, &mut shown);
+            }
+            ["recall", consumer, generation, session] => {
+                let input = Input::Recall {
+                    session: SessionId(number(session)),
+                    consumer: ConsumerId(identity(consumer)),
+                    generation: number(generation),
+                };
+                self.tell(input, &mut shown);
             }
             ["credit", consumer, session, credit] => {
                 let input = Input::Credited {
@@ -550,6 +559,15 @@ impl Stage {
                 "{} g{generation} attached, lost [{}]",
                 shown(consumer),
                 list(&lost)
+            ),
+            Effect::Waiting { consumer, .. } => format!("messages wait for {}", shown(consumer)),
+            Effect::Recalled {
+                consumer, credit, ..
+            } => format!(
+                "{} gives back {}/{}",
+                shown(consumer),
+                credit.messages,
+                credit.bytes
             ),
             Effect::AttachRefused {
                 consumer, reason, ..

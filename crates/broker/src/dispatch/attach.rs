@@ -16,6 +16,7 @@ pub(super) struct Attachment {
     pub(super) generation: u64,
     pub(super) credit: Credit,
     pub(super) terms: Terms,
+    pub(super) shares_credit: bool,
 }
 
 impl Dispatcher {
@@ -50,6 +51,7 @@ impl Dispatcher {
         let lost = self.take_held(reference, lane, held, state);
         self.enter(lane, reference, state);
         self.rejoin(reference);
+        self.set_sharing(reference, wanted.shares_credit);
         effects.push(Effect::Attached {
             session: wanted.session,
             consumer: wanted.consumer,
@@ -100,6 +102,7 @@ impl Dispatcher {
                 self.leave_ring(reference);
                 self.returns.cancel(reference);
                 if self.consumers.get(reference).lane != lane {
+                    self.stop_sharing(reference);
                     self.give_back_all(reference);
                     let before = self.consumers.get(reference).lane;
                     self.leave(before, reference);
@@ -268,6 +271,7 @@ impl Dispatcher {
 
     pub(super) fn remove_consumer(&mut self, reference: ConsumerRef) {
         self.leave_ring(reference);
+        self.stop_sharing(reference);
         let id = self.consumers.get(reference).lane;
         self.leave(id, reference);
         self.leave_lane(id);

@@ -31,6 +31,10 @@ pub(crate) struct Consumer {
     pub(super) arrival: u64,
     /// Another consumer of its queue is the only one that gets messages.
     pub(crate) stands_by: bool,
+    /// Its credit is a share of what it has at several shards.
+    pub(super) shares_credit: bool,
+    /// It was told that a message waits, and has got no credit since.
+    pub(super) is_told: bool,
     /// What goes to it in this step.
     pub(super) outbox: Vec<Delivery>,
 }
@@ -48,6 +52,8 @@ impl Consumer {
             terms: Terms::default(),
             arrival: 0,
             stands_by: false,
+            shares_credit: false,
+            is_told: false,
             outbox: Vec::new(),
         }
     }
@@ -67,6 +73,7 @@ impl Consumer {
     }
 
     pub(super) fn add_credit(&mut self, more: Credit) {
+        self.is_told = false;
         let Credit { messages, bytes } = &mut self.credit;
         *messages = messages
             .saturating_add(more.messages)

@@ -75,6 +75,8 @@ pub(crate) struct Lane {
     pub(crate) active: Option<ConsumerRef>,
     /// Who may get which message, if that makes a difference.
     pub(crate) routing: Option<Box<Routing>>,
+    /// Those that share their credit between shards.
+    pub(super) sharing: Vec<ConsumerRef>,
     pub(crate) transient: TransientLane,
     /// Bytes held in `ready` and reserved in `fetching`.
     pub(crate) read_ahead: u64,
@@ -101,6 +103,7 @@ impl Lane {
             members: BTreeSet::new(),
             active: None,
             routing: None,
+            sharing: Vec::new(),
             transient: TransientLane::default(),
             read_ahead: 0,
             size_guess: SIZE_GUESS_BYTES,

@@ -77,6 +77,7 @@ impl Dispatcher {
         }
         self.keep_copies(id);
         self.fetch_more(id, state, barrier, effects);
+        self.tell_waiting(id, state, effects);
     }
 
     /// Who is next, where everybody may get everything.

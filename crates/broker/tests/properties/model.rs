@@ -535,6 +535,7 @@ impl World {
             credit,
             held: held.clone(),
             terms: Terms::default(),
+            shares_credit: false,
         };
         let effects = self.step(input);
         let lost = effects.iter().find_map(|effect| match effect {
