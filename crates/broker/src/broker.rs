@@ -81,6 +81,19 @@ pub struct Scheduled {
     pub cron: String,
 }
 
+/// One topic, as this replica sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicStatus {
+    /// Its name.
+    pub name: DestinationName,
+    /// Messages that were published to it, without non-persistent ones.
+    pub published_total: u64,
+    /// What it keeps by itself: the retained message, and what may be replayed.
+    pub kept: u64,
+    /// Subscriptions and queues of a virtual topic that get its messages.
+    pub subscriptions: u32,
+}
+
 /// What is on its way to one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxStatus {
@@ -289,6 +302,19 @@ impl Broker {
         });
         queues.sort_by(|a, b| a.name.cmp(&b.name));
         queues
+    }
+
+    /// All topics by name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<TopicStatus> {
+        let topics = self.statuses(DestinationKind::Topic).into_iter();
+        let topics = topics.map(|topic| TopicStatus {
+            published_total: topic.enqueued_total,
+            kept: topic.messages,
+            subscriptions: self.state.topics().matching_count(&topic.name),
+            name: topic.name,
+        });
+        topics.collect()
     }
 
     /// The subscription of this key.

@@ -27,7 +27,7 @@ use crate::broker::{Counters, QueueStatus};
 use crate::forward::Forwarder;
 use crate::limits::UNREADABLE_RETRY;
 use crate::state::{QueueId, State, TargetId, Turn};
-use crate::{Effect, Input, Limits};
+use crate::{Effect, Input, Limits, SessionId};
 use consumer::Consumers;
 pub(crate) use consumer::{Consumer, ConsumerRef};
 pub(crate) use lane::{Held, Holder, Lane};
@@ -161,23 +161,13 @@ impl Dispatcher {
                 session,
                 number,
                 batch,
-            } => {
-                let outcomes = self.transient_batch(&batch, state);
-                effects.push(Effect::TransientApplied {
-                    session,
-                    number,
-                    outcomes,
-                });
-            }
+            } => effects.push(self.transient_applied((session, number), &batch, state)),
             Input::Fetched { messages, missing } => {
-                for (position, message) in messages {
-                    self.forwarder
-                        .fetched(now, position, Some(&message), state, effects);
-                    self.fetched(position, message);
-                }
-                for position in missing {
-                    self.forwarder.fetched(now, position, None, state, effects);
-                    self.missing(now, position, counters);
+                let found = messages
+                    .into_iter()
+                    .map(|(at, message)| (at, Some(message)));
+                for read in found.chain(missing.into_iter().map(|at| (at, None))) {
+                    self.read(now, read, state, counters, effects);
                 }
             }
             Input::Forwarded { target, outcomes } => {
@@ -416,6 +406,37 @@ impl Dispatcher {
             self.lanes[id.0].ring.push_back(reference);
             self.idle.remove(&id);
             self.touch(id);
+        }
+    }
+
+    fn transient_applied(
+        &mut self,
+        (session, number): (SessionId, u64),
+        batch: &Batch,
+        state: &State,
+    ) -> Effect {
+        let outcomes = self.transient_batch(batch, state);
+        Effect::TransientApplied {
+            session,
+            number,
+            outcomes,
+        }
+    }
+
+    /// A message was read, or could not be.
+    fn read(
+        &mut self,
+        now: u64,
+        (position, message): (MessagePosition, Option<bytes::Bytes>),
+        state: &State,
+        counters: &mut Counters,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.forwarder
+            .fetched(now, position, message.as_ref(), state, effects);
+        match message {
+            Some(message) => self.fetched(position, message),
+            None => self.missing(now, position, counters),
         }
     }
 

@@ -19,7 +19,7 @@ pub mod selector;
 mod state;
 mod terms;
 
-pub use broker::{Broker, Counters, OutboxStatus, QueueStatus, Scheduled};
+pub use broker::{Broker, Counters, OutboxStatus, QueueStatus, Scheduled, TopicStatus};
 pub use clock::Clock;
 pub use effect::{AttachRefusal, Delivery, Effect, Forwarded, Resolution};
 pub use forward::letter;

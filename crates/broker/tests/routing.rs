@@ -286,6 +286,7 @@ impl World {
                 priority,
                 ..Terms::default()
             },
+            shares_credit: false,
         });
     }
 

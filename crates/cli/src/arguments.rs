@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    bench, browse, cluster, completions, dead_letters, dev, purge, queues, receive, send, transfer,
+    bench, browse, cluster, completions, dead_letters, dev, purge, queues, receive, send,
+    subscriptions, topics, transfer,
 };
 
 /// Where `quorate dev` listens.
@@ -64,6 +65,10 @@ pub(crate) enum Command {
     Browse(browse::Browse),
     /// Lists the queues
     Queues(queues::Queues),
+    /// Lists the topics
+    Topics(topics::Topics),
+    /// Lists subscriptions of topics, and deletes them
+    Subscriptions(subscriptions::Subscriptions),
     /// Removes all messages of a queue
     Purge(purge::Purge),
     /// Moves messages of a queue to another destination

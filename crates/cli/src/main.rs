@@ -19,6 +19,8 @@ mod purge;
 mod queues;
 mod receive;
 mod send;
+mod subscriptions;
+mod topics;
 mod transfer;
 
 use std::{io, process::ExitCode};
@@ -67,6 +69,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Receive(receive) => receive::run(&common, receive).await,
         Command::Browse(browse) => browse::run(&common, browse).await,
         Command::Queues(queues) => queues::run(&common, queues).await,
+        Command::Topics(topics) => topics::run(&common, topics).await,
+        Command::Subscriptions(asked) => subscriptions::run(&common, asked).await,
         Command::Purge(purge) => purge::run(&common, purge).await,
         Command::Move(transfer) => transfer::run_move(&common, transfer).await,
         Command::Copy(transfer) => transfer::run_copy(&common, transfer).await,

@@ -7,12 +7,12 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     path::PathBuf,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
-use quorate_client::{Consumer, ConsumerOptions, Delivery};
+use quorate_client::{Consumer, ConsumerOptions, Delivery, Subscription};
 use serde::Serialize;
 
 use crate::{
@@ -30,8 +30,11 @@ const QUIET: Duration = Duration::from_secs(2);
 /// Flags of `quorate receive`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Receive {
-    /// The queue
+    /// The queue, topic://NAME, or a pattern of topics: topic://prices.>
     queue: String,
+
+    #[command(flatten)]
+    subscription: Subscribe,
 
     /// Append the bodies to this file instead of printing them
     #[arg(long, value_name = "FILE")]
@@ -48,6 +51,51 @@ pub(crate) struct Receive {
     /// Go on until Ctrl-C
     #[arg(long)]
     follow: bool,
+}
+
+/// Which subscription of a topic. Without these: what is published from here on.
+#[derive(Debug, clap::Args)]
+struct Subscribe {
+    /// Keep a subscription of this name, with what comes in, until it is deleted
+    #[arg(long, value_name = "NAME")]
+    durable: Option<String>,
+
+    /// Receive from the subscription of this name together with others; alone it lasts while somebody receives
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    shared: Option<String>,
+
+    /// To whom the name belongs
+    #[arg(long, value_name = "ID", default_value = "")]
+    client_id: String,
+
+    /// Begin with the retained messages
+    #[arg(long)]
+    retained: bool,
+
+    /// Begin with what the topics keep of the last so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    since: Option<u64>,
+}
+
+impl Subscribe {
+    fn options(&self) -> Subscription {
+        let shared = self.shared.as_deref().filter(|name| !name.is_empty());
+        let named = self.durable.as_deref().or(shared);
+        let since_ms = self.since.map(|seconds| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.map_or(0, |since| since.as_millis());
+            let now = u64::try_from(now).unwrap_or(u64::MAX);
+            now.saturating_sub(seconds.saturating_mul(1_000)).max(1)
+        });
+        Subscription {
+            name: named.unwrap_or_default().to_owned(),
+            client_id: self.client_id.clone(),
+            durable: self.durable.is_some(),
+            shared: self.shared.is_some(),
+            retained: self.retained,
+            since_ms: since_ms.unwrap_or(0),
+        }
+    }
 }
 
 impl Receive {
@@ -74,7 +122,11 @@ pub(crate) async fn run(common: &Common, arguments: Receive) -> Result<()> {
     let quiet = arguments.quiet()?;
     let mut target = Target::open(&arguments, common.output)?;
     let client = connect(common).await?;
-    let mut consumer = client.consumer(&arguments.queue, &ConsumerOptions::default())?;
+    let options = ConsumerOptions {
+        subscription: arguments.subscription.options(),
+        ..ConsumerOptions::default()
+    };
+    let mut consumer = client.consumer(&arguments.queue, &options)?;
     let started = Instant::now();
     let bar = match &target {
         Target::File(_) => progress::messages(arguments.count),

@@ -21,7 +21,7 @@ use crate::{
 /// Flags of `quorate send`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Send {
-    /// Where to: a queue's name
+    /// Where to: a queue's name, topic://NAME, or several of these with commas between
     destination: String,
 
     /// Send each line of this file; without --file and --message, of standard input
@@ -43,6 +43,10 @@ pub(crate) struct Send {
     /// Keep the messages in the leader's memory only; they are lost in its crash
     #[arg(long)]
     non_persistent: bool,
+
+    /// Let the topic keep the message for those who subscribe later; an empty one clears
+    #[arg(long)]
+    retain: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,6 +70,7 @@ pub(crate) async fn run(common: &Common, arguments: Send) -> Result<()> {
         },
         destination: arguments.destination,
         non_persistent: arguments.non_persistent,
+        retained: arguments.retain,
         unconfirmed: VecDeque::new(),
         confirmed: 0,
         bytes: 0,
@@ -122,6 +127,7 @@ struct Sending {
     transactions: Option<Transacting>,
     destination: String,
     non_persistent: bool,
+    retained: bool,
     /// With the size of each.
     unconfirmed: VecDeque<(Confirm, u64)>,
     confirmed: u64,
@@ -167,6 +173,7 @@ impl Sending {
         }
         let mut message = OutboundMessage::bytes(self.destination.clone(), body);
         message.non_persistent = self.non_persistent;
+        message.retained = self.retained;
         let confirm = self.producer.send(message).await;
         let confirm = confirm.with_context(|| self.failed())?;
         self.unconfirmed.push_back((confirm, bytes));

@@ -9,10 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use quorate_proto::v1::{
-    BrowseRequest, BrowseResponse, GetClusterRequest, GetClusterResponse, ListQueuesRequest,
-    ListQueuesResponse, LocateDestinationRequest, LocateDestinationResponse, Position,
-    PurgeQueueRequest, admin_service_client::AdminServiceClient,
-    messaging_service_client::MessagingServiceClient,
+    BrowseRequest, BrowseResponse, DeleteSubscriptionRequest, GetClusterRequest,
+    GetClusterResponse, ListQueuesRequest, ListQueuesResponse, ListSubscriptionsRequest,
+    ListSubscriptionsResponse, ListTopicsRequest, ListTopicsResponse, LocateDestinationRequest,
+    LocateDestinationResponse, Position, PurgeQueueRequest,
+    admin_service_client::AdminServiceClient, messaging_service_client::MessagingServiceClient,
 };
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
@@ -64,7 +65,7 @@ impl Client {
         Producer::start(Gateways::new(Arc::clone(&self.address)), options)
     }
 
-    /// Creates a consumer of a queue with an identity and a connection of its own.
+    /// Creates a consumer of a queue, or of topics (`topic://prices.>`), with an identity and a connection of its own.
     ///
     /// # Errors
     /// If the system has no randomness to give.
@@ -110,6 +111,53 @@ impl Client {
             AdminServiceClient::new(channel)
                 .purge_queue(question(PurgeQueueRequest {
                     queue: queue.to_owned(),
+                }))
+                .await
+        })
+        .await
+        .map(|response| response.removed)
+    }
+
+    /// Lists the topics whose names start with `prefix`.
+    ///
+    /// # Errors
+    /// If no gateway answers in time.
+    pub async fn topics(&self, prefix: &str) -> Result<ListTopicsResponse, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .max_decoding_message_size(ANSWER_BYTES)
+                .list_topics(question(ListTopicsRequest {
+                    prefix: prefix.to_owned(),
+                }))
+                .await
+        })
+        .await
+    }
+
+    /// Lists all subscriptions.
+    ///
+    /// # Errors
+    /// If no gateway answers in time.
+    pub async fn subscriptions(&self) -> Result<ListSubscriptionsResponse, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .max_decoding_message_size(ANSWER_BYTES)
+                .list_subscriptions(question(ListSubscriptionsRequest {}))
+                .await
+        })
+        .await
+    }
+
+    /// Deletes a durable or shared subscription and returns how many messages were pending in it. Committed.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or there is no such subscription.
+    pub async fn delete_subscription(&self, client_id: &str, name: &str) -> Result<u64, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .delete_subscription(question(DeleteSubscriptionRequest {
+                    client_id: client_id.to_owned(),
+                    subscription: name.to_owned(),
                 }))
                 .await
         })

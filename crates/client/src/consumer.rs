@@ -32,13 +32,32 @@ use crate::{
 };
 use holding::{Holding, Room};
 
-/// How much a consumer holds.
+/// How much a consumer holds, and which subscription it has of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerOptions {
     /// Most messages that are sent ahead or not settled; at most 16,384.
     pub prefetch_messages: u32,
     /// Most bytes of these, give or take one message; at most 64 MiB.
     pub prefetch_bytes: u64,
+    /// Of a consumer of topics.
+    pub subscription: Subscription,
+}
+
+/// What a consumer of topics gets. The default is what is published while it lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscription {
+    /// The name of a durable or shared subscription; empty for one of its own.
+    pub name: String,
+    /// To whom the name belongs; a durable subscription that is not shared needs one.
+    pub client_id: String,
+    /// It is kept, with what comes in, until it is deleted.
+    pub durable: bool,
+    /// Several consumers may receive from it: each message goes to one of them.
+    pub shared: bool,
+    /// A new one begins with the retained messages of its topics.
+    pub retained: bool,
+    /// A new one begins with what its topics keep from this time on, in milliseconds since 1970; 0: with nothing.
+    pub since_ms: u64,
 }
 
 impl Default for ConsumerOptions {
@@ -46,6 +65,7 @@ impl Default for ConsumerOptions {
         Self {
             prefetch_messages: 1000,
             prefetch_bytes: 16 * 1024 * 1024,
+            subscription: Subscription::default(),
         }
     }
 }
@@ -123,7 +143,11 @@ impl Consumer {
             bytes: options.prefetch_bytes.clamp(1, PREFETCH_BYTES),
         };
         let shared = Arc::new(Shared {
-            holding: Mutex::new(Holding::new(queue, random_id()?, prefetch)),
+            holding: Mutex::new(Holding::new(
+                (queue, options.subscription.clone()),
+                random_id()?,
+                prefetch,
+            )),
             settled: Notify::new(),
             progress: Mutex::new(Instant::now()),
         });

@@ -32,7 +32,7 @@ mod transaction;
 
 pub use address::{Address, AddressError, FailoverOptions};
 pub use client::{Browse, Client};
-pub use consumer::{Consumer, ConsumerOptions, Delivery};
+pub use consumer::{Consumer, ConsumerOptions, Delivery, Subscription};
 pub use error::Error;
 pub use message::OutboundMessage;
 pub use producer::{Confirm, Producer, ProducerOptions};

@@ -8,12 +8,14 @@ use crate::Message;
 /// A message and where it goes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OutboundMessage {
-    /// `orders` or `queue://orders`.
+    /// `orders` or `queue://orders`, `topic://prices`, or several with commas between.
     pub destination: String,
     /// The message itself.
     pub message: Message,
     /// Kept in the leader's memory only, and lost in its crash.
     pub non_persistent: bool,
+    /// A topic keeps it, in place of the one before, for those who subscribe later. An empty body clears.
+    pub retained: bool,
 }
 
 impl OutboundMessage {
@@ -27,6 +29,7 @@ impl OutboundMessage {
                 ..Message::default()
             },
             non_persistent: false,
+            retained: false,
         }
     }
 
@@ -44,6 +47,7 @@ impl OutboundMessage {
             message: Some(self.message),
             number,
             non_persistent: self.non_persistent,
+            retained: self.retained,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The calls of `quorate.v1.AdminService`: questions go to all nodes at once, and a node that does not answer in time
 //! is missing in the answer, not an error.
 
+mod topics;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_proto::{
@@ -205,9 +207,51 @@ impl AdminService for Admin {
         let purge = |call| Input::Purge { call, queue };
         match ask(&self.engine, purge).instrument(span).await? {
             Answer::Purged(removed) => Ok(Response::new(v1::PurgeQueueResponse { removed })),
-            Answer::Confirmed(_) | Answer::Committed => {
+            Answer::Confirmed(_) | Answer::Committed | Answer::Unsubscribed(_) => {
                 Err(Status::internal("a purge was answered as a message"))
             }
+        }
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<v1::ListTopicsRequest>,
+    ) -> Result<Response<v1::ListTopicsResponse>, Status> {
+        let span = span_of(info_span!("list_topics"), request.metadata());
+        let topics = self.topics(request.into_inner().prefix).instrument(span);
+        topics.await.map(Response::new)
+    }
+
+    async fn list_subscriptions(
+        &self,
+        request: Request<v1::ListSubscriptionsRequest>,
+    ) -> Result<Response<v1::ListSubscriptionsResponse>, Status> {
+        let span = span_of(info_span!("list_subscriptions"), request.metadata());
+        self.subscriptions()
+            .instrument(span)
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_subscription(
+        &self,
+        request: Request<v1::DeleteSubscriptionRequest>,
+    ) -> Result<Response<v1::DeleteSubscriptionResponse>, Status> {
+        let span = span_of(info_span!("delete_subscription"), request.metadata());
+        let request = request.into_inner();
+        let (client_id, name) = (&request.client_id, &request.subscription);
+        let key = convert::subscription::named_key(client_id, name)?;
+        let unsubscribe = |call| Input::Unsubscribe { call, key };
+        match ask(&self.engine, unsubscribe).instrument(span).await? {
+            Answer::Unsubscribed(Some(removed)) => {
+                Ok(Response::new(v1::DeleteSubscriptionResponse { removed }))
+            }
+            Answer::Unsubscribed(None) => Err(Status::not_found(format!(
+                "no subscription {name:?} of client {client_id:?}; `quorate subscriptions list` shows them"
+            ))),
+            Answer::Confirmed(_) | Answer::Purged(_) | Answer::Committed => Err(Status::internal(
+                "an unsubscription was answered as another call",
+            )),
         }
     }
 

@@ -94,6 +94,7 @@ impl Offers {
             | Effect::Confirmed { .. }
             | Effect::Purged { .. }
             | Effect::Committed { .. }
+            | Effect::Unsubscribed { .. }
             | Effect::Ended { .. }
             | Effect::Failed { .. }
             | Effect::Pause { .. }

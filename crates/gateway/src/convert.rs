@@ -3,6 +3,7 @@
 //! Whatever a client gets wrong is refused here with a status that names the thing and the remedy.
 
 pub(crate) mod node;
+pub(crate) mod subscription;
 
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
@@ -13,7 +14,7 @@ use quorate_proto::v1;
 use tonic::Status;
 
 use crate::{
-    limits::{FRAME_MESSAGES_MAX, SETTLE_POSITIONS_MAX},
+    limits::{COMPOSITE_MAX, FRAME_MESSAGES_MAX, SETTLE_POSITIONS_MAX},
     session::{
         Credit, OpenConsumer, Outcome, Publication, ShardId, StoredDelivery, TransactedSettlement,
         may_transact,
@@ -27,10 +28,29 @@ pub(crate) fn queue(name: &str) -> Result<DestinationName, Status> {
         .map_err(|error| Status::invalid_argument(format!("destination {name:?}: {error}")))?;
     match destination.kind {
         DestinationKind::Queue => Ok(destination.name),
-        DestinationKind::Topic | DestinationKind::Subscription => Err(Status::unimplemented(
-            format!("destination {name:?} is a topic; only queues can be used in this version"),
+        DestinationKind::Topic | DestinationKind::Subscription => Err(Status::invalid_argument(
+            format!("destination {name:?} is a topic; name a queue here"),
         )),
     }
+}
+
+/// Where a message goes: a queue, a topic, or several of them with commas between.
+fn destinations(text: &str) -> Result<(Destination, Vec<Destination>), Status> {
+    let parts: Vec<&str> = text.split(',').collect();
+    if parts.len() > COMPOSITE_MAX {
+        return Err(Status::invalid_argument(format!(
+            "destination names {} queues and topics; at most {COMPOSITE_MAX} are allowed",
+            parts.len()
+        )));
+    }
+    let mut parsed = parts.into_iter().map(|part| {
+        let destination: Result<Destination, _> = part.parse();
+        destination
+            .map_err(|error| Status::invalid_argument(format!("destination {part:?}: {error}")))
+    });
+    let first = parsed.next().transpose()?;
+    let first = first.ok_or_else(|| Status::invalid_argument("destination is missing"))?;
+    Ok((first, parsed.collect::<Result<_, _>>()?))
 }
 
 /// The producer of this id.
@@ -53,7 +73,7 @@ pub(crate) fn consumer(id: &[u8]) -> Result<Option<ConsumerId>, Status> {
 #[derive(Debug)]
 pub(crate) struct Publications {
     message_bytes_max: usize,
-    last: Option<(String, DestinationName)>,
+    last: Option<(String, Destination, Vec<Destination>)>,
 }
 
 impl Publications {
@@ -90,12 +110,14 @@ impl Publications {
         needs_number: bool,
         buffer: &mut BytesMut,
     ) -> Result<Publication, Status> {
-        let queue = match &self.last {
-            Some((name, queue)) if *name == outbound.destination => queue.clone(),
+        let (queue, also) = match &self.last {
+            Some((name, queue, also)) if *name == outbound.destination => {
+                (queue.clone(), also.clone())
+            }
             Some(_) | None => {
-                let queue = queue(&outbound.destination)?;
-                self.last = Some((outbound.destination, queue.clone()));
-                queue
+                let (queue, also) = destinations(&outbound.destination)?;
+                self.last = Some((outbound.destination, queue.clone(), also.clone()));
+                (queue, also)
             }
         };
         if needs_number && outbound.number == 0 {
@@ -125,7 +147,9 @@ impl Publications {
             Status::invalid_argument(format!("message {number} for {queue}: {error}"))
         })?;
         Ok(Publication {
-            destination: Destination::queue(queue),
+            destination: queue,
+            also,
+            is_retained: outbound.retained,
             number: outbound.number,
             non_persistent: outbound.non_persistent,
             priority: message.priority,
@@ -195,9 +219,12 @@ pub(crate) fn open(
     random: ConsumerId,
     wall_micros: u64,
 ) -> Result<OpenConsumer, Status> {
+    let consumer = consumer(&open.consumer_id)?.unwrap_or(random);
+    let (queue, subscription) = subscription::source(&open, consumer)?;
     Ok(OpenConsumer {
-        consumer: consumer(&open.consumer_id)?.unwrap_or(random),
-        queue: queue(&open.queue)?,
+        consumer,
+        queue,
+        subscription: subscription.map(Box::new),
         held: open.held.iter().map(position).collect(),
         credit: open.credit.as_ref().map_or_else(Credit::default, credit),
         wall_micros,

@@ -37,6 +37,8 @@ pub(crate) enum Answer {
     Purged(u64),
     /// Its transaction is committed.
     Committed,
+    /// A subscription is deleted, with so many messages pending in it; none: there was none.
+    Unsubscribed(Option<u64>),
 }
 
 /// Where a call's answers go.
@@ -284,6 +286,7 @@ impl Running {
             | Effect::Settled { .. }
             | Effect::Purged { .. }
             | Effect::Committed { .. }
+            | Effect::Unsubscribed { .. }
             | Effect::Ended { .. }
             | Effect::Failed { .. }
             | Effect::Pause { .. }
@@ -315,6 +318,9 @@ impl Running {
             }
             Effect::Purged { call, removed } => self.reply(call, Ok(Answer::Purged(removed))),
             Effect::Committed { call } => self.reply(call, Ok(Answer::Committed)),
+            Effect::Unsubscribed { call, removed } => {
+                self.reply(call, Ok(Answer::Unsubscribed(removed)));
+            }
             Effect::Ended { call } => match self.calls.get(&call) {
                 Some(Caller::Publisher(mailbox)) => mailbox.end(Ok(())),
                 Some(Caller::Consumer(mailbox)) => mailbox.end(Ok(())),

@@ -83,6 +83,9 @@ pub const CREDIT_STEP_MESSAGES: u64 = 64;
 /// Messages in one request of a publish call: several batches' worth.
 pub const FRAME_MESSAGES_MAX: usize = 16 * 1024;
 
+/// Destinations of one message. Each is another copy on its way.
+pub const COMPOSITE_MAX: usize = 32;
+
 /// Positions in one request to settle: several batches' worth.
 pub const SETTLE_POSITIONS_MAX: usize = 16 * 1024;
 

@@ -94,7 +94,7 @@ impl Messaging {
                 error if convert::is_shortage(outcome) => Err(Status::resource_exhausted(error)),
                 error => Err(Status::failed_precondition(error)),
             },
-            Answer::Purged(_) | Answer::Committed => {
+            Answer::Purged(_) | Answer::Committed | Answer::Unsubscribed(_) => {
                 Err(Status::internal("a message was answered as something else"))
             }
         }

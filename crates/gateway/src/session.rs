@@ -11,11 +11,13 @@ mod consumer;
 mod consuming;
 mod core;
 mod effect;
+mod group;
 mod ids;
 mod input;
 mod lane;
 mod publishing;
 mod shard;
+mod subscribing;
 mod transacting;
 mod transaction;
 

@@ -87,8 +87,8 @@ fn committed(
         answer.map_err(|_| Status::unavailable("gateway is stopping; retry on another gateway"))?;
     match answer.map_err(|failure| failure_status(&failure))? {
         Answer::Committed => Ok(v1::TransactResponse {}),
-        Answer::Confirmed(_) | Answer::Purged(_) => Err(Status::internal(
-            "a transaction was answered as something else",
-        )),
+        Answer::Confirmed(_) | Answer::Purged(_) | Answer::Unsubscribed(_) => Err(
+            Status::internal("a transaction was answered as something else"),
+        ),
     }
 }

@@ -79,7 +79,7 @@ fn cost(command: &wire::ControlCommand) -> usize {
     let inner = match &command.kind {
         Some(Kind::Attach(attach)) => attach.queue.len() + attach.held.len() * HELD_COST,
         Some(Kind::Submit(submit)) => submit.batch.len(),
-        Some(Kind::Detach(_) | Kind::Credit(_)) | None => 0,
+        Some(Kind::Detach(_) | Kind::Credit(_) | Kind::Recall(_)) | None => 0,
     };
     COMMAND_COST + inner
 }

@@ -63,6 +63,18 @@ pub(crate) enum Question {
         /// Where the answer goes.
         answer: oneshot::Sender<Option<Vec<proto::QueueStatus>>>,
     },
+    /// Its topics with a prefix; none when it does not serve.
+    Topics {
+        /// The prefix.
+        prefix: String,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Option<Vec<proto::TopicStatus>>>,
+    },
+    /// Its subscriptions; none when it does not serve.
+    Subscriptions {
+        /// Where the answer goes.
+        answer: oneshot::Sender<Option<Vec<proto::SubscriptionStatus>>>,
+    },
     /// A page of a queue.
     Browse {
         /// Which; its number is given here.

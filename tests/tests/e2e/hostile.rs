@@ -41,6 +41,7 @@ fn outbound(destination: &str, body: usize) -> OutboundMessage {
         message: Some(message),
         number: 0,
         non_persistent: false,
+        ..OutboundMessage::default()
     }
 }
 

@@ -85,6 +85,7 @@ async fn a_trace_runs_from_the_client_to_the_storage_node() -> Result<()> {
         message: Some(message),
         number: 0,
         non_persistent: false,
+        ..OutboundMessage::default()
     };
     let mut request = Request::new(SendRequest {
         producer_id: Bytes::new(),

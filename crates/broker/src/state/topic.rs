@@ -98,6 +98,11 @@ impl Topics {
         targets
     }
 
+    /// How many get what is published to a topic of this name.
+    pub(crate) fn matching_count(&self, topic: &DestinationName) -> u32 {
+        u32::try_from(self.matching(topic).len()).unwrap_or(u32::MAX)
+    }
+
     /// A queue was made: perhaps it is one of a virtual topic's.
     pub(super) fn queue_made(&mut self, id: QueueId, name: &DestinationName) {
         let topic = virtual_topic(name.as_str()).and_then(|topic| DestinationName::new(topic).ok());

@@ -1007,6 +1007,9 @@ impl World {
                 Effect::Propose { batch } => self.proposals.push(batch),
                 Effect::Diverged { entry } => panic!("replicas differ at {entry}"),
                 Effect::Forward { target, messages } => self.forwards.push((target, messages)),
+                Effect::Waiting { .. } | Effect::Recalled { .. } => {
+                    panic!("no consumer shares its credit")
+                }
                 Effect::AttachRefused { reason, .. } => panic!("refused: {reason}"),
                 Effect::Applied { .. }
                 | Effect::TransientApplied { .. }

@@ -20,7 +20,7 @@ use quorate_proto::v1::{
     Settled, Settlement, consume_request, consume_response,
 };
 
-use super::Delivery;
+use super::{Delivery, Subscription};
 use crate::{
     Error,
     limits::{HELD, SETTLE_POSITIONS},
@@ -30,6 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Holding {
     queue: String,
+    subscription: Subscription,
     consumer: Bytes,
     prefetch: Room,
     arrivals: u64,
@@ -112,9 +113,14 @@ fn credit_bytes(delivery: &v1::Delivery) -> u64 {
 }
 
 impl Holding {
-    pub(super) fn new(queue: String, consumer: Bytes, prefetch: Room) -> Self {
+    pub(super) fn new(
+        (queue, subscription): (String, Subscription),
+        consumer: Bytes,
+        prefetch: Room,
+    ) -> Self {
         Self {
             queue,
+            subscription,
             consumer,
             prefetch,
             arrivals: 0,
@@ -182,6 +188,13 @@ impl Holding {
                 messages: self.prefetch.messages.saturating_sub(count),
                 bytes: self.prefetch.bytes.saturating_sub(self.held_bytes),
             }),
+            subscription: self.subscription.name.clone(),
+            client_id: self.subscription.client_id.clone(),
+            durable: self.subscription.durable,
+            shared: self.subscription.shared,
+            retained: self.subscription.retained,
+            since_ms: self.subscription.since_ms,
+            from: None,
         }
     }
 

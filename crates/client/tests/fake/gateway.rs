@@ -13,9 +13,11 @@ use std::{
 use bytes::Bytes;
 use quorate_proto::v1::{
     self, BrowseRequest, BrowseResponse, Confirm, ConsumeRequest, ConsumeResponse, Credit,
-    Deliveries, GetClusterRequest, GetClusterResponse, ListQueuesRequest, ListQueuesResponse,
-    LocateDestinationRequest, LocateDestinationResponse, Opened, PublishRequest, PublishResponse,
-    PurgeQueueRequest, PurgeQueueResponse, Queue, SendRequest, SendResponse, Settled,
+    DeleteSubscriptionRequest, DeleteSubscriptionResponse, Deliveries, GetClusterRequest,
+    GetClusterResponse, ListQueuesRequest, ListQueuesResponse, ListSubscriptionsRequest,
+    ListSubscriptionsResponse, ListTopicsRequest, ListTopicsResponse, LocateDestinationRequest,
+    LocateDestinationResponse, Opened, PublishRequest, PublishResponse, PurgeQueueRequest,
+    PurgeQueueResponse, Queue, SendRequest, SendResponse, Settled,
     admin_service_server::{AdminService, AdminServiceServer},
     consume_request, consume_response,
     messaging_service_server::{MessagingService, MessagingServiceServer},
@@ -451,6 +453,27 @@ impl AdminService for Service {
         &self,
         _: Request<v1::ListOutboxRequest>,
     ) -> Result<Response<v1::ListOutboxResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_topics(
+        &self,
+        _: Request<ListTopicsRequest>,
+    ) -> Result<Response<ListTopicsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_subscriptions(
+        &self,
+        _: Request<ListSubscriptionsRequest>,
+    ) -> Result<Response<ListSubscriptionsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn delete_subscription(
+        &self,
+        _: Request<DeleteSubscriptionRequest>,
+    ) -> Result<Response<DeleteSubscriptionResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

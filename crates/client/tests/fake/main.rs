@@ -225,6 +225,7 @@ async fn credit_never_runs_dry_and_is_never_overdrawn() {
         let options = ConsumerOptions {
             prefetch_messages: prefetch,
             prefetch_bytes: 300,
+            ..ConsumerOptions::default()
         };
         let mut consumer = client.consumer("orders", &options).expect("a consumer");
         for _ in 0..300 {

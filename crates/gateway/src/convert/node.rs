@@ -1,12 +1,12 @@
 //! What goes to storage nodes and coordinators and comes from them. What cannot be read is refused whole: the stream it
 //! came on ends, since nothing after it can be trusted.
 
-use quorate_message::{ConsumerId, MessagePosition, Outcome};
+use quorate_message::{ConsumerId, DestinationKind, MessagePosition, Outcome};
 use quorate_proto::{internal::v1 as wire, v1};
 
 use crate::session::{
-    BatchNumber, Command, Epoch, Generation, NodeEvent, NodeId, Outcomes, ShardId, StoredDelivery,
-    Topology, TopologyNode, TopologyShard,
+    BatchNumber, Command, Credit, Epoch, Generation, NodeEvent, NodeId, Outcomes, ShardId,
+    StoredDelivery, Topology, TopologyNode, TopologyShard,
 };
 
 /// A node said what no version of it says.
@@ -22,22 +22,35 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
             consumer,
             generation,
             queue,
+            shares_credit,
             credit,
             held,
         } => Kind::Attach(wire::Attach {
             consumer: id_bytes(consumer),
-            queue: queue.as_str().to_owned(),
+            kind: match queue.kind {
+                DestinationKind::Queue => 0,
+                DestinationKind::Topic => 2,
+                DestinationKind::Subscription => 3,
+            },
+            queue: queue.name.as_str().to_owned(),
             credit_messages: bounded(credit.messages),
             credit_bytes: credit.bytes,
             held: held.into_iter().map(MessagePosition::value).collect(),
             generation: generation.0,
-            kind: 0,
+            shares_credit,
             ..wire::Attach::default()
         }),
         Command::Detach {
             consumer,
             generation,
         } => Kind::Detach(wire::Detach {
+            consumer: id_bytes(consumer),
+            generation: generation.0,
+        }),
+        Command::Recall {
+            consumer,
+            generation,
+        } => Kind::Recall(wire::Recall {
             consumer: id_bytes(consumer),
             generation: generation.0,
         }),
@@ -126,6 +139,19 @@ pub(crate) fn event(event: wire::ControlEvent) -> Result<(ShardId, NodeEvent), U
             consumer: consumer(&refused.consumer)?,
             generation: Generation(refused.generation),
             reason: refused.reason.into(),
+            is_no_subscription: refused.no_subscription,
+        },
+        Kind::Waiting(waiting) => NodeEvent::Waiting {
+            consumer: consumer(&waiting.consumer)?,
+            generation: Generation(waiting.generation),
+        },
+        Kind::Recalled(recalled) => NodeEvent::Recalled {
+            consumer: consumer(&recalled.consumer)?,
+            generation: Generation(recalled.generation),
+            credit: Credit {
+                messages: u64::from(recalled.messages),
+                bytes: recalled.bytes,
+            },
         },
     };
     Ok((shard, event))

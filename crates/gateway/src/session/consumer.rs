@@ -6,13 +6,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use quorate_message::{
-    ConsumerId, Decision, DestinationName, MessagePosition, Outcome, Settlement,
-};
+use quorate_message::{ConsumerId, Decision, Destination, MessagePosition, Outcome, Settlement};
 
 use super::{
     ids::{CallId, Generation, ShardId, Time},
     input::{Credit, StoredDelivery},
+    subscribing::Admission,
 };
 use crate::limits::{
     ATTACH_RETRY_MICROS, CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX, CREDIT_STEP_BYTES,
@@ -71,7 +70,14 @@ pub(super) struct Settled {
 pub(super) struct Consumer {
     pub(super) call: CallId,
     pub(super) id: ConsumerId,
-    pub(super) queue: DestinationName,
+    pub(super) queue: Destination,
+    /// What has to be in the log before it is attached.
+    pub(super) admission: Admission,
+    pub(super) is_admitted: bool,
+    /// A message waits at the shard, and the leader has no credit left.
+    pub(super) waits: bool,
+    /// The leader was asked for what is left of its credit.
+    pub(super) is_recalling: bool,
     pub(super) shard: ShardId,
     pub(super) phase: Phase,
     pub(super) attachment: Attachment,
@@ -102,7 +108,8 @@ pub(super) struct Consumer {
 impl Consumer {
     pub(super) fn new(
         call: CallId,
-        (id, queue, shard): (ConsumerId, DestinationName, ShardId),
+        (id, queue, shard): (ConsumerId, Destination, ShardId),
+        admission: Admission,
         generation: Generation,
         now: Time,
     ) -> Self {
@@ -110,6 +117,10 @@ impl Consumer {
             call,
             id,
             queue,
+            is_admitted: matches!(admission, Admission::Free),
+            admission,
+            waits: false,
+            is_recalling: false,
             shard,
             phase: Phase::Open,
             attachment: Attachment::Detached,
@@ -165,6 +176,29 @@ impl Consumer {
         let bytes = i64::try_from(credit.bytes).unwrap_or(i64::MAX);
         let most = i64::try_from(CREDIT_BYTES_MAX).unwrap_or(i64::MAX);
         self.credit_bytes = self.credit_bytes.saturating_add(bytes).min(most);
+    }
+
+    /// What of its group's credit it has and was not sent.
+    pub(super) fn assigned(&self) -> (u64, u64) {
+        let bytes = u64::try_from(self.credit_bytes).unwrap_or(0);
+        (self.credit_messages, bytes)
+    }
+
+    /// The leader gave back what it did not use.
+    pub(super) fn recalled(&mut self, credit: Credit) {
+        self.is_recalling = false;
+        self.lent.messages = self.lent.messages.saturating_sub(credit.messages);
+        self.lent.bytes = self.lent.bytes.saturating_sub(credit.bytes);
+        // What is still on its way from the leader stays.
+        self.credit_messages = self.credit_messages.min(self.lent.messages);
+        let on_its_way = i64::try_from(self.lent.bytes).unwrap_or(i64::MAX);
+        self.credit_bytes = self.credit_bytes.min(on_its_way);
+    }
+
+    /// Of a group whose leader is another one, or gone: what was lent to it is the group's again.
+    pub(super) fn forfeit(&mut self) {
+        (self.credit_messages, self.credit_bytes) = (0, 0);
+        (self.waits, self.is_recalling) = (false, false);
     }
 
     /// What the leader should be able to send when `window` bytes may be on their way to the client.

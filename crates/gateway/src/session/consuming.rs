@@ -12,6 +12,7 @@ use super::{
     ids::{CallId, Generation, ShardId, Time},
     input::{Credit, OpenConsumer, StoredDelivery},
     publishing::kind_of,
+    subscribing::Admission,
 };
 use crate::limits::{HELD_MAX, SETTLEMENTS_MAX};
 
@@ -26,26 +27,44 @@ impl Core {
         if self.calls.contains_key(&call) {
             return;
         }
-        let Some(shard) = self.shard_of(&open.queue) else {
+        let shards = self.shards_of(&open);
+        let Some(first) = shards.first().copied() else {
             return self.fail(call, Failure::NoTopology, effects);
         };
         if open.held.len() > HELD_MAX {
             let held_max = HELD_MAX;
             return self.fail(call, Failure::TooManyHeld { held_max }, effects);
         }
-        if let Some((foreign, _)) = open.held.iter().find(|(of, _)| *of != shard) {
+        let mut held = open.held.iter();
+        if let Some((foreign, _)) = held.find(|(of, _)| !shards.contains(of)) {
             let failure = Failure::ForeignPosition {
                 shard: *foreign,
-                expected: shard,
+                expected: first,
             };
             return self.fail(call, failure, effects);
         }
+        self.end_elsewhere(now, &open, &shards);
+        match shards[..] {
+            [shard] => self.consume_at(now, (call, shard), open, effects),
+            _ => self.consume_group(now, call, (open, &shards), effects),
+        }
+    }
+
+    /// Opens a consumer of one shard.
+    pub(super) fn consume_at(
+        &mut self,
+        now: Time,
+        (call, shard): (CallId, ShardId),
+        open: OpenConsumer,
+        effects: &mut Vec<Effect>,
+    ) {
         let mut generation = Generation(open.wall_micros);
         if let Some(old) = self.consumer_calls.get(&open.consumer).copied() {
             generation = generation.max(self.take_over(old, (shard, &open), effects));
         }
+        let admission = Admission::of(&open, generation);
         let what = (open.consumer, open.queue, shard);
-        let mut consumer = Consumer::new(call, what, generation, now);
+        let mut consumer = Consumer::new(call, what, admission, generation, now);
         for (_, position) in &open.held {
             consumer.hold(*position);
         }
@@ -57,6 +76,9 @@ impl Core {
         self.detached.insert(call);
         if let Some(shard) = self.shards.get_mut(&shard) {
             shard.consumers.insert(call);
+        }
+        if let Err(failure) = self.ask_admission(now, call) {
+            self.fail(call, failure, effects);
         }
     }
 
@@ -80,6 +102,7 @@ impl Core {
     }
 
     pub(super) fn credited(&mut self, call: CallId, credit: Credit) {
+        self.credited_group(call, credit);
         if let Some(consumer) = self.consumers.get_mut(&call) {
             consumer.credited(credit);
             self.restless.insert(call);
@@ -87,6 +110,7 @@ impl Core {
     }
 
     pub(super) fn taken(&mut self, call: CallId, bytes: u64) {
+        self.taken_group(call, bytes);
         if let Some(consumer) = self.consumers.get_mut(&call) {
             consumer.taken(bytes);
             self.restless.insert(call);
@@ -101,6 +125,7 @@ impl Core {
         (named, token): (&[(ShardId, MessagePosition)], u64),
         effects: &mut Vec<Effect>,
     ) {
+        self.settle_group(now, call, settlement, (named, token), effects);
         let consumer = self.consumers.get_mut(&call);
         let Some(consumer) = consumer.filter(|c| c.phase == Phase::Open) else {
             return;
@@ -173,6 +198,7 @@ impl Core {
     }
 
     pub(super) fn finish_consumer(&mut self, call: CallId) {
+        self.finish_group(call);
         if let Some(consumer) = self.consumers.get_mut(&call) {
             consumer.phase = Phase::Finished;
             self.restless.insert(call);
@@ -215,6 +241,9 @@ impl Core {
                 });
             }
         }
+        if consumer.phase == Phase::Finished && consumer.was_asked_for() {
+            self.end_live(consumer.shard, &consumer.queue.name, &consumer.admission);
+        }
         consumer.phase == Phase::Gone
     }
 
@@ -226,6 +255,10 @@ impl Core {
         for call in &shard.consumers {
             if let Some(consumer) = self.consumers.get_mut(call) {
                 consumer.detach(now);
+                if let Some(group) = self.legs.get(call) {
+                    consumer.forfeit();
+                    self.restless_groups.insert(*group);
+                }
                 self.detached.insert(*call);
             }
         }
@@ -237,7 +270,7 @@ impl Core {
             let consumer = self.consumers.get(call);
             consumer.is_some_and(|consumer| {
                 let shard = self.shards.get(&consumer.shard);
-                shard.is_some_and(|shard| shard.target().is_some())
+                consumer.is_admitted && shard.is_some_and(|shard| shard.target().is_some())
             })
         })
     }
@@ -262,7 +295,9 @@ impl Core {
                     }
                 }
                 (Phase::Open, Attachment::Detached) => {
-                    let Some((node, link)) = target else { continue };
+                    let Some((node, link)) = target.filter(|_| consumer.is_admitted) else {
+                        continue;
+                    };
                     let credit = consumer.attach(now, window);
                     effects.push(Effect::Control {
                         node,
@@ -272,6 +307,7 @@ impl Core {
                             consumer: consumer.id,
                             generation: consumer.generation,
                             queue: consumer.queue.clone(),
+                            shares_credit: self.legs.contains_key(&call),
                             credit,
                             held: consumer.held(),
                         },
@@ -298,7 +334,10 @@ impl Core {
     }
 
     /// The consumer of this attachment, if it is the present one.
-    fn attachment(&mut self, (id, generation): (ConsumerId, Generation)) -> Option<&mut Consumer> {
+    pub(super) fn attachment(
+        &mut self,
+        (id, generation): (ConsumerId, Generation),
+    ) -> Option<&mut Consumer> {
         let call = self.consumer_calls.get(&id)?;
         let consumer = self.consumers.get_mut(call)?;
         let asked = consumer.attachment != Attachment::Detached;
@@ -337,12 +376,18 @@ impl Core {
         &mut self,
         which: (ConsumerId, Generation),
         shard: ShardId,
-        reason: Arc<str>,
+        (reason, is_gone): (Arc<str>, bool),
         effects: &mut Vec<Effect>,
     ) {
+        let now = self.now;
         if let Some(consumer) = self.attachment(which) {
             let call = consumer.call;
-            consumer.attachment = Attachment::Detached;
+            if is_gone && self.subscription_is_gone(now, call, effects) {
+                return;
+            }
+            if let Some(consumer) = self.consumers.get_mut(&call) {
+                consumer.attachment = Attachment::Detached;
+            }
             self.fail(call, Failure::AttachRefused { shard, reason }, effects);
         }
     }
@@ -419,6 +464,6 @@ impl Core {
 }
 
 /// What a delivery takes of the client's credit. A message that cannot be read counts whole; whoever reads it says so.
-fn body_bytes(stored: &Bytes) -> u64 {
+pub(super) fn body_bytes(stored: &Bytes) -> u64 {
     Message::decode(stored).map_or(stored.len(), |message| message.body.len()) as u64
 }

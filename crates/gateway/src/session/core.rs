@@ -11,9 +11,10 @@ use super::{
     cluster::Node,
     consumer::Consumer,
     effect::{Effect, Failure, Note},
+    group::Group,
     ids::{CallId, LinkId, NodeId, ShardId, Time},
-    input::{Input, NodeEvent},
-    publishing::Publisher,
+    input::{Input, NodeEvent, Publication},
+    publishing::{Composite, Publisher},
     shard::Shard,
     transaction::Transaction,
 };
@@ -42,6 +43,11 @@ pub(super) enum Call {
     Purging,
     /// Its state is in `transactions`.
     Transacting,
+    /// Shards that have not answered, and how many messages the others removed, if one had it.
+    Unsubscribing {
+        left: usize,
+        removed: Option<u64>,
+    },
     /// Ended or failed; the shell has not said that it is closed.
     Over,
 }
@@ -69,6 +75,16 @@ pub struct Core {
     pub(super) transactions: BTreeMap<CallId, Transaction>,
     /// Consumers that may have something to say to their leader.
     pub(super) restless: BTreeSet<CallId>,
+    pub(super) groups: BTreeMap<CallId, Group>,
+    /// Calls of legs, with those of their groups.
+    pub(super) legs: BTreeMap<CallId, CallId>,
+    pub(super) last_leg: u64,
+    /// Groups whose credit may have to move.
+    pub(super) restless_groups: BTreeSet<CallId>,
+    /// Messages with a composite destination, by call and ordinal.
+    pub(super) composites: BTreeMap<(CallId, u64), Composite>,
+    /// When the present step is.
+    pub(super) now: Time,
     /// Consumers that are not attached.
     pub(super) detached: BTreeSet<CallId>,
     unrouted: VecDeque<Unrouted>,
@@ -93,6 +109,12 @@ impl Core {
             consumer_calls: BTreeMap::new(),
             transactions: BTreeMap::new(),
             restless: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            legs: BTreeMap::new(),
+            last_leg: 0,
+            restless_groups: BTreeSet::new(),
+            composites: BTreeMap::new(),
+            now: Time(0),
             detached: BTreeSet::new(),
             unrouted: VecDeque::new(),
             bytes: 0,
@@ -102,6 +124,13 @@ impl Core {
 
     /// Takes in one fact and appends what is to be done about it.
     pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        self.now = now;
+        let from = effects.len();
+        self.take(now, input, effects);
+        self.regroup(from, effects);
+    }
+
+    fn take(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Topology(told) => {
                 self.learn(now, &told, effects);
@@ -132,6 +161,7 @@ impl Core {
             | Input::Purge { call, .. }
             | Input::Transact { call, .. }
             | Input::Commit { call, .. }
+            | Input::Unsubscribe { call, .. }
             | Input::Finished { call } => {
                 if self.slots.is_empty() {
                     self.wait_for_topology(now, call, input, effects);
@@ -222,12 +252,16 @@ impl Core {
                 transaction,
                 sends,
                 settlements,
-            } => self.transact(call, transaction, (sends, settlements), effects),
+            } => {
+                let sends = sends.into_iter().flat_map(Publication::copies).collect();
+                self.transact(call, transaction, (sends, settlements), effects);
+            }
             Input::Commit {
                 call,
                 wall_ms,
                 nonce,
             } => self.commit(now, call, (wall_ms, nonce), effects),
+            Input::Unsubscribe { call, key } => self.unsubscribe(now, call, &key),
             Input::Finished { call } => self.finished(call, effects),
             Input::Topology(_)
             | Input::Linked { .. }
@@ -289,7 +323,13 @@ impl Core {
             match self.calls.get(&call) {
                 Some(Call::Publishing(publisher)) if publisher.is_paused() => {}
                 Some(Call::Over) | None => {}
-                Some(Call::Publishing(_) | Call::Consuming | Call::Purging | Call::Transacting) => {
+                Some(
+                    Call::Publishing(_)
+                    | Call::Consuming
+                    | Call::Purging
+                    | Call::Transacting
+                    | Call::Unsubscribing { .. },
+                ) => {
                     effects.push(Effect::Resume { call });
                 }
             }
@@ -319,6 +359,7 @@ impl Core {
         for shard in self.shards.values_mut() {
             shard.send(effects);
         }
+        self.tend_groups(effects);
         self.tend_consumers(now, effects);
     }
 
@@ -366,6 +407,7 @@ impl Core {
         self.forget_unrouted(call);
         self.abandon_transaction(call);
         let is_over = matches!(self.calls.get(&call), Some(Call::Over));
+        self.abandon_group(call);
         let is_gone = match self.consumers.contains_key(&call) {
             true => self.remove_consumer(call, effects),
             false => false,
@@ -395,7 +437,7 @@ impl Core {
                 }
             }
             Some(Call::Consuming) => self.finish_consumer(call),
-            Some(Call::Purging | Call::Transacting | Call::Over) => {}
+            Some(Call::Purging | Call::Transacting | Call::Unsubscribing { .. } | Call::Over) => {}
             // A call that asked for nothing.
             None => self.end(call, effects),
         }
@@ -411,6 +453,7 @@ impl Core {
         self.forget_unrouted(call);
         self.abandon_transaction(call);
         if let Some(Call::Consuming) = self.calls.remove(&call) {
+            self.abandon_group(call);
             self.abandon_consumer(call);
         }
         for shard in self.shards.values_mut() {
@@ -465,7 +508,20 @@ impl Core {
                 consumer,
                 generation,
                 reason,
-            } if present => self.attach_refused((consumer, generation), id, reason, effects),
+                is_no_subscription,
+            } if present => {
+                let why = (reason, is_no_subscription);
+                self.attach_refused((consumer, generation), id, why, effects);
+            }
+            NodeEvent::Waiting {
+                consumer,
+                generation,
+            } if present => self.waiting((consumer, generation)),
+            NodeEvent::Recalled {
+                consumer,
+                generation,
+                credit,
+            } if present => self.recalled((consumer, generation), credit),
             NodeEvent::Deliveries { epoch, deliveries } => {
                 let stale = !present || epoch < shard.epoch;
                 self.deliver(id, stale, deliveries, effects);
@@ -474,6 +530,8 @@ impl Core {
             NodeEvent::NotLeading { .. }
             | NodeEvent::Overloaded { .. }
             | NodeEvent::Attached { .. }
+            | NodeEvent::Waiting { .. }
+            | NodeEvent::Recalled { .. }
             | NodeEvent::AttachRefused { .. } => {}
         }
     }

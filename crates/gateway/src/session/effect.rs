@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_message::{ConsumerId, DestinationName, MessagePosition, Outcome};
+use quorate_message::{ConsumerId, Destination, MessagePosition, Outcome};
 
 use super::{
     ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId},
@@ -105,6 +105,13 @@ pub enum Effect {
         /// The call.
         call: CallId,
     },
+    /// A subscription is deleted.
+    Unsubscribed {
+        /// The call.
+        call: CallId,
+        /// Messages that were pending in it; none: there was no such subscription.
+        removed: Option<u64>,
+    },
     /// Everything on a finished call is answered: close it with success, and say `Input::Dropped` when it is closed.
     Ended {
         /// The call.
@@ -140,8 +147,10 @@ pub enum Command {
         consumer: ConsumerId,
         /// Its attachment.
         generation: Generation,
-        /// The queue.
-        queue: DestinationName,
+        /// The queue or subscription.
+        queue: Destination,
+        /// Its credit is a share of what it has at several shards.
+        shares_credit: bool,
         /// What may be sent to it at first, in messages and stored bytes.
         credit: Credit,
         /// What it holds, in the order in which it came.
@@ -149,6 +158,13 @@ pub enum Command {
     },
     /// Detach a consumer; what it had in flight goes back.
     Detach {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its attachment.
+        generation: Generation,
+    },
+    /// What is left of a consumer's credit is wanted back.
+    Recall {
         /// The consumer.
         consumer: ConsumerId,
         /// Its attachment.

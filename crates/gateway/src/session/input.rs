@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_message::{
     ConsumerId, Destination, DestinationName, MessagePosition, Outcome, ProducerId,
-    Publication as Head, Settlement, TransactionId,
+    Publication as Head, Settlement, Subscription, TransactionId,
 };
 
 use super::ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId};
@@ -109,6 +109,13 @@ pub enum Input {
         /// Fresh randomness.
         nonce: u64,
     },
+    /// An operator deletes a subscription. Answered by `Effect::Unsubscribed` or `Effect::Failed`.
+    Unsubscribe {
+        /// The call.
+        call: CallId,
+        /// The subscription.
+        key: DestinationName,
+    },
     /// The client sends nothing more on this call. `Effect::Ended` follows when everything is answered.
     Finished {
         /// The call.
@@ -140,6 +147,10 @@ pub struct Publication {
     pub destination: Destination,
     /// The producer's number of it for this destination; ignored when the gateway numbers.
     pub number: u64,
+    /// Where else it goes, each under the same number: a composite destination. Confirmed once all have it.
+    pub also: Vec<Destination>,
+    /// A topic keeps it for those who subscribe later.
+    pub is_retained: bool,
     /// Kept in the leader's memory only.
     pub non_persistent: bool,
     /// 0 to 9.
@@ -159,8 +170,22 @@ impl Publication {
             number,
             priority: self.priority,
             expires_at_ms: self.expires_at_ms,
-            is_retained: false,
+            is_retained: self.is_retained,
         }
+    }
+
+    /// One message for each of its destinations.
+    pub(super) fn copies(mut self) -> Vec<Self> {
+        let also = std::mem::take(&mut self.also);
+        let mut copies: Vec<Self> = also
+            .into_iter()
+            .map(|destination| Self {
+                destination,
+                ..self.clone()
+            })
+            .collect();
+        copies.push(self);
+        copies
     }
 }
 
@@ -182,8 +207,10 @@ pub struct TransactedSettlement {
 pub struct OpenConsumer {
     /// The consumer, chosen by the client or, when it left that open, by the shell at random.
     pub consumer: ConsumerId,
-    /// The queue.
-    pub queue: DestinationName,
+    /// The queue, or the subscription by its key.
+    pub queue: Destination,
+    /// The subscription, which is made if it does not exist; its generation is given here. None for a queue.
+    pub subscription: Option<Box<Subscription>>,
     /// What it still holds from before, in the order in which it came.
     pub held: Vec<(ShardId, MessagePosition)>,
     /// The first credit.
@@ -231,6 +258,24 @@ pub enum NodeEvent {
         generation: Generation,
         /// Why.
         reason: Arc<str>,
+        /// The subscription that it wants does not exist at this shard.
+        is_no_subscription: bool,
+    },
+    /// A message waits for a consumer that has no credit left at this shard.
+    Waiting {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Which of its attachments.
+        generation: Generation,
+    },
+    /// What was left of a consumer's credit at this shard, and is none any longer.
+    Recalled {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Which of its attachments.
+        generation: Generation,
+        /// How much, in messages and stored bytes.
+        credit: Credit,
     },
     /// The node does not lead the shard, or not yet.
     NotLeading {

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use quorate_message::{
-    BatchBuilder, BatchFull, DestinationName, MessagePosition, ProducerId, Settlement,
+    BatchBuilder, BatchFull, Destination, DestinationName, MessagePosition, ProducerId, Settlement,
 };
 
 use super::{
@@ -36,6 +36,16 @@ pub(super) enum Part {
     },
     /// A purge.
     Purge { call: CallId },
+    /// What a consumer needs before it can be attached.
+    Admission { call: CallId },
+    /// The end of a subscription.
+    Unsubscribe { call: CallId },
+    /// One of the copies of a message with a composite destination.
+    Copy {
+        call: CallId,
+        ordinal: u64,
+        bytes: u64,
+    },
     /// A step of a transaction: so many commands.
     Transaction {
         call: CallId,
@@ -60,6 +70,9 @@ impl Part {
             Self::Messages { call, .. }
             | Self::Settlements { call, .. }
             | Self::Purge { call }
+            | Self::Admission { call }
+            | Self::Unsubscribe { call }
+            | Self::Copy { call, .. }
             | Self::Transaction { call, .. } => *call,
         }
     }
@@ -67,7 +80,10 @@ impl Part {
     pub(super) fn commands(&self) -> usize {
         match self {
             Self::Messages { count, .. } | Self::Settlements { count, .. } => *count as usize,
-            Self::Purge { .. } => 1,
+            Self::Purge { .. }
+            | Self::Admission { .. }
+            | Self::Unsubscribe { .. }
+            | Self::Copy { .. } => 1,
             Self::Transaction { commands, .. } => *commands,
         }
     }
@@ -129,10 +145,7 @@ impl Lane {
         (call, ordinal, trace): (CallId, u64, Option<&Arc<str>>),
         publication: &Publication,
     ) -> Result<(), BatchFull> {
-        let head = publication.head(producer, publication.number);
-        self.add(now, numbers, |builder| {
-            builder.publish(&head, &publication.message)
-        })?;
+        self.put(now, numbers, producer, publication)?;
         if self.trace.is_none() {
             self.trace = trace.map(Arc::clone);
         }
@@ -159,18 +172,31 @@ impl Lane {
         Ok(())
     }
 
+    fn put(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        producer: ProducerId,
+        publication: &Publication,
+    ) -> Result<(), BatchFull> {
+        let head = publication.head(producer, publication.number);
+        self.add(now, numbers, |builder| {
+            builder.publish(&head, &publication.message)
+        })
+    }
+
     /// Adds a settlement: the `at`-th of a request of a call.
     pub(super) fn settle(
         &mut self,
         now: Time,
         numbers: &mut BatchNumber,
         (call, request, at): (CallId, u64, u32),
-        queue: &DestinationName,
+        queue: &Destination,
         position: MessagePosition,
         settlement: Settlement,
     ) -> Result<(), BatchFull> {
         self.add(now, numbers, |builder| {
-            builder.settle(queue, position, settlement)
+            builder.settle_at((queue.kind, &queue.name), position, settlement)
         })?;
         if let Some(Part::Settlements {
             call: last,
@@ -194,6 +220,39 @@ impl Lane {
         Ok(())
     }
 
+    /// Adds a command that is alone in its batch, for what `part` says.
+    pub(super) fn single(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        part: Part,
+        command: impl Fn(&mut BatchBuilder) -> Result<u16, BatchFull>,
+    ) -> Result<(), BatchFull> {
+        self.seal(numbers);
+        self.add(now, numbers, command)?;
+        self.parts.push(part);
+        self.seal(numbers);
+        Ok(())
+    }
+
+    /// Adds one copy of a message that goes to several destinations.
+    pub(super) fn publish_copy(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        producer: ProducerId,
+        (call, ordinal): (CallId, u64),
+        publication: &Publication,
+    ) -> Result<(), BatchFull> {
+        self.put(now, numbers, producer, publication)?;
+        self.parts.push(Part::Copy {
+            call,
+            ordinal,
+            bytes: publication.message.len() as u64,
+        });
+        Ok(())
+    }
+
     /// Adds a purge, alone in its batch, so that the number of messages removed is its own.
     pub(super) fn purge(
         &mut self,
@@ -202,11 +261,8 @@ impl Lane {
         call: CallId,
         queue: &DestinationName,
     ) -> Result<(), BatchFull> {
-        self.seal(numbers);
-        self.add(now, numbers, |builder| builder.purge(queue))?;
-        self.parts.push(Part::Purge { call });
-        self.seal(numbers);
-        Ok(())
+        let part = Part::Purge { call };
+        self.single(now, numbers, part, |builder| builder.purge(queue))
     }
 
     /// Adds a batch that was built elsewhere.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use quorate_message::{DestinationName, MessagePosition, Outcome, ProducerId};
+use quorate_message::{Destination, DestinationName, MessagePosition, Outcome, ProducerId};
 
 use super::{
     core::{Call, Core},
@@ -28,6 +28,14 @@ pub(super) struct Publisher {
     /// Shards whose bound is reached and to which it sends.
     full_shards: BTreeSet<ShardId>,
     paused: bool,
+}
+
+/// A message that goes to several destinations, until all have answered.
+#[derive(Debug)]
+pub(super) struct Composite {
+    left: usize,
+    /// The worst of the outcomes so far.
+    outcome: Outcome,
 }
 
 impl Publisher {
@@ -111,6 +119,10 @@ impl Core {
         let mut touched = BTreeSet::new();
         let mut last: Option<(DestinationName, ShardId)> = None;
         for (ordinal, mut publication) in (first..).zip(messages) {
+            if !publication.also.is_empty() {
+                self.copies(now, (call, ordinal), producer, publication, &mut touched)?;
+                continue;
+            }
             let id = match &last {
                 Some((name, id)) if *name == publication.destination.name => *id,
                 Some(_) | None => {
@@ -144,6 +156,87 @@ impl Core {
             self.bytes += publication.message.len() as u64;
         }
         Ok(touched)
+    }
+
+    /// Puts a message with a composite destination into the batches of each.
+    fn copies(
+        &mut self,
+        now: Time,
+        (call, ordinal): (CallId, u64),
+        producer: Option<ProducerId>,
+        mut publication: Publication,
+        touched: &mut BTreeSet<ShardId>,
+    ) -> Result<(), Failure> {
+        let (kind, own) = match publication.non_persistent {
+            true => (Kind::Transient, self.config.transient_producer),
+            false => (Kind::Stored, self.config.producer),
+        };
+        let also = std::mem::take(&mut publication.also);
+        let destinations: BTreeSet<_> = [publication.destination.clone()]
+            .into_iter()
+            .chain(also)
+            .collect();
+        let producer = match producer {
+            Some(producer) => of_composite(producer, &destinations),
+            None => {
+                self.own_number += 1;
+                publication.number = self.own_number;
+                own
+            }
+        };
+        let composite = Composite {
+            left: destinations.len(),
+            outcome: Outcome::Duplicate,
+        };
+        self.composites.insert((call, ordinal), composite);
+        for destination in destinations {
+            let id = self.shard_of(&destination.name);
+            let shard = id.and_then(|id| self.shards.get_mut(&id));
+            let shard = shard.ok_or(Failure::NoTopology)?;
+            let id = shard.id;
+            touched.insert(id);
+            publication.destination = destination;
+            let (lane, numbers) = shard.lane(kind);
+            let added = lane.publish_copy(now, numbers, producer, (call, ordinal), &publication);
+            added.map_err(|full| Failure::Malformed {
+                shard: id,
+                reason: Arc::from(full.to_string()),
+            })?;
+            shard.bytes += publication.message.len() as u64;
+            self.bytes += publication.message.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// One of the destinations of a message has answered.
+    fn copied(
+        &mut self,
+        (call, ordinal): (CallId, u64),
+        (outcome, bytes): (Option<Outcome>, u64),
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(composite) = self.composites.get_mut(&(call, ordinal)) else {
+            return;
+        };
+        composite.left -= 1;
+        let outcome = outcome.unwrap_or(Outcome::Stored);
+        if !outcome.is_stored() || composite.outcome == Outcome::Duplicate {
+            composite.outcome = outcome;
+        }
+        if composite.left > 0 {
+            return;
+        }
+        let outcome = composite.outcome;
+        self.composites.remove(&(call, ordinal));
+        if let Some(Call::Publishing(_)) = self.calls.get(&call) {
+            effects.push(Effect::Confirmed {
+                call,
+                first: ordinal,
+                count: 1,
+                outcome,
+            });
+            self.unburden(call, 1, bytes, effects);
+        }
     }
 
     pub(super) fn purge(
@@ -211,6 +304,19 @@ impl Core {
                     let outcomes: Vec<Outcome> = range.filter_map(|at| outcomes.get(at)).collect();
                     self.transacted(id, (*call, *step), &outcomes, &batch, effects);
                 }
+                Part::Admission { call } => self.admitted(*call, outcomes.get(at - 1), effects),
+                Part::Unsubscribe { call } => {
+                    self.unsubscribed(*call, (outcomes.get(at - 1), removed), effects);
+                }
+                Part::Copy {
+                    call,
+                    ordinal,
+                    bytes,
+                } => {
+                    freed += bytes;
+                    let answer = (outcomes.get(at - 1), *bytes);
+                    self.copied((*call, *ordinal), answer, effects);
+                }
                 Part::Purge { call } => {
                     self.purged(id, *call, (outcomes.get(at - 1), removed), effects)
                 }
@@ -229,8 +335,11 @@ impl Core {
     ) {
         let mut freed = 0;
         for part in &batch.parts {
-            if let Part::Messages { bytes, .. } = part {
+            if let Part::Messages { bytes, .. } | Part::Copy { bytes, .. } = part {
                 freed += bytes;
+            }
+            if let Part::Copy { call, ordinal, .. } = part {
+                self.composites.remove(&(*call, *ordinal));
             }
             let reason = Arc::clone(reason);
             if let Part::Transaction { call, step, .. } = part {
@@ -306,6 +415,19 @@ impl Core {
             ) => self.fail(call, Failure::Refused { shard, outcome }, effects),
         }
     }
+}
+
+/// The name under which a producer's messages for a composite destination are known at each of its parts: apart from
+/// those that it sends there directly, which have numbers of their own.
+fn of_composite(producer: ProducerId, destinations: &BTreeSet<Destination>) -> ProducerId {
+    let mut mixed = u128::from_le_bytes(producer.0);
+    for destination in destinations {
+        for byte in destination.to_string().bytes().chain([0]) {
+            mixed =
+                (mixed ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        }
+    }
+    ProducerId(mixed.to_le_bytes())
 }
 
 /// Whether a position is one of the leader's memory only.

@@ -11,6 +11,7 @@ use super::*;
 mod consuming;
 mod properties;
 mod publishing;
+mod topics;
 
 pub(super) const NODE_A: NodeId = NodeId(1);
 pub(super) const NODE_B: NodeId = NodeId(2);
@@ -33,6 +34,8 @@ pub(super) fn publication(number: u64) -> Publication {
     Publication {
         destination: Destination::queue(queue()),
         number,
+        also: Vec::new(),
+        is_retained: false,
         non_persistent: false,
         priority: 4,
         expires_at_ms: 0,

@@ -399,7 +399,7 @@ impl Core {
                 now,
                 numbers,
                 (call, 0, 0),
-                &settled.destination.name,
+                &settled.destination,
                 settled.position,
                 settled.settlement,
             );

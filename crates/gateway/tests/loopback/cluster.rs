@@ -261,6 +261,7 @@ impl State {
                     consumer.credit += u64::from(credit.messages);
                 }
             }
+            Kind::Recall(_) => panic!("no consumer reads from several shards"),
             Kind::Submit(submit) => self.submit(submit.number, submit.batch),
         }
     }
@@ -397,6 +398,20 @@ impl NodeService for Cluster {
         _request: Request<wire::MovePageRequest>,
     ) -> Result<Response<wire::MovePageResponse>, Status> {
         Err(Status::unimplemented("nothing is moved here"))
+    }
+
+    async fn list_topics(
+        &self,
+        _request: Request<wire::ListTopicsRequest>,
+    ) -> Result<Response<wire::ListTopicsResponse>, Status> {
+        Ok(Response::new(wire::ListTopicsResponse::default()))
+    }
+
+    async fn list_subscriptions(
+        &self,
+        _request: Request<wire::ListSubscriptionsRequest>,
+    ) -> Result<Response<wire::ListSubscriptionsResponse>, Status> {
+        Ok(Response::new(wire::ListSubscriptionsResponse::default()))
     }
 
     async fn list_outbox(

@@ -82,6 +82,7 @@ fn outbound(number: u64, body: &str) -> v1::OutboundMessage {
         }),
         number,
         non_persistent: false,
+        ..v1::OutboundMessage::default()
     }
 }
 
@@ -246,17 +247,17 @@ async fn what_a_client_gets_wrong_is_named_with_its_remedy() {
         message: Some(message),
     };
     let mut named = outbound(1, "x");
-    named.destination = "a,b".to_owned();
+    named.destination = "a,nothing://b".to_owned();
     let mut topic = outbound(1, "x");
-    topic.destination = "topic://a".to_owned();
+    topic.destination = "topic://a.>".to_owned();
     let large = outbound(1, &"x".repeat((1 << 20) + 1));
     let cases = [
         (
             send(named, 16),
             Code::InvalidArgument,
-            "commas are not allowed",
+            "destination kind `nothing` is unknown",
         ),
-        (send(topic, 16), Code::Unimplemented, "only queues"),
+        (send(topic, 16), Code::InvalidArgument, "one destination"),
         (
             send(large, 16),
             Code::InvalidArgument,

@@ -180,7 +180,8 @@ impl Cluster {
                 let queue = queue_name(&consumer.queue);
                 let open = OpenConsumer {
                     consumer: consumer.id,
-                    queue,
+                    queue: Destination::queue(queue),
+                    subscription: None,
                     held,
                     credit: Credit {
                         messages: PREFETCH,
@@ -242,6 +243,8 @@ impl Cluster {
                     non_persistent: false,
                     priority: 4,
                     expires_at_ms: 0,
+                    also: Vec::new(),
+                    is_retained: false,
                     message: sent.bytes.clone(),
                 }
             })

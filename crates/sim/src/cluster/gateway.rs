@@ -331,6 +331,7 @@ impl Cluster {
             Effect::Note(note) => self.say(format_args!("gateway {gateway}: {note:?}")),
             Effect::Committed { .. }
             | Effect::Purged { .. }
+            | Effect::Unsubscribed { .. }
             | Effect::Pause { .. }
             | Effect::Resume { .. } => {}
         }
@@ -395,6 +396,7 @@ fn control(shard: ShardId, command: Command) -> Packet {
             consumer,
             generation,
             queue,
+            shares_credit,
             credit,
             held,
         } => Packet::Ask(
@@ -402,7 +404,8 @@ fn control(shard: ShardId, command: Command) -> Packet {
             SessionRequest::Attach {
                 consumer,
                 generation: generation.0,
-                queue: quorate_message::Destination::queue(queue),
+                queue,
+                shares_credit,
                 credit: credit_of(credit),
                 held,
                 terms: quorate_broker::Terms::default(),
@@ -414,6 +417,16 @@ fn control(shard: ShardId, command: Command) -> Packet {
         } => Packet::Ask(
             shard,
             SessionRequest::Detach {
+                consumer,
+                generation: generation.0,
+            },
+        ),
+        Command::Recall {
+            consumer,
+            generation,
+        } => Packet::Ask(
+            shard,
+            SessionRequest::Recall {
                 consumer,
                 generation: generation.0,
             },
@@ -436,6 +449,7 @@ fn control(shard: ShardId, command: Command) -> Packet {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per event, nothing else")]
 fn node_event(event: SessionEvent) -> NodeEvent {
     match event {
         SessionEvent::Outcomes {
@@ -472,10 +486,31 @@ fn node_event(event: SessionEvent) -> NodeEvent {
             consumer,
             generation,
             reason,
+            is_no_subscription,
         } => NodeEvent::AttachRefused {
             consumer,
             generation: Generation(generation),
             reason: reason.into(),
+            is_no_subscription,
+        },
+        SessionEvent::Waiting {
+            consumer,
+            generation,
+        } => NodeEvent::Waiting {
+            consumer,
+            generation: Generation(generation),
+        },
+        SessionEvent::Recalled {
+            consumer,
+            generation,
+            credit,
+        } => NodeEvent::Recalled {
+            consumer,
+            generation: Generation(generation),
+            credit: quorate_gateway::session::Credit {
+                messages: u64::from(credit.messages),
+                bytes: credit.bytes,
+            },
         },
         SessionEvent::Deliver {
             consumer,

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use quorate_broker::limits::GROUPS_MAX;
-use quorate_broker::{Credit, Delivery, Outcomes, QueueStatus, Selector, Terms};
+use quorate_broker::{Credit, Delivery, Outcomes, QueueStatus, Selector, Terms, TopicStatus};
 use quorate_message::{
-    ConsumerId, Destination, DestinationName, GroupId, MessagePosition, Outcome,
+    ConsumerId, Destination, DestinationName, GroupId, Lifetime, MessagePosition, Outcome, Sharing,
+    Subscription,
 };
 use quorate_proto::{
     internal::v1::{self as proto, control_command, control_event::Kind},
@@ -68,6 +69,7 @@ fn decode_previous(number: u64) -> Option<u64> {
 }
 
 /// An event, to the wire.
+#[expect(clippy::too_many_lines, reason = "one arm per event, nothing else")]
 pub(crate) fn encode_event(shard: ShardId, event: SessionEvent) -> Encoded {
     const FIXED: usize = 64;
     let mut cost = FIXED;
@@ -102,16 +104,35 @@ pub(crate) fn encode_event(shard: ShardId, event: SessionEvent) -> Encoded {
                 lost: lost.into_iter().map(MessagePosition::value).collect(),
             })
         }
+        SessionEvent::Waiting {
+            consumer,
+            generation,
+        } => Kind::Waiting(proto::Waiting {
+            consumer: encode_consumer(consumer),
+            generation,
+        }),
+        SessionEvent::Recalled {
+            consumer,
+            generation,
+            credit,
+        } => Kind::Recalled(proto::Recalled {
+            consumer: encode_consumer(consumer),
+            generation,
+            messages: credit.messages,
+            bytes: credit.bytes,
+        }),
         SessionEvent::AttachRefused {
             consumer,
             generation,
             reason,
+            is_no_subscription,
         } => {
             cost += reason.len();
             Kind::AttachRefused(proto::AttachRefused {
                 consumer: encode_consumer(consumer),
                 generation,
                 reason,
+                no_subscription: is_no_subscription,
             })
         }
         SessionEvent::Deliver {
@@ -178,6 +199,10 @@ pub(crate) fn decode_command(
                 bytes: grant.bytes,
             },
         }),
+        control_command::Kind::Recall(recall) => Decoded::Request(SessionRequest::Recall {
+            consumer: decode_consumer(&recall.consumer)?,
+            generation: recall.generation,
+        }),
         control_command::Kind::Submit(submit) => Decoded::Submit(Submitted {
             number: submit.number,
             previous: decode_previous(submit.previous),
@@ -199,6 +224,34 @@ pub(crate) fn encode_queue(shard: ShardId, queue: &QueueStatus) -> proto::QueueS
         enqueued_total: queue.enqueued_total,
         settled_total: queue.settled_total,
         non_persistent: queue.non_persistent,
+    }
+}
+
+/// A topic's counts, to the wire.
+pub(crate) fn encode_topic(shard: ShardId, topic: &TopicStatus) -> proto::TopicStatus {
+    proto::TopicStatus {
+        name: topic.name.as_str().to_owned(),
+        shard: shard.0,
+        published_total: topic.published_total,
+        kept: topic.kept,
+        subscriptions: topic.subscriptions,
+    }
+}
+
+/// A subscription with the counts of what is pending in it, to the wire.
+pub(crate) fn encode_subscription(
+    shard: ShardId,
+    status: &QueueStatus,
+    subscription: &Subscription,
+) -> proto::SubscriptionStatus {
+    proto::SubscriptionStatus {
+        status: Some(encode_queue(shard, status)),
+        pattern: subscription.pattern.as_str().to_owned(),
+        selector: subscription.selector.clone(),
+        client_id: subscription.client.clone(),
+        subscription: subscription.name.clone(),
+        durable: subscription.lifetime == Lifetime::Durable,
+        shared: subscription.sharing == Sharing::Shared,
     }
 }
 
@@ -262,6 +315,7 @@ fn decode_attach(attach: proto::Attach) -> Result<SessionRequest, Malformed> {
             .into_iter()
             .map(MessagePosition::from_value)
             .collect(),
+        shares_credit: attach.shares_credit,
         terms,
     })
 }

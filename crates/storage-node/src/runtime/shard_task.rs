@@ -8,6 +8,7 @@ use std::{
 };
 
 use quorate_log::{Reader, Space};
+use quorate_message::DestinationKind;
 use quorate_proto::internal::v1 as proto;
 use quorate_replication::{Index, Nonce, ShardId, Stamp, Time, WriteId};
 use quorate_service::{clock, panic};
@@ -239,6 +240,16 @@ impl ShardTask {
                 drop(answer.send(queues));
                 Ok(())
             }
+            Question::Topics { prefix, answer } => {
+                let topics = self.shard.is_serving().then(|| self.topics(&prefix));
+                drop(answer.send(topics));
+                Ok(())
+            }
+            Question::Subscriptions { answer } => {
+                let subscriptions = self.shard.is_serving().then(|| self.subscriptions());
+                drop(answer.send(subscriptions));
+                Ok(())
+            }
             Question::Browse { mut query, answer } => {
                 self.last_query += 1;
                 query.query = self.last_query;
@@ -300,6 +311,31 @@ impl ShardTask {
         let targets = self.shard.broker().outbox();
         targets
             .map(|target| crate::convert::moving::encode_target(self.id, &target))
+            .collect()
+    }
+
+    fn topics(&self, prefix: &str) -> Vec<proto::TopicStatus> {
+        let topics = self.shard.broker().topics();
+        topics
+            .into_iter()
+            .filter(|topic| topic.name.as_str().starts_with(prefix))
+            .map(|topic| crate::convert::session::encode_topic(self.id, &topic))
+            .collect()
+    }
+
+    fn subscriptions(&self) -> Vec<proto::SubscriptionStatus> {
+        let broker = self.shard.broker();
+        let subscriptions = broker.statuses(DestinationKind::Subscription).into_iter();
+        subscriptions
+            .filter_map(|status| {
+                let subscription = broker.subscription(&status.name)?;
+                let id = self.id;
+                Some(crate::convert::session::encode_subscription(
+                    id,
+                    &status,
+                    subscription,
+                ))
+            })
             .collect()
     }
 

@@ -41,6 +41,8 @@ impl TracedBatches {
             }
             SessionEvent::Attached { .. }
             | SessionEvent::AttachRefused { .. }
+            | SessionEvent::Waiting { .. }
+            | SessionEvent::Recalled { .. }
             | SessionEvent::Deliver { .. } => {}
         }
     }

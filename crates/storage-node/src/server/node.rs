@@ -3,8 +3,9 @@
 use quorate_message::MessagePosition;
 use quorate_proto::internal::v1::{
     BrowsePageRequest, BrowsePageResponse, GetStatusRequest, GetStatusResponse, ListOutboxRequest,
-    ListOutboxResponse, ListQueuesRequest, ListQueuesResponse, MovePageRequest, MovePageResponse,
-    PeerStatus, ReplicaStatus, node_service_server::NodeService,
+    ListOutboxResponse, ListQueuesRequest, ListQueuesResponse, ListSubscriptionsRequest,
+    ListSubscriptionsResponse, ListTopicsRequest, ListTopicsResponse, MovePageRequest,
+    MovePageResponse, PeerStatus, ReplicaStatus, node_service_server::NodeService,
 };
 use quorate_replication::{Incarnation, NodeId, RoleName, ShardId};
 use tokio::sync::oneshot;
@@ -42,25 +43,47 @@ impl NodeService for Services {
         if prefix.len() > NAME_BYTES_MAX {
             return Err(Status::invalid_argument("field `prefix` is too long"));
         }
-        let mut asked = Vec::new();
-        for (shard, handle) in self.shards.all() {
-            let (answer, receiver) = oneshot::channel();
-            let question = Question::Queues {
-                prefix: prefix.clone(),
-                answer,
-            };
-            if handle.mailbox.push([Item::Question(question)], 0).is_ok() {
-                asked.push((shard, receiver));
-            }
-        }
+        let question = |answer| Question::Queues {
+            prefix: prefix.clone(),
+            answer,
+        };
         let mut response = ListQueuesResponse::default();
-        for (shard, receiver) in asked {
-            let Ok(Ok(Some(queues))) = tokio::time::timeout(QUESTION_TIMEOUT, receiver).await
-            else {
-                continue;
-            };
+        for (shard, queues) in self.ask_all(question).await {
             response.shards.push(shard.0);
             response.queues.extend(queues);
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<ListTopicsRequest>,
+    ) -> Result<Response<ListTopicsResponse>, Status> {
+        let prefix = request.into_inner().prefix;
+        if prefix.len() > NAME_BYTES_MAX {
+            return Err(Status::invalid_argument("field `prefix` is too long"));
+        }
+        let question = |answer| Question::Topics {
+            prefix: prefix.clone(),
+            answer,
+        };
+        let mut response = ListTopicsResponse::default();
+        for (shard, topics) in self.ask_all(question).await {
+            response.shards.push(shard.0);
+            response.topics.extend(topics);
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn list_subscriptions(
+        &self,
+        _request: Request<ListSubscriptionsRequest>,
+    ) -> Result<Response<ListSubscriptionsResponse>, Status> {
+        let question = |answer| Question::Subscriptions { answer };
+        let mut response = ListSubscriptionsResponse::default();
+        for (shard, subscriptions) in self.ask_all(question).await {
+            response.shards.push(shard.0);
+            response.subscriptions.extend(subscriptions);
         }
         Ok(Response::new(response))
     }
@@ -150,6 +173,31 @@ impl NodeService for Services {
             incarnation: self.identity.incarnation.0,
             replicas,
         }))
+    }
+}
+
+impl Services {
+    /// Asks every shard; the answers of those that serve and answer in time.
+    async fn ask_all<A>(
+        &self,
+        question: impl Fn(oneshot::Sender<Option<Vec<A>>>) -> Question,
+    ) -> Vec<(ShardId, Vec<A>)> {
+        let mut asked = Vec::new();
+        for (shard, handle) in self.shards.all() {
+            let (answer, receiver) = oneshot::channel();
+            let question = Item::Question(question(answer));
+            if handle.mailbox.push([question], 0).is_ok() {
+                asked.push((shard, receiver));
+            }
+        }
+        let mut answers = Vec::new();
+        for (shard, receiver) in asked {
+            let answer = tokio::time::timeout(QUESTION_TIMEOUT, receiver).await;
+            if let Ok(Ok(Some(answer))) = answer {
+                answers.push((shard, answer));
+            }
+        }
+        answers
     }
 }
 

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_broker::{Effect as BrokerEffect, Input as BrokerInput, Outcomes, SessionId};
+use quorate_broker::{
+    AttachRefusal, Effect as BrokerEffect, Input as BrokerInput, Outcomes, SessionId,
+};
 use quorate_message::{Batch, DestinationName, MessagePosition};
 use quorate_replication::{Entry, Epoch, Index, ShardId};
 
@@ -151,6 +153,7 @@ impl Shard {
                 credit,
                 held,
                 terms,
+                shares_credit,
             } => BrokerInput::Attach {
                 session,
                 consumer,
@@ -159,6 +162,15 @@ impl Shard {
                 credit,
                 held,
                 terms,
+                shares_credit,
+            },
+            SessionRequest::Recall {
+                consumer,
+                generation,
+            } => BrokerInput::Recall {
+                session,
+                consumer,
+                generation,
             },
             SessionRequest::Detach {
                 consumer,
@@ -328,6 +340,8 @@ impl Shard {
             BrokerEffect::TransientApplied { .. }
             | BrokerEffect::Deliver { .. }
             | BrokerEffect::Attached { .. }
+            | BrokerEffect::Waiting { .. }
+            | BrokerEffect::Recalled { .. }
             | BrokerEffect::AttachRefused { .. } => {
                 let (session, event) = event_of(effect, self.replica.epoch());
                 out.push(to_session(session, event));
@@ -436,6 +450,7 @@ pub(super) fn entries_of<'a>(positions: impl Iterator<Item = &'a MessagePosition
 }
 
 /// What a session is told of its consumers and transient batches.
+#[expect(clippy::too_many_lines, reason = "one arm per effect, nothing else")]
 fn event_of(effect: BrokerEffect, epoch: Epoch) -> (SessionId, SessionEvent) {
     match effect {
         BrokerEffect::TransientApplied {
@@ -477,6 +492,30 @@ fn event_of(effect: BrokerEffect, epoch: Epoch) -> (SessionId, SessionEvent) {
             };
             (session, event)
         }
+        BrokerEffect::Waiting {
+            session,
+            consumer,
+            generation,
+        } => {
+            let event = SessionEvent::Waiting {
+                consumer,
+                generation,
+            };
+            (session, event)
+        }
+        BrokerEffect::Recalled {
+            session,
+            consumer,
+            generation,
+            credit,
+        } => {
+            let event = SessionEvent::Recalled {
+                consumer,
+                generation,
+                credit,
+            };
+            (session, event)
+        }
         BrokerEffect::AttachRefused {
             session,
             consumer,
@@ -486,6 +525,7 @@ fn event_of(effect: BrokerEffect, epoch: Epoch) -> (SessionId, SessionEvent) {
             let event = SessionEvent::AttachRefused {
                 consumer,
                 generation,
+                is_no_subscription: reason == AttachRefusal::NoSubscription,
                 reason: reason.to_string(),
             };
             (session, event)

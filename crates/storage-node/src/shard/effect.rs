@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use quorate_broker::{Delivery, Outcomes, SessionId};
+use quorate_broker::{Credit, Delivery, Outcomes, SessionId};
 use quorate_message::{ConsumerId, MessagePosition};
 use quorate_replication::{
     Entry, Epoch, Event, Index, Message, NodeId, Nonce, Position, Report, ShardId, Stamp, Write,
@@ -191,6 +191,24 @@ pub enum SessionEvent {
         generation: u64,
         /// Why not, and what to do.
         reason: String,
+        /// The subscription that it wants does not exist.
+        is_no_subscription: bool,
+    },
+    /// A message waits for a consumer that shares its credit and has none here.
+    Waiting {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its attachment.
+        generation: u64,
+    },
+    /// What was left of a consumer's credit.
+    Recalled {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its attachment.
+        generation: u64,
+        /// How much.
+        credit: Credit,
     },
     /// Messages for a consumer.
     Deliver {

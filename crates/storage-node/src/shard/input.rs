@@ -92,6 +92,15 @@ pub enum SessionRequest {
         held: Vec<MessagePosition>,
         /// On what terms it takes messages.
         terms: Terms,
+        /// Its credit is a share of what it has at several shards.
+        shares_credit: bool,
+    },
+    /// What is left of a consumer's credit is wanted back.
+    Recall {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Its attachment.
+        generation: u64,
     },
     /// A consumer leaves.
     Detach {

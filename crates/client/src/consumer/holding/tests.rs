@@ -6,7 +6,7 @@ use super::*;
 
 fn holding(messages: u32) -> Holding {
     Holding::new(
-        "orders".to_owned(),
+        ("orders".to_owned(), Subscription::default()),
         Bytes::from_static(&[3; 16]),
         Room {
             messages,

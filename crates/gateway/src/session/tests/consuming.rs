@@ -7,7 +7,8 @@ fn open(bench: &mut Bench, held: &[u64]) -> Vec<Effect> {
         call: CALL,
         open: OpenConsumer {
             consumer: CONSUMER,
-            queue: queue(),
+            queue: Destination::queue(queue()),
+            subscription: None,
             held: held.iter().map(|entry| (SHARD, position(*entry))).collect(),
             credit: Credit {
                 messages: 10,
@@ -253,7 +254,8 @@ fn the_same_consumer_on_another_call_takes_over_with_a_higher_generation() {
         call: CallId(2),
         open: OpenConsumer {
             consumer: CONSUMER,
-            queue: queue(),
+            queue: Destination::queue(queue()),
+            subscription: None,
             held: vec![(SHARD, position(5))],
             credit: Credit {
                 messages: 1,

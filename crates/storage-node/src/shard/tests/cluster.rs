@@ -314,6 +314,7 @@ impl Cluster {
             },
             held,
             terms: quorate_broker::Terms::default(),
+            shares_credit: false,
         };
         let session = SessionId(1);
         self.input(node, Input::Session { session, request });

@@ -1,0 +1,211 @@
+//! Subscriptions on their way through the log: a consumer is attached once its subscription is committed.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use quorate_message::{DestinationName, Lifetime, Outcome, Sharing, Subscription, virtual_topic};
+
+use super::{
+    consumer::{Attachment, Phase},
+    core::{Call, Core},
+    effect::{Effect, Failure},
+    ids::{CallId, Generation, ShardId, Time},
+    input::OpenConsumer,
+    lane::Part,
+    shard::Kind,
+};
+
+/// For commands whose outcome nobody waits for.
+const NOBODY: CallId = CallId(u64::MAX);
+
+/// What has to be committed before a consumer can be attached.
+#[derive(Clone, Debug)]
+pub(super) enum Admission {
+    /// Nothing.
+    Free,
+    /// The queue of a virtual topic, so that it gets the topic's messages.
+    Register,
+    /// The subscription.
+    Subscribe(Box<Subscription>),
+}
+
+impl Admission {
+    pub(super) fn of(open: &OpenConsumer, generation: Generation) -> Self {
+        match &open.subscription {
+            Some(wanted) => {
+                let mut wanted = wanted.clone();
+                wanted.generation = generation.0;
+                Self::Subscribe(wanted)
+            }
+            None if virtual_topic(open.queue.name.as_str()).is_some() => Self::Register,
+            None => Self::Free,
+        }
+    }
+}
+
+impl Core {
+    /// The shards that a consumer reads from.
+    pub(super) fn shards_of(&self, open: &OpenConsumer) -> Vec<ShardId> {
+        let name = match &open.subscription {
+            None => Some(open.queue.name.clone()),
+            Some(subscription) => subscription.pattern.as_name(),
+        };
+        match name {
+            Some(name) => self.shard_of(&name).into_iter().collect(),
+            None => self.all_shards(),
+        }
+    }
+
+    fn all_shards(&self) -> Vec<ShardId> {
+        let shards: BTreeSet<ShardId> = self.slots.iter().copied().collect();
+        shards.into_iter().collect()
+    }
+
+    /// Puts into the log what a consumer needs. True when it needs nothing.
+    pub(super) fn ask_admission(&mut self, now: Time, call: CallId) -> Result<bool, Failure> {
+        let Some(consumer) = self.consumers.get_mut(&call) else {
+            return Ok(true);
+        };
+        let shard = consumer.shard;
+        let Some(state) = self.shards.get_mut(&shard) else {
+            return Ok(false);
+        };
+        let key = &consumer.queue.name;
+        let (lane, numbers) = state.lane(Kind::Settle);
+        let part = Part::Admission { call };
+        let asked = match &consumer.admission {
+            Admission::Free => return Ok(true),
+            Admission::Register => lane.single(now, numbers, part, |b| b.register(key)),
+            Admission::Subscribe(wanted) => {
+                lane.single(now, numbers, part, |b| b.subscribe(key, wanted))
+            }
+        };
+        consumer.is_admitted = false;
+        asked.map(|()| false).map_err(|full| Failure::Malformed {
+            shard,
+            reason: Arc::from(full.to_string()),
+        })
+    }
+
+    /// What a consumer needs is committed, or refused.
+    pub(super) fn admitted(
+        &mut self,
+        call: CallId,
+        outcome: Option<Outcome>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(consumer) = self.consumers.get_mut(&call) else {
+            return;
+        };
+        match outcome {
+            None | Some(Outcome::Applied) => {
+                consumer.is_admitted = true;
+                self.restless.insert(call);
+            }
+            Some(outcome) => {
+                let shard = consumer.shard;
+                self.fail(call, Failure::Refused { shard, outcome }, effects);
+            }
+        }
+    }
+
+    /// The leader knows of no such subscription. A live one is made again: its gateway was away for too long.
+    pub(super) fn subscription_is_gone(
+        &mut self,
+        now: Time,
+        call: CallId,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(consumer) = self.consumers.get_mut(&call) else {
+            return false;
+        };
+        let Admission::Subscribe(wanted) = &consumer.admission else {
+            return false;
+        };
+        if wanted.lifetime == Lifetime::Durable || consumer.phase != Phase::Open {
+            return false;
+        }
+        consumer.attachment = Attachment::Detached;
+        self.detached.insert(call);
+        match self.ask_admission(now, call) {
+            Ok(_) => {}
+            Err(failure) => self.fail(call, failure, effects),
+        }
+        true
+    }
+
+    /// The same durable name may have been another topic's, in another shard: there it ends.
+    pub(super) fn end_elsewhere(&mut self, now: Time, open: &OpenConsumer, here: &[ShardId]) {
+        let Some(wanted) = &open.subscription else {
+            return;
+        };
+        if wanted.lifetime != Lifetime::Durable || here.len() != 1 {
+            return;
+        }
+        for shard in self.all_shards() {
+            if !here.contains(&shard) {
+                self.unsubscribe_at(now, shard, (&open.queue.name, open.wall_micros), NOBODY);
+            }
+        }
+    }
+
+    /// A live subscription of one consumer ends with it.
+    pub(super) fn end_live(&mut self, shard: ShardId, key: &DestinationName, with: &Admission) {
+        if let Admission::Subscribe(wanted) = with
+            && wanted.lifetime == Lifetime::Live
+            && wanted.sharing == Sharing::Exclusive
+        {
+            let now = self.now;
+            self.unsubscribe_at(now, shard, (key, wanted.generation), NOBODY);
+        }
+    }
+
+    fn unsubscribe_at(
+        &mut self,
+        now: Time,
+        shard: ShardId,
+        (key, generation): (&DestinationName, u64),
+        call: CallId,
+    ) {
+        if let Some(state) = self.shards.get_mut(&shard) {
+            let (lane, numbers) = state.lane(Kind::Settle);
+            let part = Part::Unsubscribe { call };
+            lane.single(now, numbers, part, |b| b.unsubscribe(key, generation))
+                .expect("an end of a subscription fits an empty batch");
+        }
+    }
+
+    /// An operator deletes a subscription, wherever it is.
+    pub(super) fn unsubscribe(&mut self, now: Time, call: CallId, key: &DestinationName) {
+        let shards = self.all_shards();
+        self.calls.insert(
+            call,
+            Call::Unsubscribing {
+                left: shards.len(),
+                removed: None,
+            },
+        );
+        for shard in shards {
+            self.unsubscribe_at(now, shard, (key, u64::MAX), call);
+        }
+    }
+
+    pub(super) fn unsubscribed(
+        &mut self,
+        call: CallId,
+        (outcome, count): (Option<Outcome>, u64),
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(Call::Unsubscribing { left, removed }) = self.calls.get_mut(&call) else {
+            return;
+        };
+        *left -= 1;
+        if outcome == Some(Outcome::Applied) {
+            *removed = Some(removed.unwrap_or(0) + count);
+        }
+        if *left == 0 {
+            let removed = *removed;
+            self.calls.insert(call, Call::Over);
+            effects.push(Effect::Unsubscribed { call, removed });
+        }
+    }
+}
