@@ -365,6 +365,7 @@ fn seen(
         number,
         digest: digest(&delivery.message.body),
         at_us: shared.micros(),
+        resent: false,
         position: Some(delivery.position.value),
         redelivered: delivery.redelivered,
     })

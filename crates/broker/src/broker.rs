@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_message::limits::PRIORITY_DEFAULT;
 use quorate_message::{
-    Batch, Destination, DestinationKind, DestinationName, MessagePosition, Outcome,
+    Batch, Destination, DestinationKind, DestinationName, GatewayId, MessagePosition, Outcome,
     PreviousCheckpoint, Subscription,
 };
 
@@ -153,10 +153,10 @@ impl Broker {
                 entry,
                 stamp_ms,
                 batch,
-            } => self.committed(entry, stamp_ms, &batch, effects),
+            } => self.committed(now, (entry, stamp_ms), &batch, effects),
             Input::Serving { epoch, at } => {
                 self.depose();
-                let mut dispatcher = Dispatcher::new(self.limits, epoch, at, now);
+                let mut dispatcher = Dispatcher::new(self.limits, epoch, at, now, &self.state);
                 dispatcher.set_wall(stamp_ms);
                 self.dispatcher = Some(dispatcher);
             }
@@ -188,6 +188,10 @@ impl Broker {
                 });
             }
             Input::Lease { .. }
+            | Input::Joined { .. }
+            | Input::Reporting { .. }
+            | Input::Reported { .. }
+            | Input::Left { .. }
             | Input::Attach { .. }
             | Input::Detach { .. }
             | Input::SessionLost { .. }
@@ -427,6 +431,11 @@ impl Broker {
         id.map_or(0, |id| self.state.queue(id).count(position))
     }
 
+    /// The gateways whose attachment is logged.
+    pub fn gateways(&self) -> impl Iterator<Item = GatewayId> + '_ {
+        self.state.gateways().iter()
+    }
+
     /// What happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -441,7 +450,13 @@ impl Broker {
         self.dispatcher.as_ref()
     }
 
-    fn committed(&mut self, entry: u64, stamp_ms: u64, batch: &Batch, effects: &mut Vec<Effect>) {
+    fn committed(
+        &mut self,
+        now: u64,
+        (entry, stamp_ms): (u64, u64),
+        batch: &Batch,
+        effects: &mut Vec<Effect>,
+    ) {
         self.state.apply(entry, stamp_ms, batch, &mut self.record);
         if self.record.is_diverged {
             effects.push(Effect::Diverged { entry });
@@ -462,13 +477,16 @@ impl Broker {
                         } else {
                             dispatcher.joined(queue, priority, first, last);
                         }
+                        dispatcher.watch_backlog(queue, &self.state);
                     }
                     Change::PutBack(queue, turn) => dispatcher.put_back(queue, turn),
                     Change::Removed(queue, turn) => dispatcher.removed(queue, turn),
                     Change::Readied(queue, turn) => dispatcher.readied(queue, turn),
                     Change::Ripened(queue, position) => dispatcher.ripened(queue, position),
                     Change::Ticked => dispatcher.ticked(),
-                    Change::GivenBack(queue, position) => dispatcher.given_back(queue, position),
+                    Change::GivenBack(queue, position, giver) => {
+                        dispatcher.given_back(queue, position, giver);
+                    }
                     Change::Departed(target) | Change::Transferred(target) => {
                         dispatcher.outbox_changed(target, &self.state);
                     }
@@ -478,6 +496,13 @@ impl Broker {
                         removed += dispatcher.purged(batch.destination(destination));
                     }
                     Change::Ended(queue) => dispatcher.ended(queue, effects),
+                    Change::GatewayAttached(gateway) => {
+                        dispatcher.gateway_attached(gateway, &self.state);
+                    }
+                    Change::GatewayLost(gateway) => {
+                        dispatcher.gateway_lost(now, gateway, &self.state, effects);
+                    }
+                    Change::Dispatched(queue) => dispatcher.bounded(queue, &self.state),
                 }
             }
             effects.push(Effect::Applied {

@@ -1,11 +1,14 @@
 //! What the serving leader knows beyond the state: consumers, their credit, what is in flight, what waits in memory.
-//! Nothing of it is logged. A consumer that lives through a change of leader names what it holds when it attaches.
+//! Nothing of it is logged but which gateways are attached and, with a backlog, how far a queue may have been sent. A
+//! consumer that lives through a change of leader names what it holds when it attaches.
 //!
 //! A message is delivered when its bytes are here, no earlier message of its queue is available, and a consumer has
 //! credit. Bytes come from the entry that was just committed, or are fetched.
 
 mod attach;
+mod bound;
 mod consumer;
+mod gateways;
 mod groups;
 mod lane;
 mod parked;
@@ -26,10 +29,12 @@ use quorate_message::{Batch, Destination, DestinationName, MessagePosition};
 use crate::broker::{Counters, QueueStatus};
 use crate::forward::Forwarder;
 use crate::limits::UNREADABLE_RETRY;
-use crate::state::{QueueId, State, TargetId, Turn};
+use crate::state::{Giver, QueueId, State, TargetId, Turn};
 use crate::{Effect, Input, Limits, SessionId};
+use bound::Bounds;
 use consumer::Consumers;
 pub(crate) use consumer::{Consumer, ConsumerRef};
+pub(crate) use gateways::Gateways;
 pub(crate) use lane::{Held, Holder, Lane};
 use resolver::Resolver;
 use returns::Returns;
@@ -46,10 +51,10 @@ pub(crate) struct LaneId(usize);
 pub(crate) struct Dispatcher {
     limits: Limits,
     epoch: u64,
-    /// What was stored before may have been sent by an earlier leader.
+    /// What was stored before waits until all gateways have said what they hold.
     served_from: MessagePosition,
-    /// Until then such messages wait for consumers that hold them.
-    grace_until: Option<u64>,
+    gateways: Gateways,
+    bounds: Bounds,
     has_lease: bool,
     lanes: Vec<Lane>,
     by_name: BTreeMap<Destination, LaneId>,
@@ -79,12 +84,13 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(limits: Limits, epoch: u64, at: u64, now: u64) -> Self {
+    pub(crate) fn new(limits: Limits, epoch: u64, at: u64, now: u64, state: &State) -> Self {
         Self {
             limits,
             epoch,
             served_from: MessagePosition::new(at, 0),
-            grace_until: Some(now.saturating_add(limits.reattach_grace)),
+            gateways: Gateways::new(state, now.saturating_add(limits.reattach_grace)),
+            bounds: Bounds::default(),
             has_lease: true,
             lanes: Vec::new(),
             by_name: BTreeMap::new(),
@@ -107,6 +113,11 @@ impl Dispatcher {
         }
     }
 
+    fn leased(&mut self, is_held: bool) {
+        self.has_lease = is_held;
+        self.touch_all();
+    }
+
     /// Takes an input that is for the leader alone.
     pub(crate) fn told(
         &mut self,
@@ -117,10 +128,12 @@ impl Dispatcher {
         effects: &mut Vec<Effect>,
     ) {
         match input {
-            Input::Lease { held } => {
-                self.has_lease = held;
-                self.touch_all();
-            }
+            Input::Lease { held } => self.leased(held),
+            Input::Joined { .. }
+            | Input::Reporting { .. }
+            | Input::Reported { .. }
+            | Input::Left { .. }
+            | Input::SessionLost { .. } => self.told_of_gateway(now, input, state),
             Input::Attach {
                 session,
                 consumer,
@@ -139,14 +152,13 @@ impl Dispatcher {
                     terms,
                     shares_credit,
                 };
-                self.attach(&wanted, &queue, &held, state, counters, effects);
+                self.attach(now, &wanted, &queue, (&held, state), counters, effects);
             }
             Input::Detach {
                 session,
                 consumer,
                 generation,
             } => self.detach(session, consumer, generation, counters),
-            Input::SessionLost { session } => self.session_lost(now, session),
             Input::Credited {
                 session,
                 consumer,
@@ -191,10 +203,6 @@ impl Dispatcher {
         counters: &mut Counters,
         effects: &mut Vec<Effect>,
     ) {
-        if self.grace_until.is_some_and(|until| until <= now) {
-            self.grace_until = None;
-            self.touch_all();
-        }
         if self.unreadable_at.is_some_and(|at| at <= now) {
             self.unreadable_at = None;
             for id in self.lane_ids() {
@@ -209,12 +217,15 @@ impl Dispatcher {
         self.end_orphans(now, state, effects);
         self.choose_all_active(state);
         self.resolve(now, state, effects);
+        self.tend_gateways(now, state, effects);
         self.pump_all(state, counters, effects);
+        self.propose_bounds(now, state, effects);
     }
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let deadlines = [
-            self.grace_until,
+            self.gateways.next_deadline(),
+            self.bounds.next_deadline(),
             self.unreadable_at,
             self.returns.next_deadline(),
             self.timed.next_deadline(),
@@ -289,9 +300,6 @@ impl Dispatcher {
     pub(crate) fn put_back(&mut self, queue: QueueId, turn: Turn) {
         let position = turn.position();
         self.joined(queue, turn.priority(), position, position);
-        if let Some(id) = self.by_queue.get(&queue) {
-            self.lanes[id.0].sent.insert(position.value());
-        }
     }
 
     /// The wall clock, as it is in this step.
@@ -313,8 +321,13 @@ impl Dispatcher {
     }
 
     /// A message was released or returned.
-    pub(crate) fn given_back(&mut self, queue: QueueId, position: MessagePosition) {
-        if let Some(id) = self.by_queue.get(&queue).copied() {
+    pub(crate) fn given_back(&mut self, queue: QueueId, position: MessagePosition, giver: Giver) {
+        let Some(id) = self.by_queue.get(&queue).copied() else {
+            return;
+        };
+        let held = self.lanes[id.0].in_flight.get(&position);
+        let holder = held.map(|held| held.holder);
+        if holder.is_some_and(|holder| self.is_meant(holder, giver)) {
             self.give_back(id, position);
         }
     }
@@ -356,8 +369,8 @@ impl Dispatcher {
             self.fetching.remove(&turn.position());
         }
         let holders = lane.purge(&mut self.read_ahead);
-        for holder in holders {
-            self.let_go(holder);
+        for (position, held) in holders {
+            self.let_go(id, position, held.holder);
         }
         self.touch(id);
         self.purge_transient(id)
@@ -371,7 +384,7 @@ impl Dispatcher {
             self.fetching.remove(&turn.position());
         }
         if let Some(holder) = holder {
-            self.let_go(holder);
+            self.let_go(id, turn.position(), holder);
         } else {
             // What waited behind it may be next.
             self.touch(id);
@@ -381,19 +394,21 @@ impl Dispatcher {
     /// Makes a message that is in flight available again.
     fn give_back(&mut self, id: LaneId, position: MessagePosition) {
         if let Some(holder) = self.lanes[id.0].give_back(position) {
-            self.let_go(holder);
+            self.let_go(id, position, holder);
             self.touch(id);
         }
     }
 
     /// A message that a consumer had is in its hands no longer.
-    fn let_go(&mut self, holder: Holder) {
+    fn let_go(&mut self, id: LaneId, position: MessagePosition, holder: Holder) {
         match holder {
             Holder::Consumer(consumer) => {
                 self.consumers.get_mut(consumer).in_flight -= 1;
                 self.rejoin(consumer);
             }
-            Holder::Returning | Holder::Expiring => {}
+            Holder::Leaving(gateway) => self.gateways.left(gateway, id, position),
+            Holder::Returning => self.returns.ended(),
+            Holder::Expiring => {}
         }
     }
 
@@ -535,6 +550,14 @@ impl Dispatcher {
 
     pub(crate) fn lanes(&self) -> &[Lane] {
         &self.lanes
+    }
+
+    pub(crate) fn gateways(&self) -> &Gateways {
+        &self.gateways
+    }
+
+    pub(crate) fn returns(&self) -> &Returns {
+        &self.returns
     }
 
     pub(crate) fn consumers(&self) -> &Consumers {

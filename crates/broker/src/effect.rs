@@ -33,6 +33,9 @@ pub enum AttachRefusal {
         crate::limits::CONSUMERS_MAX
     )]
     ConsumerLimit,
+    /// Too many gateways.
+    #[error("shard has its {} gateways; stop some", crate::limits::GATEWAYS_MAX)]
+    GatewayLimit,
     /// Too many queues.
     #[error("shard has all the queues that it can have; use an existing one")]
     QueueLimit,

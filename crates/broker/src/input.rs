@@ -1,7 +1,7 @@
 //! What a broker is told. Inputs are facts.
 
 use bytes::Bytes;
-use quorate_message::{Batch, ConsumerId, Destination, MessagePosition, Outcome};
+use quorate_message::{Batch, ConsumerId, Destination, GatewayId, MessagePosition, Outcome};
 
 use crate::{Resolution, Terms};
 
@@ -16,6 +16,17 @@ pub struct Credit {
     pub messages: u32,
     /// Bytes.
     pub bytes: u64,
+}
+
+/// Messages that a gateway settles for a consumer that does not claim them any longer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Leaving {
+    /// Who had them.
+    pub consumer: ConsumerId,
+    /// Their queue, or the subscription.
+    pub queue: Destination,
+    /// The messages.
+    pub positions: Vec<MessagePosition>,
 }
 
 /// An input of [`crate::Broker::step`]. Only `Committed` changes the replicated state.
@@ -43,6 +54,34 @@ pub enum Input {
     Lease {
         /// Whether it has.
         held: bool,
+    },
+    /// A session is one of this gateway. Without it a session's consumers are served at once, and no later leader
+    /// waits for them.
+    Joined {
+        /// The session.
+        session: SessionId,
+        /// Whose it is.
+        gateway: GatewayId,
+    },
+    /// A gateway tells what it settles and does not claim: until those settlements are applied, nobody gets these
+    /// messages. Comes before the attachments of its consumers.
+    Reporting {
+        /// Its session.
+        session: SessionId,
+        /// It starts over: what it does not name again is settled.
+        is_first: bool,
+        /// The messages.
+        leaving: Vec<Leaving>,
+    },
+    /// A gateway has attached all its consumers and told what it settles: it holds nothing else.
+    Reported {
+        /// Its session.
+        session: SessionId,
+    },
+    /// A gateway ends, with everything settled; it does not come back.
+    Left {
+        /// Its session.
+        session: SessionId,
     },
     /// A consumer wants messages of a queue. Replaces its attachment of a lower generation.
     Attach {
@@ -74,7 +113,8 @@ pub enum Input {
         /// Its attachment; another one is ignored.
         generation: u64,
     },
-    /// A consumer leaves of its own will: what it had goes back, its count unchanged.
+    /// A consumer leaves of its own will. What its client had in hand was settled before; the rest goes back as if it
+    /// had never been sent.
     Detach {
         /// Its session.
         session: SessionId,

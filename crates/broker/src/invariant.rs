@@ -85,6 +85,7 @@ fn check_dispatcher(dispatcher: &Dispatcher, state: &State) -> Result<(), String
         fetching.sum::<usize>() == dispatcher.fetching().len(),
         || "fetches do not add up".to_owned(),
     )?;
+    check_nobodys(dispatcher)?;
     for (reference, consumer) in dispatcher.consumers().iter() {
         let lane = &dispatcher.lanes()[consumer.lane.place()];
         let holder = Holder::Consumer(reference);
@@ -117,6 +118,36 @@ fn check_dispatcher(dispatcher: &Dispatcher, state: &State) -> Result<(), String
         )?;
     }
     Ok(())
+}
+
+/// What is in nobody's hands is counted where it is waited for.
+fn check_nobodys(dispatcher: &Dispatcher) -> Result<(), String> {
+    let (mut returning, mut leaving) = (0, 0);
+    for lane in dispatcher.lanes() {
+        for held in lane.in_flight.values() {
+            match held.holder {
+                Holder::Returning => returning += 1,
+                Holder::Leaving(_) => leaving += 1,
+                Holder::Consumer(_) | Holder::Expiring => {}
+            }
+        }
+    }
+    demand(returning == dispatcher.returns().open(), || {
+        let open = dispatcher.returns().open();
+        format!("{returning} messages are being returned, counted {open}")
+    })?;
+    let mut counted = 0;
+    for (gateway, lane, position) in dispatcher.gateways().leaving() {
+        counted += 1;
+        let held = dispatcher.lanes()[lane.place()].in_flight.get(&position);
+        let holder = held.map(|held| held.holder);
+        demand(holder == Some(Holder::Leaving(gateway)), || {
+            format!("{position} is not leaving by way of {gateway}")
+        })?;
+    }
+    demand(leaving == counted, || {
+        format!("{leaving} messages are leaving, counted {counted}")
+    })
 }
 
 /// Every pending message is in exactly one place, and nothing else is anywhere.

@@ -23,7 +23,7 @@ pub use broker::{Broker, Counters, OutboxStatus, QueueStatus, Scheduled, TopicSt
 pub use clock::Clock;
 pub use effect::{AttachRefusal, Delivery, Effect, Forwarded, Resolution};
 pub use forward::letter;
-pub use input::{Credit, Input, SessionId};
+pub use input::{Credit, Input, Leaving, SessionId};
 pub use limits::Limits;
 pub use outcomes::Outcomes;
 pub use selector::{Selector, SelectorError};

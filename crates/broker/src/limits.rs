@@ -85,9 +85,22 @@ pub const RECALL_MESSAGES: u32 = 256;
 /// Message groups of one queue whose owners are remembered; those with nothing in flight go first.
 pub const GROUPS_MAX: usize = 65_536;
 
-/// How long, in microseconds, a new leader holds back messages that an earlier one may have sent, and a leader the
-/// messages of a consumer whose session broke: time for gateways that live to attach again and name what they hold.
-pub const REATTACH_GRACE: u64 = 500_000;
+/// How long, in microseconds, a gateway may be silent before it is declared lost: a new leader holds back older
+/// messages for one that has not said what it holds, and a leader those of a consumer whose session broke.
+pub const REATTACH_GRACE: u64 = 1_000_000;
+
+/// Gateways that may be attached to a shard. Each start of a gateway counts as another one, until the one before is
+/// declared lost.
+pub const GATEWAYS_MAX: usize = 1024;
+
+/// Messages of a queue that may be sent beyond what is being sent, before the bound of it is logged anew. What lies
+/// within it is marked as redelivered when the leader and a gateway die at once; a smaller number is more exact and
+/// costs more entries.
+pub const DISPATCH_AHEAD: u64 = 4096;
+
+/// When, in microseconds, a command of the leader's own about a gateway or a bound is proposed again if it was not
+/// committed.
+pub const PROPOSE_RETRY: u64 = 1_000_000;
 
 /// When, in microseconds, a message that could not be read is asked for again.
 pub const UNREADABLE_RETRY: u64 = 1_000_000;

@@ -5,6 +5,7 @@ mod apply;
 mod checkpoint;
 mod codec;
 mod dedup;
+mod gateways;
 mod levels;
 mod live;
 mod outbox;
@@ -29,6 +30,7 @@ use quorate_message::{DestinationName, PreviousCheckpoint, QueueSettings};
 pub(crate) use apply::{Change, Record};
 pub use checkpoint::RestoreError;
 pub(crate) use dedup::{Dedup, Verdict};
+pub(crate) use gateways::{Gateways, Giver};
 pub(crate) use levels::Levels;
 use live::{Apart, Live};
 pub(crate) use outbox::{Item, Outbox, TargetId};
@@ -58,6 +60,7 @@ pub(crate) struct State {
     settings: Governing,
     topics: Topics,
     transactions: Transactions,
+    gateways: Gateways,
     /// The digest at the newest checkpoint command, to compare with the next proposer's. Not part of the digest.
     last_checkpoint: Option<PreviousCheckpoint>,
     outbox: Outbox,
@@ -79,6 +82,7 @@ impl State {
             settings: Governing::default(),
             topics: Topics::default(),
             transactions: Transactions::default(),
+            gateways: Gateways::default(),
             last_checkpoint: None,
             outbox: Outbox::new(outbox_max),
             live: Live::default(),

@@ -12,13 +12,13 @@ use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 use quorate_broker::{
-    Broker, Clock, Credit, Delivery, Effect, Input, Limits, Selector, SessionId, Terms,
+    Broker, Clock, Credit, Delivery, Effect, Input, Leaving, Limits, Selector, SessionId, Terms,
 };
 use quorate_message::{
     Batch, BatchBuilder, Command, ConsumerId, Destination, DestinationKind, DestinationName,
-    GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, Lifetime, Message, MessagePosition, MoveReason,
-    Outcome, Pattern, ProducerId, Publication, Runs, Schedule, Settings, Settlement, Sharing,
-    Start, Subscription, Value,
+    GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, GatewayId, Group, Lifetime, Message, MessagePosition,
+    MoveReason, Outcome, Pattern, ProducerId, Publication, Runs, Schedule, Settings, Settlement,
+    Sharing, Start, Subscription, Value,
     settings::{PartialSettings, Rule},
 };
 
@@ -299,6 +299,43 @@ impl Stage {
             }
             ["topics"] => self.listed(DestinationKind::Topic, &mut shown),
             ["subscriptions"] => self.listed(DestinationKind::Subscription, &mut shown),
+            ["join", session, gateway] => {
+                let input = Input::Joined {
+                    session: SessionId(number(session)),
+                    gateway: GatewayId(identity(gateway)),
+                };
+                self.tell(input, &mut shown);
+            }
+            ["report", session] => self.report(session, true, Vec::new(), &mut shown),
+            ["leaving", session, consumer, queue, ref leaving @ ..] => {
+                let leaving = Leaving {
+                    consumer: ConsumerId(identity(consumer)),
+                    queue: destination(queue),
+                    positions: positions(leaving),
+                };
+                self.report(session, false, vec![leaving], &mut shown);
+            }
+            ["reported", session] => {
+                let session = SessionId(number(session));
+                self.tell(Input::Reported { session }, &mut shown);
+            }
+            ["left", session] => {
+                let session = SessionId(number(session));
+                self.tell(Input::Left { session }, &mut shown);
+            }
+            [
+                "batch",
+                gateway,
+                count,
+                how @ ("accept" | "release" | "return"),
+                queue,
+                ref settled @ ..,
+            ] => {
+                let mut builder = BatchBuilder::persistent();
+                let gateway = GatewayId(identity(gateway));
+                builder.origin(gateway, number(count)).unwrap();
+                self.settle_in(builder, (how, queue), &positions(settled), &mut shown);
+            }
             [
                 how @ ("accept" | "release" | "return" | "reject" | "cancel"),
                 queue,
@@ -406,7 +443,31 @@ impl Stage {
         shown
     }
 
+    fn report(&mut self, session: &str, is_first: bool, leaving: Vec<Leaving>, shown: &mut String) {
+        let input = Input::Reporting {
+            session: SessionId(number(session)),
+            is_first,
+            leaving,
+        };
+        self.tell(input, shown);
+    }
+
     fn settle(&mut self, how: &str, queue: &str, settled: &[MessagePosition], shown: &mut String) {
+        let builder = if settled[0].is_transient() {
+            BatchBuilder::transient()
+        } else {
+            BatchBuilder::persistent()
+        };
+        self.settle_in(builder, (how, queue), settled, shown);
+    }
+
+    fn settle_in(
+        &mut self,
+        mut builder: BatchBuilder,
+        (how, queue): (&str, &str),
+        settled: &[MessagePosition],
+        shown: &mut String,
+    ) {
         let settlement = match how {
             "accept" => Settlement::Accept,
             "release" => Settlement::Release,
@@ -414,19 +475,13 @@ impl Stage {
             "cancel" => Settlement::Cancel,
             _ => Settlement::Reject,
         };
-        let is_transient = settled[0].is_transient();
-        let mut builder = if is_transient {
-            BatchBuilder::transient()
-        } else {
-            BatchBuilder::persistent()
-        };
         for position in settled {
             let at = destination(queue);
             builder
                 .settle_at((at.kind, &at.name), *position, settlement)
                 .unwrap();
         }
-        if is_transient {
+        if builder.is_transient() {
             self.transient(&mut builder, shown);
         } else {
             self.commit(&mut builder, shown);
@@ -515,7 +570,6 @@ impl Stage {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm per effect, nothing else")]
     fn show(&mut self, effect: Effect, shown_: &mut String) {
         let line = match effect {
             Effect::Applied {
@@ -579,10 +633,7 @@ impl Stage {
             }
             Effect::Propose { batch } => {
                 let batch = Batch::parse(batch).unwrap();
-                let line = match batch.command(0) {
-                    Some(Command::Tick { until_ms }) => format!("propose tick to {until_ms}"),
-                    _ => format!("propose {} commands", batch.len()),
-                };
+                let line = format!("propose {}", proposed(&batch));
                 self.proposals.push(batch);
                 line
             }
@@ -646,6 +697,28 @@ fn settings_of(version: u64, words: &[&str]) -> Settings {
     let settings = Settings::with_rules(version, rules).unwrap();
     assert_eq!(settings.version(), version);
     settings
+}
+
+/// What a batch of the broker's own is about.
+fn proposed(batch: &Batch) -> String {
+    let commands: Vec<Command> = batch.commands().map(|(_, command)| command).collect();
+    match commands[..] {
+        [Command::GatewayAttached { gateway }] => {
+            format!("gateway {} attached", shown(ConsumerId(gateway.0)))
+        }
+        [Command::GatewayLost { gateway, is_known }] => {
+            let known = if is_known { "known" } else { "unknown" };
+            let gateway = shown(ConsumerId(gateway.0));
+            format!("gateway {gateway} lost, what it held is {known}")
+        }
+        [Command::Tick { until_ms }] => format!("tick to {until_ms}"),
+        [Command::Dispatched { destination, upto }] => {
+            let queue = &batch.destination(destination).name;
+            let upto = MessagePosition::from_value(upto);
+            format!("{queue} may be sent up to {upto}")
+        }
+        _ => format!("{} commands", commands.len()),
+    }
 }
 
 /// `MESSAGES` or `MESSAGES/BYTES`.

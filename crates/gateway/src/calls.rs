@@ -99,6 +99,7 @@ impl Offers {
             | Effect::Failed { .. }
             | Effect::Pause { .. }
             | Effect::Resume { .. }
+            | Effect::Left
             | Effect::Note(_) => unreachable!("not for a consumer"),
         }
     }

@@ -74,6 +74,7 @@ pub(crate) struct Engine {
     events: mpsc::Sender<Event>,
     signals: Arc<Signals>,
     next_call: Arc<AtomicU64>,
+    left: Arc<Notify>,
 }
 
 /// What is told where nobody can wait for room in the channel: calls that were closed, and deliveries that
@@ -124,18 +125,21 @@ impl Engine {
         let (events, inbox) = mpsc::channel(ENGINE_INPUTS_MAX);
         let (wanted, wishes) = watch::channel(Wanted::new());
         let signals = Arc::<Signals>::default();
+        let left = Arc::<Notify>::default();
         let running = Running {
             core,
             calls: BTreeMap::new(),
             links: BTreeMap::new(),
             wanted,
             metrics,
+            left: Arc::clone(&left),
         };
         tokio::spawn(running.run(inbox, Arc::clone(&signals)));
         let engine = Self {
             events,
             signals,
             next_call: Arc::new(AtomicU64::new(1)),
+            left,
         };
         (engine, wishes)
     }
@@ -144,6 +148,18 @@ impl Engine {
     pub(crate) async fn tell(&self, event: Event) -> Result<(), Status> {
         let sent = self.events.send(event).await;
         sent.map_err(|_| Status::unavailable("gateway is stopping; retry on another gateway"))
+    }
+
+    /// Gives back what clients hold and says to the shards that this gateway ends. Returns when they are told, or when
+    /// the time is over: then they find out.
+    pub(crate) async fn leave(&self, timeout: Duration) {
+        self.signals.push(Input::Leave);
+        if tokio::time::timeout(timeout, self.left.notified())
+            .await
+            .is_err()
+        {
+            info!("not everything could be given back in time; the shards wait for this gateway");
+        }
     }
 
     /// Begins a call.
@@ -169,6 +185,7 @@ struct Running {
     links: BTreeMap<NodeId, Link>,
     wanted: watch::Sender<Wanted>,
     metrics: GatewayMetrics,
+    left: Arc<Notify>,
 }
 
 impl Running {
@@ -279,6 +296,7 @@ impl Running {
                     state.commands.put(|commands| commands.push(shard, command));
                 }
             }
+            Effect::Left => self.left.notify_one(),
             Effect::Note(note) => self.note(note),
             Effect::Confirmed { .. }
             | Effect::Opened { .. }
@@ -343,6 +361,7 @@ impl Running {
             | Effect::Unlink { .. }
             | Effect::Submit { .. }
             | Effect::Control { .. }
+            | Effect::Left
             | Effect::Note(_) => unreachable!("not for a call"),
         }
     }

@@ -179,6 +179,12 @@ pub const DEAD_LETTERS_PAGE: u32 = 256;
 
 /// Positions that one move may name: as many as a node takes.
 pub const TRANSFER_POSITIONS_MAX: usize = 65_536;
+/// When the gateway stops, what clients held is given back through the log within this. A shard that cannot answer
+/// finds out by itself.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time for the last words to a node to leave the process.
+pub const LEAVE_FLUSH: Duration = Duration::from_millis(20);
 
 /// Pause between two tries of a question to a leader that cannot be had now.
 pub const QUESTION_PAUSE: Duration = Duration::from_millis(50);

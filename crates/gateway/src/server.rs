@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use quorate_message::ProducerId;
+use quorate_message::{GatewayId, ProducerId};
 use quorate_proto::v1::{
     admin_service_server::AdminServiceServer, messaging_service_server::MessagingServiceServer,
 };
@@ -18,8 +18,8 @@ use crate::{
     engine::Engine,
     limits::{
         CLIENT_CONNECTION_WINDOW_BYTES, CLIENT_KEEP_ALIVE, CLIENT_KEEP_ALIVE_TIMEOUT,
-        CLIENT_STREAM_WINDOW_BYTES, HEADER_BYTES_MAX, PENDING_RESETS_MAX, REQUEST_BYTES_MAX,
-        STOP_TIMEOUT,
+        CLIENT_STREAM_WINDOW_BYTES, HEADER_BYTES_MAX, LEAVE_FLUSH, LEAVE_TIMEOUT,
+        PENDING_RESETS_MAX, REQUEST_BYTES_MAX, STOP_TIMEOUT,
     },
     listener,
     messaging::Messaging,
@@ -102,7 +102,9 @@ impl Gateway {
     ) -> Result<(), ServeError> {
         let counts = GatewayMetrics::new(metrics);
         let config = &self.config;
+        let incarnation = GatewayId(random_producer()?.0);
         let core = Core::new(SessionConfig {
+            incarnation,
             producer: random_producer()?,
             transient_producer: random_producer()?,
             deadline_micros: config.deadline_ms * 1_000,
@@ -112,6 +114,7 @@ impl Gateway {
         let who = Introduction {
             cluster: config.cluster.clone(),
             gateway: config.name.clone(),
+            incarnation,
         };
         tokio::spawn(keep_links(engine.clone(), wishes, who.clone()));
         let (view, viewed) = watch::channel(ClusterView::default());
@@ -132,13 +135,16 @@ impl Gateway {
         let stop = shutdown.clone();
         let serving =
             router.serve_with_incoming_shutdown(connections, async move { stop.requested().await });
-        tokio::select! {
+        let served = tokio::select! {
             served = serving => served.map_err(ServeError::Serve),
             () = stopped(&shutdown) => {
                 warn!("calls are still open; they are cut off");
                 Ok(())
             }
-        }
+        };
+        engine.leave(LEAVE_TIMEOUT).await;
+        tokio::time::sleep(LEAVE_FLUSH).await;
+        served
     }
 }
 

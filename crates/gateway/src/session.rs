@@ -16,13 +16,14 @@ mod ids;
 mod input;
 mod lane;
 mod publishing;
+mod reporting;
 mod shard;
 mod subscribing;
 mod transacting;
 mod transaction;
 
 pub use self::core::{Config, Core};
-pub use effect::{Command, Effect, Failure, Note};
+pub use effect::{Command, Effect, Failure, Leaving, Note};
 pub use ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId, Time};
 pub use input::{
     Credit, Input, NodeEvent, OpenConsumer, Outcomes, Publication, StoredDelivery, Topology,

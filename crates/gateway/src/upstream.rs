@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use quorate_message::GatewayId;
 use quorate_proto::internal::v1 as wire;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_stream::StreamExt;
@@ -79,7 +80,13 @@ fn cost(command: &wire::ControlCommand) -> usize {
     let inner = match &command.kind {
         Some(Kind::Attach(attach)) => attach.queue.len() + attach.held.len() * HELD_COST,
         Some(Kind::Submit(submit)) => submit.batch.len(),
-        Some(Kind::Detach(_) | Kind::Credit(_) | Kind::Recall(_)) | None => 0,
+        Some(Kind::Report(report)) => {
+            let leaving = report.leaving.iter();
+            leaving
+                .map(|one| COMMAND_COST + one.queue.len() + one.positions.len() * HELD_COST)
+                .sum()
+        }
+        Some(Kind::Detach(_) | Kind::Credit(_) | Kind::Recall(_) | Kind::Leave(_)) | None => 0,
     };
     COMMAND_COST + inner
 }
@@ -135,6 +142,8 @@ impl Gather for Parcels {
 pub(crate) struct Introduction {
     pub(crate) cluster: String,
     pub(crate) gateway: String,
+    /// This life of it.
+    pub(crate) incarnation: GatewayId,
 }
 
 /// Keeps links to the wanted nodes for as long as the engine wants any.
@@ -220,6 +229,7 @@ async fn open(
         cluster: who.cluster.clone(),
         gateway: who.gateway.clone(),
         session,
+        incarnation: bytes::Bytes::copy_from_slice(&who.incarnation.0),
     };
     let (commands, parcels) = (Mailbox::<Commands>::new(), Mailbox::<Parcels>::new());
     commands.put(|commands| commands.hello = Some(hello.clone()));

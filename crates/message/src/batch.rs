@@ -5,6 +5,7 @@ mod transaction;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::gateway;
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, CONFIGURE, DECIDE, FINISH, FLAG_TRANSIENT, FORGET, GROUPED,
     HEAD_BYTES, PAUSE, PREPARE, PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE,
@@ -222,7 +223,7 @@ impl Batch {
         Some(self.bytes.slice(start..end))
     }
 
-    fn producer(&self, index: u16) -> ProducerId {
+    pub(crate) fn producer(&self, index: u16) -> ProducerId {
         let start = self.producers_at + usize::from(index) * PRODUCER_BYTES;
         let bytes = self.bytes[start..].first_chunk();
         ProducerId(*bytes.expect("indices are checked against the table"))
@@ -288,6 +289,7 @@ impl Batch {
             TICK => Command::Tick {
                 until_ms: record.first,
             },
+            kind if gateway::is_about(kind) => self.gateway_command(&record),
             _ => return Err("kind"),
         })
     }
@@ -340,12 +342,14 @@ impl Batch {
 
     fn check_indices(&self, record: &Record, producers: usize) -> Result<(), &'static str> {
         let names_transaction = transaction::is_about(record.kind);
-        let names_destination =
-            !matches!(record.kind, CHECKPOINT | CONFIGURE | TICK) && !names_transaction;
+        let names_gateway = gateway::names(record.kind);
+        let names_destination = !names_transaction
+            && !names_gateway
+            && !matches!(record.kind, CHECKPOINT | CONFIGURE | TICK);
         if names_destination && usize::from(record.destination) >= self.destinations.len() {
             return Err("destination");
         }
-        let names_producer = record.kind == PUBLISH || names_transaction;
+        let names_producer = names_gateway || record.kind == PUBLISH || names_transaction;
         if names_producer && usize::from(record.producer) >= producers {
             return Err("producer");
         }
@@ -487,9 +491,7 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
         PURGE if is_transient => return Err("kind"),
         PURGE => rest.destination = 0,
         CONFIGURE | PAUSE if is_transient => return Err("kind"),
-        CONFIGURE => {
-            (rest.first, rest.offset, rest.length) = (0, 0, 0);
-        }
+        CONFIGURE => (rest.first, rest.offset, rest.length) = (0, 0, 0),
         PAUSE => {
             if !matches!(record.detail, 1 | 2) {
                 return Err("detail");
@@ -527,6 +529,7 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
         },
         TICK if is_transient => return Err("kind"),
         TICK => rest.first = 0,
+        kind if gateway::is_about(kind) => gateway::check(&mut rest, is_transient)?,
         _ => return Err("kind"),
     }
     rest.kind = 0;

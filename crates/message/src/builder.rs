@@ -400,7 +400,7 @@ impl BatchBuilder {
         self.is_headed = false;
     }
 
-    fn check_persistent(&self) -> Result<(), BatchFull> {
+    pub(crate) fn check_persistent(&self) -> Result<(), BatchFull> {
         if self.is_transient {
             return Err(BatchFull::Command { field: "kind" });
         }
@@ -408,7 +408,7 @@ impl BatchBuilder {
     }
 
     /// Refuses what would make the batch too long; a command that is alone may take it to the greatest size.
-    fn check_room(
+    pub(crate) fn check_room(
         &self,
         queue: Option<&DestinationName>,
         producer: Option<ProducerId>,
@@ -466,13 +466,13 @@ impl BatchBuilder {
         }))
     }
 
-    fn push(&mut self, record: Record) -> u16 {
+    pub(crate) fn push(&mut self, record: Record) -> u16 {
         let ordinal = bounded_u16(self.len());
         self.records.put_slice(&record.to_bytes());
         ordinal
     }
 
-    fn destination(&mut self, kind: DestinationKind, name: &DestinationName) -> u16 {
+    pub(crate) fn destination(&mut self, kind: DestinationKind, name: &DestinationName) -> u16 {
         if let Some((last, index)) = &self.last_destination
             && last.kind == kind
             && last.name == *name
@@ -502,7 +502,7 @@ impl BatchBuilder {
         index
     }
 
-    fn producer(&mut self, producer: ProducerId) -> u16 {
+    pub(crate) fn producer(&mut self, producer: ProducerId) -> u16 {
         if let Some((last, index)) = self.last_producer
             && last == producer
         {

@@ -1,6 +1,6 @@
 //! What a batch asks for, and what became of it.
 
-use crate::{Attempt, Decision, MessagePosition, MoveReason, ProducerId, TransactionId};
+use crate::{Attempt, Decision, GatewayId, MessagePosition, MoveReason, ProducerId, TransactionId};
 
 /// One command of a batch. `destination` is an index into [`crate::Batch::destinations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,33 @@ pub enum Command {
         attempt: Attempt,
         /// The participant.
         participant: u32,
+    },
+    /// A gateway may be sent messages from here on: a later leader asks what it holds, or waits until it is lost.
+    GatewayAttached {
+        /// Which.
+        gateway: GatewayId,
+    },
+    /// A gateway is gone: nobody waits for it any longer.
+    GatewayLost {
+        /// Which.
+        gateway: GatewayId,
+        /// Whether what it held is known and was given back by commands before this one. If not, whatever may have
+        /// been sent is taken to have been.
+        is_known: bool,
+    },
+    /// No message of a queue beyond this position was sent to anybody.
+    Dispatched {
+        /// Index of the destination.
+        destination: u16,
+        /// The bound; `u64::MAX`: there is none.
+        upto: u64,
+    },
+    /// The batch is this gateway's, and the number of it. A repeat settles nothing a second time.
+    Origin {
+        /// Which.
+        gateway: GatewayId,
+        /// Rises from batch to batch.
+        number: u64,
     },
 }
 

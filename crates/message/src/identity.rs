@@ -73,6 +73,10 @@ identity!(
     /// A consumer: when it comes back it takes over what it had.
     ConsumerId
 );
+identity!(
+    /// One life of a gateway: another one at each of its starts.
+    GatewayId
+);
 
 #[cfg(test)]
 mod tests {

@@ -30,6 +30,9 @@ pub(crate) const PUBLISH: u8 = 1;
 pub(crate) const SETTLE: u8 = 2;
 pub(crate) const PURGE: u8 = 3;
 pub(crate) const CHECKPOINT: u8 = 4;
+pub(crate) const GATEWAY_ATTACHED: u8 = 8;
+pub(crate) const GATEWAY_LOST: u8 = 10;
+pub(crate) const DISPATCHED: u8 = 11;
 pub(crate) const SUBSCRIBE: u8 = 12;
 pub(crate) const UNSUBSCRIBE: u8 = 13;
 pub(crate) const SETTLE_RUNS: u8 = 14;
@@ -39,6 +42,7 @@ pub(crate) const PAUSE: u8 = 7;
 pub(crate) const TRANSFER: u8 = 16;
 pub(crate) const TRANSFERRED: u8 = 17;
 pub(crate) const TICK: u8 = 5;
+pub(crate) const ORIGIN: u8 = 24;
 
 pub(crate) const PREPARE: u8 = 20;
 pub(crate) const DECIDE: u8 = 21;
@@ -124,6 +128,15 @@ pub(crate) const PUBLISH_FIRST: u16 = 16;
 /// | first | number of the transaction | the same | the same | the same |
 /// | second | attempt | attempt | attempt | attempt |
 /// | body | owner u32, all ones for this shard | participants u32 each | | participant u32 |
+///
+/// Those about gateways, which are named in the producer table:
+///
+/// | kind | detail | destination | producer | first |
+/// |---|---|---|---|---|
+/// | 8 gateway attached | 0 | 0 | gateway | 0 |
+/// | 10 gateway lost | 1 when what it held is known | 0 | gateway | 0 |
+/// | 11 dispatched | 0 | index | 0 | the bound |
+/// | 24 origin | 0 | 0 | gateway | number |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) kind: u8,

@@ -11,6 +11,7 @@ mod builder;
 mod command;
 mod cron;
 mod destination;
+mod gateway;
 mod identity;
 mod layout;
 pub mod limits;
@@ -35,7 +36,7 @@ pub use destination::{
     Destination, DestinationError, DestinationKind, DestinationName, SLOTS, Slot, slot,
     virtual_topic,
 };
-pub use identity::{ConsumerId, IdentityError, ProducerId};
+pub use identity::{ConsumerId, GatewayId, IdentityError, ProducerId};
 pub use message::{Message, MessageError};
 pub use move_reason::MoveReason;
 pub use pattern::{Pattern, PatternError};

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use quorate_message::limits::BATCH_COMMANDS_MAX;
 use quorate_message::settings::{PartialSettings, Rule};
 use quorate_message::{
-    Batch, BatchBuilder, BatchError, BatchFull, Command, Destination, DestinationName, Lifetime,
-    Message, MessagePosition, MoveReason, Pattern, PreviousCheckpoint, ProducerId, Publication,
-    Runs, Schedule, Settings, Settlement, Sharing, Start, Subscription, Value,
+    Batch, BatchBuilder, BatchError, BatchFull, Command, Destination, DestinationName, GatewayId,
+    Lifetime, Message, MessagePosition, MoveReason, Pattern, PreviousCheckpoint, ProducerId,
+    Publication, Runs, Schedule, Settings, Settlement, Sharing, Start, Subscription, Value,
 };
 
 fn value() -> impl Strategy<Value = Value> {
@@ -65,6 +65,10 @@ enum Wish {
     Pause(u8, bool),
     Schedule(u8, u64, Schedule, Message),
     Tick(u64),
+    GatewayAttached(u8),
+    GatewayLost(u8, bool),
+    Dispatched(u8, u64),
+    Origin(u8, u64),
 }
 
 fn settlement() -> impl Strategy<Value = Settlement> {
@@ -120,6 +124,11 @@ fn wish() -> impl Strategy<Value = Wish> {
         1 => (0..4_u8, 1..u64::MAX, schedule(), message())
             .prop_map(|(queue, number, schedule, message)| Wish::Schedule(queue, number, schedule, message)),
         1 => any::<u64>().prop_map(Wish::Tick),
+        1 => (0..4_u8).prop_map(Wish::GatewayAttached),
+        1 => (0..4_u8, any::<bool>())
+            .prop_map(|(gateway, is_known)| Wish::GatewayLost(gateway, is_known)),
+        1 => (0..4_u8, any::<u64>()).prop_map(|(queue, upto)| Wish::Dispatched(queue, upto)),
+        1 => (0..4_u8, 1..u64::MAX).prop_map(|(gateway, number)| Wish::Origin(gateway, number)),
     ]
 }
 
@@ -133,6 +142,10 @@ fn destination(number: u8) -> Destination {
         0 => Destination::queue(name(number)),
         _ => Destination::topic(name(number)),
     }
+}
+
+fn id(number: u8) -> GatewayId {
+    GatewayId([number; 16])
 }
 
 fn subscription(generation: u64) -> Subscription {
@@ -242,6 +255,15 @@ fn build(wishes: &[Wish]) -> Bytes {
                     .unwrap()
             }
             Wish::Tick(until_ms) => builder.tick(*until_ms).unwrap(),
+            Wish::GatewayAttached(gateway) => builder.gateway_attached(id(*gateway)).unwrap(),
+            Wish::GatewayLost(gateway, is_known) => {
+                builder.gateway_lost(id(*gateway), *is_known).unwrap()
+            }
+            Wish::Dispatched(queue, upto) => {
+                let queue = Destination::queue(name(*queue));
+                builder.dispatched(&queue, *upto).unwrap()
+            }
+            Wish::Origin(gateway, number) => builder.origin(id(*gateway), *number).unwrap(),
         };
     }
     let size = builder.size_bytes();
@@ -390,6 +412,19 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 assert_eq!(&stored, message);
             }
             (Command::Tick { until_ms }, Wish::Tick(wished)) => assert_eq!(until_ms, *wished),
+            (Command::GatewayAttached { gateway }, Wish::GatewayAttached(wished)) => {
+                assert_eq!(gateway, id(*wished));
+            }
+            (Command::GatewayLost { gateway, is_known }, Wish::GatewayLost(wished, known)) => {
+                assert_eq!((gateway, is_known), (id(*wished), *known));
+            }
+            (Command::Dispatched { destination, upto }, Wish::Dispatched(queue, wished)) => {
+                assert_eq!(batch.destination(destination).name, name(*queue));
+                assert_eq!(upto, *wished);
+            }
+            (Command::Origin { gateway, number }, Wish::Origin(wished, count)) => {
+                assert_eq!((gateway, number), (id(*wished), *count));
+            }
             other => panic!("another command came back: {other:?}"),
         }
     }
@@ -407,6 +442,7 @@ fn use_everything(batch: &Batch) {
             | Command::Subscribe { destination }
             | Command::Unsubscribe { destination, .. }
             | Command::SettleRuns { destination, .. }
+            | Command::Dispatched { destination, .. }
             | Command::Register { destination } => {
                 assert!(!batch.destination(destination).name.as_str().is_empty());
             }
@@ -430,6 +466,9 @@ fn use_everything(batch: &Batch) {
             | Command::Forget { .. } => {
                 let _participants = batch.participants(ordinal);
             }
+            Command::GatewayAttached { .. }
+            | Command::GatewayLost { .. }
+            | Command::Origin { .. } => {}
         }
         let _schedule = batch.schedule(ordinal);
         if let Some(message) = batch.message(ordinal) {

@@ -22,12 +22,16 @@ pub struct Rules {
     /// A delivery that was under way when its message was settled by somebody else may arrive this much later, in
     /// microseconds. Zero where the history knows when deliveries were sent.
     pub stray_delivery_us: u64,
+    /// The history says which deliveries had been sent before and did not arrive, so that order can be judged among
+    /// several consumers of one queue.
+    pub judges_rivals: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         Self {
             stray_delivery_us: 2_000_000,
+            judges_rivals: false,
         }
     }
 }
@@ -119,7 +123,7 @@ pub fn judge(history: &History, rules: Rules) -> Verdict {
     durability::check(&view, rules, &mut violations);
     exactly_once::check(&view, &mut violations);
     duplicates::check(&view, &mut violations);
-    ordering::check(&view, &mut violations);
+    ordering::check(&view, rules, &mut violations);
     Verdict {
         violations,
         counts: view.counts(),

@@ -7,6 +7,7 @@
 mod client;
 mod coordinator;
 mod gateway;
+mod handover;
 mod host;
 mod judge;
 mod nemesis;
@@ -65,6 +66,7 @@ pub struct Cluster {
     counts: Counts,
     /// When each delivery was sent: shard, position, consumer, generation.
     sent: BTreeMap<(u32, u64, ConsumerId, u64), Moment>,
+    handover: handover::Handover,
     last_call: u64,
     confirms: u64,
     failures: Vec<String>,
@@ -158,6 +160,7 @@ impl Cluster {
             history: History::default(),
             counts: Counts::default(),
             sent: BTreeMap::new(),
+            handover: handover::Handover::default(),
             last_call: 0,
             confirms: 0,
             failures: Vec::new(),

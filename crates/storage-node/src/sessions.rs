@@ -12,6 +12,7 @@ use std::{
 };
 
 use quorate_broker::SessionId;
+use quorate_message::GatewayId;
 use quorate_proto::internal::v1::{ControlEvent, ShardDeliveries};
 use tokio::sync::Notify;
 use tracing::info;
@@ -30,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     /// The gateway's name.
     pub(crate) gateway: String,
+    /// Its life.
+    pub(crate) incarnation: GatewayId,
     /// What waits on the control stream.
     pub(crate) control: Arc<Mailbox<Costed<ControlEvent>>>,
     /// What waits on the payload stream.
@@ -108,6 +111,11 @@ impl Session {
         }
     }
 
+    /// Whether every shard was told that it is over.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Acquire)
+    }
+
     /// Whether both streams are there.
     fn is_complete(&self) -> bool {
         self.has_control.load(Ordering::Acquire) && self.has_payload.load(Ordering::Acquire)
@@ -127,7 +135,7 @@ impl Sessions {
     /// Joins a stream to its session, which the first of the two makes.
     pub(crate) fn join(
         &self,
-        gateway: String,
+        (gateway, incarnation): (String, GatewayId),
         id: u64,
         side: Side,
     ) -> Result<Arc<Session>, JoinError> {
@@ -139,7 +147,7 @@ impl Sessions {
                 if open.by_key.len() >= SESSIONS_MAX {
                     return Err(JoinError::TooMany);
                 }
-                let session = Arc::new(self.make(key.clone()));
+                let session = Arc::new(self.make(key.clone(), incarnation));
                 open.by_id.insert(session.id.0, Arc::clone(&session));
                 open.by_key.insert(key, Arc::clone(&session));
                 session
@@ -199,10 +207,11 @@ impl Sessions {
         self.shards.session_lost(session.id);
     }
 
-    fn make(&self, key: Key) -> Session {
+    fn make(&self, key: Key, incarnation: GatewayId) -> Session {
         Session {
             id: SessionId(self.last.fetch_add(1, Ordering::Relaxed) + 1),
             gateway: key.0.clone(),
+            incarnation,
             control: Arc::new(Mailbox::new(SESSION_CONTROL_BYTES)),
             payload: Arc::new(Mailbox::new(SESSION_PAYLOAD_BYTES)),
             key,

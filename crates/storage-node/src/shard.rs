@@ -185,7 +185,11 @@ impl Shard {
             Input::InstallFailed { transfer } => self.receiver.abandon(transfer),
             Input::InstallCommitted { transfer, at } => self.installed(now, transfer, at, out),
             Input::Submitted(submissions) => self.submitted(now, submissions, out),
-            Input::Session { session, request } => self.session(now, session, request, out),
+            Input::Session {
+                session,
+                gateway,
+                request,
+            } => self.session(now, (session, gateway), request, out),
             Input::SessionLost { session } => self.session_lost(now, session, out),
             Input::Browse(query) => self.browse(query, out),
             Input::FromShard { from, message } => self.heard(now, from, message, out),
@@ -386,6 +390,8 @@ impl Shard {
         self.deliveries.serving_from = None;
         self.deliveries.early.clear();
         self.between.clear();
+        self.deliveries.joined.clear();
+        self.deliveries.torn.clear();
         self.deliver(now, quorate_broker::Input::Deposed, out);
         self.refuse_all(epoch, out);
     }

@@ -290,6 +290,7 @@ async fn a_storage_node_refuses_strange_sessions_and_batches() -> Result<()> {
         cluster: cluster.into(),
         gateway: "stranger".into(),
         session,
+        incarnation: vec![7; 16].into(),
     };
     let control = |hello| ControlRequest {
         kind: Some(control_request::Kind::Hello(hello)),

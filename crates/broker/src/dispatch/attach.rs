@@ -1,6 +1,6 @@
 //! Consumers come, come back, get credit and go.
 
-use quorate_message::{ConsumerId, Destination, MessagePosition};
+use quorate_message::{ConsumerId, Destination, MessagePosition, Settlement};
 
 use super::{Consumer, ConsumerRef, Dispatcher, Held, Holder, LaneId};
 use crate::broker::Counters;
@@ -22,10 +22,10 @@ pub(super) struct Attachment {
 impl Dispatcher {
     pub(super) fn attach(
         &mut self,
+        now: u64,
         wanted: &Attachment,
         queue: &Destination,
-        held: &[MessagePosition],
-        state: &State,
+        (held, state): (&[MessagePosition], &State),
         counters: &mut Counters,
         effects: &mut Vec<Effect>,
     ) {
@@ -34,8 +34,10 @@ impl Dispatcher {
             counters.ignored += 1;
             return;
         }
+        self.end_leftovers(now, known, queue, state, effects);
         let selector = wanted.terms.selector.as_ref();
-        let lane = match self.admit(known, queue, (held, selector), state) {
+        let at = (wanted.session, queue);
+        let lane = match self.admit(known, at, (held, selector), state) {
             Ok(lane) => lane,
             Err(reason) => {
                 effects.push(Effect::AttachRefused {
@@ -47,9 +49,26 @@ impl Dispatcher {
                 return;
             }
         };
+        let gateway = self.gateways.of(wanted.session);
+        // Of what came through another gateway its client may have seen more than it names.
+        let was_elsewhere = known.is_some_and(|known| self.consumers.get(known).gateway != gateway);
+        if let Some(known) = known {
+            self.leave_ring(known);
+            self.consumers.get_mut(known).session = None;
+            let is_same_lane = self.consumers.get(known).lane == lane;
+            let named = if is_same_lane { held } else { &[] };
+            self.take_back_rest(now, known, named, was_elsewhere, effects);
+        }
         let reference = self.take_over(known, wanted, lane);
+        let consumer = self.consumers.get_mut(reference);
+        consumer.gateway = gateway;
+        consumer.is_held_back =
+            gateway.is_some_and(|gateway| !self.gateways.is_admitted(gateway, state));
         let lost = self.take_held(reference, lane, held, state);
         self.enter(lane, reference, state);
+        if let Some(gateway) = gateway {
+            self.attach_gateway(now, gateway, state, effects);
+        }
         self.rejoin(reference);
         self.set_sharing(reference, wanted.shares_credit);
         effects.push(Effect::Attached {
@@ -69,10 +88,14 @@ impl Dispatcher {
     fn admit(
         &mut self,
         known: Option<ConsumerRef>,
-        queue: &Destination,
+        (session, queue): (SessionId, &Destination),
         (held, selector): (&[MessagePosition], Option<&Selector>),
         state: &State,
     ) -> Result<LaneId, AttachRefusal> {
+        let gateway = self.gateways.of(session);
+        if gateway.is_some_and(|gateway| self.gateways.is_full(gateway, state)) {
+            return Err(AttachRefusal::GatewayLimit);
+        }
         if held.len() > IN_FLIGHT_MAX as usize {
             return Err(AttachRefusal::HeldLimit { held: held.len() });
         }
@@ -99,11 +122,9 @@ impl Dispatcher {
     ) -> ConsumerRef {
         let reference = match known {
             Some(reference) => {
-                self.leave_ring(reference);
                 self.returns.cancel(reference);
                 if self.consumers.get(reference).lane != lane {
                     self.stop_sharing(reference);
-                    self.give_back_all(reference);
                     let before = self.consumers.get(reference).lane;
                     self.leave(before, reference);
                     self.leave_lane(before);
@@ -127,8 +148,7 @@ impl Dispatcher {
         reference
     }
 
-    /// Leaves with the consumer what it holds, as far as nobody else does, and takes back the rest of what it had.
-    /// Returns what it holds in vain.
+    /// Leaves with the consumer what it holds, as far as nobody else does. Returns what it holds in vain.
     fn take_held(
         &mut self,
         reference: ConsumerRef,
@@ -136,22 +156,42 @@ impl Dispatcher {
         held: &[MessagePosition],
         state: &State,
     ) -> Vec<MessagePosition> {
-        let mut kept: Vec<MessagePosition> = Vec::with_capacity(held.len());
         let mut lost = Vec::new();
         for position in held.iter().copied() {
-            if self.take_held_one(reference, id, position, state) {
-                kept.push(position);
-            } else {
+            if !self.take_held_one(reference, id, position, state) {
                 lost.push(position);
             }
         }
-        kept.sort_unstable();
+        lost
+    }
+
+    /// Takes back what the consumer had and does not name. It never reached its client, unless it came through
+    /// another gateway: then it goes back through the log, so that every later leader knows that it may have.
+    pub(super) fn take_back_rest(
+        &mut self,
+        now: u64,
+        reference: ConsumerRef,
+        held: &[MessagePosition],
+        was_elsewhere: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut named = held.to_vec();
+        named.sort_unstable();
+        let id = self.consumers.get(reference).lane;
+        let mut seen = Vec::new();
         for position in self.held_by(reference) {
-            if kept.binary_search(&position).is_err() {
+            if named.binary_search(&position).is_ok() {
+                continue;
+            }
+            if was_elsewhere && !position.is_transient() {
+                self.let_go(id, position, Holder::Consumer(reference));
+                self.start_return(id, position);
+                seen.push(position);
+            } else {
                 self.give_back(id, position);
             }
         }
-        lost
+        self.propose_returns(now, id, seen, Settlement::Release, effects);
     }
 
     fn take_held_one(
@@ -164,6 +204,8 @@ impl Dispatcher {
         let lane = &mut self.lanes[id.0];
         match lane.in_flight.get(&position).map(|held| held.holder) {
             Some(Holder::Consumer(holder)) => return holder == reference,
+            // A client that came back another way has it; the settlement is of the way that it left.
+            Some(Holder::Leaving(gateway)) => self.gateways.left(gateway, id, position),
             Some(Holder::Returning | Holder::Expiring) => return false,
             None => {}
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_message::ConsumerId;
+use quorate_message::{ConsumerId, GatewayId};
 
 use super::LaneId;
 use crate::limits::{CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX, IN_FLIGHT_MAX};
@@ -18,6 +18,10 @@ pub(crate) struct Consumer {
     pub(crate) id: ConsumerId,
     /// None while its session is gone and it may come back.
     pub(crate) session: Option<SessionId>,
+    /// Through which gateway it came last.
+    pub(crate) gateway: Option<GatewayId>,
+    /// Its gateway is not yet attached, or about to be lost.
+    pub(crate) is_held_back: bool,
     pub(crate) generation: u64,
     pub(crate) lane: LaneId,
     pub(crate) credit: Credit,
@@ -44,6 +48,8 @@ impl Consumer {
         Self {
             id,
             session: None,
+            gateway: None,
+            is_held_back: false,
             generation: 0,
             lane,
             credit: Credit::default(),
@@ -62,6 +68,7 @@ impl Consumer {
     pub(crate) fn wants(&self) -> bool {
         self.session.is_some()
             && !self.stands_by
+            && !self.is_held_back
             && self.credit.messages > 0
             && self.credit.bytes > 0
             && self.in_flight < IN_FLIGHT_MAX

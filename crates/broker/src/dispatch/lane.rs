@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use quorate_message::MessagePosition;
 use quorate_message::limits::PRIORITY_MAX;
+use quorate_message::{GatewayId, MessagePosition};
 use roaring::RoaringTreemap;
 
 use super::ConsumerRef;
@@ -30,6 +30,8 @@ use crate::state::{Queue, QueueId, Turn};
 pub(crate) enum Holder {
     /// A consumer.
     Consumer(ConsumerRef),
+    /// Nobody: this gateway's client gave it back, and the settlement that says so is on its way.
+    Leaving(GatewayId),
     /// Nobody: its consumer is lost, and its return is on the way through the log.
     Returning,
     /// Nobody: its time is over, and its removal is on the way through the log.
@@ -65,7 +67,7 @@ pub(crate) struct Lane {
     pub(crate) unreadable: BTreeSet<Turn>,
     /// Non-persistent messages are here too.
     pub(crate) in_flight: BTreeMap<MessagePosition, Held>,
-    /// Sent by this leader and given back.
+    /// Non-persistent messages that were given back. Of persistent ones the state knows it.
     pub(crate) sent: RoaringTreemap,
     /// Consumers that can take a message, in their turn.
     pub(crate) ring: VecDeque<ConsumerRef>,
@@ -187,13 +189,13 @@ impl Lane {
         had
     }
 
-    /// The next message to deliver, of those not before `barrier`. Takes turns between the two modes.
+    /// The next message to deliver, of those not before `barrier` nor behind `bound`. Takes turns between the two modes.
     pub(super) fn take_next(
         &mut self,
-        barrier: MessagePosition,
+        (barrier, bound): (MessagePosition, MessagePosition),
         total: &mut u64,
     ) -> Option<(Turn, Bytes)> {
-        let has_persistent = self.is_front_next(barrier);
+        let has_persistent = self.is_front_next(barrier, bound);
         let has_transient = !self.transient.available.is_empty();
         if has_transient && (self.takes_transient_next || !has_persistent) {
             self.takes_transient_next = false;
@@ -209,9 +211,11 @@ impl Lane {
     }
 
     /// Whether the first ready message is the first available one and may be sent.
-    fn is_front_next(&self, barrier: MessagePosition) -> bool {
+    fn is_front_next(&self, barrier: MessagePosition, bound: MessagePosition) -> bool {
         let front = self.ready.front().map(|(turn, _)| *turn);
-        front.is_some_and(|front| front.position() >= barrier && !self.is_held_up(front))
+        front.is_some_and(|front| {
+            (barrier..=bound).contains(&front.position()) && !self.is_held_up(front)
+        })
     }
 
     /// Whether something available is before this turn, or may be, and is not ready.
@@ -385,9 +389,9 @@ impl Lane {
     pub(super) fn give_back(&mut self, position: MessagePosition) -> Option<Holder> {
         let Held { holder, priority } = self.in_flight.remove(&position)?;
         self.ended(position);
-        self.sent.insert(position.value());
         let turn = Turn::new(priority, position);
         if position.is_transient() {
+            self.sent.insert(position.value());
             self.transient.available.insert(turn);
         } else {
             self.readied(turn);
@@ -416,7 +420,7 @@ impl Lane {
     }
 
     /// Empties the lane; who had what was in flight.
-    pub(super) fn purge(&mut self, total: &mut u64) -> Vec<Holder> {
+    pub(super) fn purge(&mut self, total: &mut u64) -> BTreeMap<MessagePosition, Held> {
         *total -= self.read_ahead;
         self.read_ahead = 0;
         self.ready.clear();
@@ -427,8 +431,7 @@ impl Lane {
         if let Some(routing) = &mut self.routing {
             routing.purged();
         }
-        let in_flight = std::mem::take(&mut self.in_flight);
-        in_flight.into_values().map(|held| held.holder).collect()
+        std::mem::take(&mut self.in_flight)
     }
 
     /// Makes messages available that were parked.

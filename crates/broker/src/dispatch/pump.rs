@@ -50,13 +50,15 @@ impl Dispatcher {
             return;
         }
         let barrier = self.barrier();
+        let bound = self.bound_of(id, state);
+        let mut last = None;
         let mut outgoing = Vec::new();
         self.look_for_groups(id, state);
         if self.lanes[id.0].routing.is_some() {
             self.pump_routed(id, state, counters, &mut outgoing);
         }
         while let Some(to) = self.next_in_turn(id) {
-            let next = self.lanes[id.0].take_next(barrier, &mut self.read_ahead);
+            let next = self.lanes[id.0].take_next((barrier, bound), &mut self.read_ahead);
             let Some((turn, message)) = next else {
                 break;
             };
@@ -64,6 +66,7 @@ impl Dispatcher {
                 continue;
             }
             counters.delivered += 1;
+            last = Some(turn.position());
             self.deliver(id, (to, None), turn, message, state, &mut outgoing);
         }
         for to in outgoing {
@@ -74,6 +77,11 @@ impl Dispatcher {
                 generation: consumer.generation,
                 deliveries: std::mem::take(&mut consumer.outbox),
             });
+        }
+        let waits = &self.lanes[id.0];
+        let front = waits.ready.front().filter(|_| !waits.ring.is_empty());
+        if let Some(last) = front.map(|(front, _)| front.position()).or(last) {
+            self.raise_bound(id, last, state);
         }
         self.keep_copies(id);
         self.fetch_more(id, state, barrier, effects);
@@ -97,13 +105,18 @@ impl Dispatcher {
         state: &State,
         outgoing: &mut Vec<ConsumerRef>,
     ) {
-        let (served_from, position) = (self.served_from, turn.position());
+        let position = turn.position();
         let lane = &mut self.lanes[id.0];
-        let count = match lane.queue {
-            Some(queue) if !position.is_transient() => state.queue(queue).count(position),
-            _ => lane.transient.count(position),
+        let (count, was_sent) = match lane.queue {
+            Some(queue) if !position.is_transient() => {
+                let queue = state.queue(queue);
+                (queue.count(position), queue.was_sent(position))
+            }
+            Some(_) | None => {
+                let was_sent = lane.sent.contains(position.value());
+                (lane.transient.count(position), was_sent)
+            }
         };
-        let was_sent = !lane.sent.is_empty() && lane.sent.contains(position.value());
         let held = Held {
             holder: Holder::Consumer(to),
             priority: turn.priority(),
@@ -122,7 +135,7 @@ impl Dispatcher {
         consumer.outbox.push(Delivery {
             position,
             count,
-            redelivered: count > 0 || was_sent || position < served_from,
+            redelivered: count > 0 || was_sent,
             group,
             message,
         });
@@ -132,11 +145,12 @@ impl Dispatcher {
         }
     }
 
-    /// Messages before this one wait for the consumers that may hold them.
+    /// Messages before this one wait for the gateways that may hold them.
     pub(super) fn barrier(&self) -> MessagePosition {
-        match self.grace_until {
-            Some(_) => self.served_from,
-            None => MessagePosition::default(),
+        if self.gateways.is_waiting() {
+            self.served_from
+        } else {
+            MessagePosition::default()
         }
     }
 

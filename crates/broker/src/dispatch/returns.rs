@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_message::limits::BATCH_COMMANDS_MAX;
-use quorate_message::{BatchBuilder, Destination, MessagePosition, Settlement};
+use quorate_message::{Destination, MessagePosition, Settlement};
 
+use super::gateways::give_back_batches;
 use super::{ConsumerRef, Dispatcher, Holder, LaneId};
 use crate::Effect;
 use crate::limits::RETURN_RETRY;
@@ -17,6 +17,8 @@ pub(crate) struct Returns {
     waiting: BTreeSet<(u64, ConsumerRef)>,
     until: BTreeMap<ConsumerRef, u64>,
     proposed: VecDeque<Proposed>,
+    /// Messages whose return is not applied.
+    open: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -25,9 +27,25 @@ struct Proposed {
     due: u64,
     lane: LaneId,
     positions: Vec<MessagePosition>,
+    settlement: Settlement,
 }
 
 impl Returns {
+    /// How many messages are on their way back.
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Whether any is.
+    pub(super) fn are_open(&self) -> bool {
+        self.open > 0
+    }
+
+    /// One has come back, or is gone.
+    pub(super) fn ended(&mut self) {
+        self.open -= 1;
+    }
+
     /// Gives a consumer time to come back.
     pub(super) fn wait_for(&mut self, consumer: ConsumerRef, until: u64) {
         self.cancel(consumer);
@@ -72,14 +90,11 @@ impl Dispatcher {
                 self.give_back(id, position);
             }
             for position in &persistent {
-                if let Some(held) = self.lanes[id.0].in_flight.get_mut(position) {
-                    held.holder = Holder::Returning;
-                }
+                self.let_go(id, *position, Holder::Consumer(lost));
+                self.start_return(id, *position);
             }
-            let returned = u32::try_from(persistent.len()).expect("bounded by `IN_FLIGHT_MAX`");
-            self.consumers.get_mut(lost).in_flight -= returned;
             self.remove_consumer(lost);
-            self.propose_returns(now, id, persistent, effects);
+            self.propose_returns(now, id, persistent, Settlement::Return, effects);
         }
         while let Some(proposed) = self.returns.proposed.pop_front_if(|front| front.due <= now) {
             let in_flight = &self.lanes[proposed.lane.0].in_flight;
@@ -88,15 +103,24 @@ impl Dispatcher {
                 let held = in_flight.get(position);
                 held.is_some_and(|held| held.holder == Holder::Returning)
             });
-            self.propose_returns(now, proposed.lane, open, effects);
+            self.propose_returns(now, proposed.lane, open, proposed.settlement, effects);
         }
     }
 
-    fn propose_returns(
+    /// Keeps a message that nobody has from everybody until its return is applied.
+    pub(super) fn start_return(&mut self, lane: LaneId, position: MessagePosition) {
+        if let Some(held) = self.lanes[lane.0].in_flight.get_mut(&position) {
+            held.holder = Holder::Returning;
+            self.returns.open += 1;
+        }
+    }
+
+    pub(super) fn propose_returns(
         &mut self,
         now: u64,
         lane: LaneId,
         positions: Vec<MessagePosition>,
+        settlement: Settlement,
         effects: &mut Vec<Effect>,
     ) {
         if positions.is_empty() {
@@ -105,21 +129,13 @@ impl Dispatcher {
         let Some(at) = self.name_of(lane) else {
             return;
         };
-        let mut builder = BatchBuilder::persistent();
-        for chunk in positions.chunks(BATCH_COMMANDS_MAX) {
-            for position in chunk {
-                builder
-                    .settle_at((at.kind, &at.name), *position, Settlement::Return)
-                    .expect("a chunk of settlements fits a batch");
-            }
-            effects.push(Effect::Propose {
-                batch: builder.finish(),
-            });
-        }
+        let batches = give_back_batches(&at, &positions, settlement).into_iter();
+        effects.extend(batches.map(|batch| Effect::Propose { batch }));
         self.returns.proposed.push_back(Proposed {
             due: now.saturating_add(RETURN_RETRY),
             lane,
             positions,
+            settlement,
         });
     }
 

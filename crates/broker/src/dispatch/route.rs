@@ -164,13 +164,13 @@ impl Dispatcher {
         counters: &mut Counters,
         outgoing: &mut Vec<ConsumerRef>,
     ) {
-        let barrier = self.barrier();
+        let range = (self.barrier(), self.bound_of(id, state));
         loop {
             let lane = &mut self.lanes[id.0];
             if lane.ring.is_empty() {
                 return;
             }
-            let Some((turn, message)) = lane.take_next(barrier, &mut self.read_ahead) else {
+            let Some((turn, message)) = lane.take_next(range, &mut self.read_ahead) else {
                 return;
             };
             if self.sets_aside(id, turn, &message, state, counters) {

@@ -76,7 +76,7 @@ impl Dispatcher {
         effects: &mut Vec<Effect>,
     ) {
         self.expire_transient(counters);
-        if self.has_lease && self.grace_until.is_none() {
+        if self.has_lease && !self.gateways.is_waiting() {
             self.look_at_ripe(now, state);
             self.propose_removals(now, state, effects);
             self.propose_tick(now, state, effects);
@@ -195,7 +195,7 @@ impl Dispatcher {
             .get(&position)
             .map(|held| held.holder)
         {
-            Some(Holder::Consumer(_) | Holder::Returning) => false,
+            Some(Holder::Consumer(_) | Holder::Leaving(_) | Holder::Returning) => false,
             Some(Holder::Expiring) => true,
             None => {
                 self.take_out(id, turn);
@@ -224,7 +224,7 @@ impl Dispatcher {
     /// When the wall clock has something to do next, in the time of deadlines. Looked at anew now and then, since the
     /// wall clock may be set.
     fn wake_at(&self, now: u64, state: &State) -> Option<u64> {
-        let is_idle = !self.has_lease || self.grace_until.is_some();
+        let is_idle = !self.has_lease || self.gateways.is_waiting();
         let due = state.next_due_ms().filter(|_| !is_idle);
         let due = due.into_iter().chain(self.transient.next_expiry_ms()).min();
         let tick = due.map(|due_ms| {

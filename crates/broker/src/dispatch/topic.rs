@@ -51,7 +51,32 @@ impl Orphans {
 }
 
 impl Dispatcher {
-    /// Whether a consumer may be attached here. What another left behind goes back at once.
+    /// What a lost consumer of an exclusive subscription left behind goes back at once, when another comes.
+    pub(super) fn end_leftovers(
+        &mut self,
+        now: u64,
+        known: Option<ConsumerRef>,
+        destination: &Destination,
+        state: &State,
+        effects: &mut Vec<Effect>,
+    ) {
+        let id = state.id_of(destination);
+        let subscription = id.and_then(|id| state.topics().subscription(id));
+        if subscription.is_none_or(|one| one.sharing != Sharing::Exclusive) {
+            return;
+        }
+        let lane = id.and_then(|id| self.by_queue.get(&id).copied());
+        for other in lane.map_or_else(Vec::new, |lane| self.consumers_of(lane)) {
+            if known != Some(other) && self.consumers.get(other).session.is_none() {
+                self.returns.cancel(other);
+                self.leave_ring(other);
+                self.take_back_rest(now, other, &[], true, effects);
+                self.remove_consumer(other);
+            }
+        }
+    }
+
+    /// Whether a consumer may be attached here.
     pub(super) fn admit_to_subscription(
         &mut self,
         known: Option<ConsumerRef>,
@@ -71,15 +96,9 @@ impl Dispatcher {
             return Ok(());
         };
         for other in self.consumers_of(lane) {
-            if known == Some(other) {
-                continue;
-            }
-            if self.consumers.get(other).session.is_some() {
+            if known != Some(other) {
                 return Err(AttachRefusal::SubscriptionInUse);
             }
-            self.returns.cancel(other);
-            self.give_back_all(other);
-            self.remove_consumer(other);
         }
         Ok(())
     }
@@ -96,6 +115,7 @@ impl Dispatcher {
     pub(crate) fn ended(&mut self, queue: QueueId, effects: &mut Vec<Effect>) {
         self.orphans.forget(queue);
         self.orphans.suspects.remove(&queue);
+        self.bounds.forget(queue);
         let Some(id) = self.by_queue.get(&queue).copied() else {
             return;
         };

@@ -166,6 +166,10 @@ impl Dispatcher {
                 | Command::Decide { .. }
                 | Command::Finish { .. }
                 | Command::Forget { .. }
+                | Command::GatewayAttached { .. }
+                | Command::GatewayLost { .. }
+                | Command::Dispatched { .. }
+                | Command::Origin { .. }
                 | Command::Checkpoint { .. } => Outcome::UnknownMessage,
             };
             outcomes.push(outcome);

@@ -2,10 +2,11 @@
 //! exists never changes.
 
 use quorate_message::{
-    Batch, Command, DestinationKind, Message, MessagePosition, Outcome, PreviousCheckpoint,
-    Settings, Settlement,
+    Batch, Command, DestinationKind, GatewayId, Message, MessagePosition, Outcome,
+    PreviousCheckpoint, Settings, Settlement,
 };
 
+use super::gateways::Giver;
 use super::room::{Arrival, Room};
 use super::{QueueId, State, TargetId, Turn, Verdict};
 use crate::Outcomes;
@@ -31,7 +32,7 @@ pub(crate) enum Change {
     /// The time of a message is over.
     Ripened(QueueId, MessagePosition),
     /// A message that is not removed was given back.
-    GivenBack(QueueId, MessagePosition),
+    GivenBack(QueueId, MessagePosition, Giver),
     /// A message was put on its way to a target.
     Departed(TargetId),
     /// A target has stored what was on its way to it.
@@ -46,6 +47,12 @@ pub(crate) enum Change {
     PutBack(QueueId, Turn),
     /// A destination, by its index in the batch, was emptied. The log may not know it.
     Purged(u16),
+    /// A gateway is attached, or could not be.
+    GatewayAttached(GatewayId),
+    /// A gateway is gone.
+    GatewayLost(GatewayId),
+    /// The bound of what may be sent of a queue was set.
+    Dispatched(QueueId),
 }
 
 /// What an entry did. Used over and over, so that it allocates rarely.
@@ -57,6 +64,8 @@ pub(crate) struct Record {
     pub(crate) removed: u64,
     /// The proposer's digest at the checkpoint before differs from ours.
     pub(crate) is_diverged: bool,
+    /// Whose the batch is.
+    pub(super) giver: Giver,
     /// The queue of each destination of the batch, once looked up.
     resolved: Vec<Resolved>,
 }
@@ -73,6 +82,7 @@ impl Record {
         self.changes.clear();
         self.removed = 0;
         self.is_diverged = false;
+        self.giver = Giver::Anybody;
         self.resolved.clear();
         self.resolved
             .resize(batch.destinations().len(), Resolved::NotYet);
@@ -131,19 +141,13 @@ impl State {
                 position,
                 settlement,
             } => match self.queue_of(destination, batch, record) {
+                Some(queue) if is_repeat(record) => say_again(queue, position, record),
                 Some(queue) => self.settle(queue, position, settlement, record),
                 None => Outcome::UnknownMessage,
             },
-            Command::Purge { destination } => {
-                if let Some(queue) = self.queue_of(destination, batch, record) {
-                    record.removed += self.empty(queue);
-                }
-                record.changes.push(Change::Purged(destination));
-                Outcome::Applied
-            }
+            Command::Purge { destination } => self.purged(destination, batch, record),
             Command::Configure { .. } => {
-                let rules = batch.body(ordinal).and_then(|body| Settings::decode(&body));
-                self.configure(rules.expect("checked when the batch was parsed"));
+                self.configure(rules_of(batch, ordinal));
                 record.changes.push(Change::Configured);
                 Outcome::Applied
             }
@@ -189,7 +193,22 @@ impl State {
             | Command::Decide { .. }
             | Command::Finish { .. }
             | Command::Forget { .. } => self.about_transaction(entry, command, record),
+            Command::GatewayAttached { .. }
+            | Command::GatewayLost { .. }
+            | Command::Dispatched { .. }
+            | Command::Origin { .. } => self.about_gateways(command, batch, record),
         }
+    }
+
+    fn purged(&mut self, destination: u16, batch: &Batch, record: &mut Record) -> Outcome {
+        if is_repeat(record) {
+            return Outcome::Applied;
+        }
+        if let Some(queue) = self.queue_of(destination, batch, record) {
+            record.removed += self.empty(queue);
+        }
+        record.changes.push(Change::Purged(destination));
+        Outcome::Applied
     }
 
     fn publish(
@@ -282,7 +301,9 @@ impl State {
             (Settlement::Reject, Some(turn)) => return self.rejected(id, turn, record),
             (Settlement::Return, Some(turn)) => self.returned(id, turn, record),
             (Settlement::Release, Some(_)) => {
-                record.changes.push(Change::GivenBack(id, position));
+                self.queues[id.0 as usize].mark_sent(position);
+                let back = Change::GivenBack(id, position, record.giver);
+                record.changes.push(back);
             }
         }
         Outcome::Applied
@@ -403,6 +424,26 @@ impl Retention {
             true => Self::Clear,
             false => Self::Keep,
         }
+    }
+}
+
+fn rules_of(batch: &Batch, ordinal: u16) -> Settings {
+    let rules = batch.body(ordinal).and_then(|body| Settings::decode(&body));
+    rules.expect("checked when the batch was parsed")
+}
+
+/// A settlement that was carried out before: the leader may have been told that it is under way.
+fn say_again(queue: QueueId, position: MessagePosition, record: &mut Record) -> Outcome {
+    let back = Change::GivenBack(queue, position, record.giver);
+    record.changes.push(back);
+    Outcome::Applied
+}
+
+/// Whether a gateway said all this before, and it was done.
+fn is_repeat(record: &Record) -> bool {
+    match record.giver {
+        Giver::Gateway { is_repeat, .. } => is_repeat,
+        Giver::Anybody => false,
     }
 }
 

@@ -10,12 +10,15 @@
 //!     sizes, as `sizes.rs` has them
 //!     returned varint, each: position minus the one before varint, count varint
 //!     pending positions by priority, as `levels.rs` has it; what has to do with time, as `timing.rs` has it
+//!     positions that were sent and came back, as `positions.rs` has it
+//!     bound of what was sent varint, plus one; 0 for none
 //! windows_max u32, windows varint, each in the order of (queue, producer):
 //!     queue varint, producer 16 bytes, last used varint, highest varint, flag u8, 64 words u64 if flag
 //! the outbox, as `outbox.rs` has it
 //! topics and subscriptions, as `topic_codec.rs` has it
 //! settings: length varint, the rules as `message::settings` has them
 //! transactions, as `transaction/codec.rs` has it
+//! gateways varint, each in order: id 16 bytes, number of its last batch of settlements varint
 //! ```
 
 use std::collections::BTreeMap;
@@ -26,6 +29,7 @@ use thiserror::Error;
 
 use super::codec::{Cursor, Sink};
 use super::dedup::Dedup;
+use super::gateways::Gateways;
 use super::levels::Levels;
 use super::live::Live;
 use super::outbox::Outbox;
@@ -34,7 +38,7 @@ use super::sizes::Sizes;
 use super::tick::Calendar;
 use super::timing::Timing;
 use super::topic::Topics;
-use super::{Governing, QueueId, State, Transactions, topic_codec};
+use super::{Governing, QueueId, State, Transactions, positions, topic_codec};
 
 const VERSION: u8 = 2;
 
@@ -87,6 +91,7 @@ impl State {
         self.topics.encode(sink);
         self.settings.encode(sink);
         self.transactions.encode(sink);
+        self.gateways.encode(sink);
     }
 
     pub(crate) fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
@@ -118,6 +123,8 @@ fn encode_queue(queue: &Queue, sink: &mut Sink) {
     }
     queue.pending.encode(sink);
     queue.timing.encode(sink);
+    positions::encode(&queue.sent, sink);
+    sink.varint(queue.dispatched_to.wrapping_add(1));
 }
 
 fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
@@ -170,6 +177,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
     for (position, held) in transactions.positions_from(MessagePosition::default()) {
         live.added(position.entry(), u64::from(held));
     }
+    let gateways = Gateways::decode(cursor)?;
     let is_consistent = queues.iter().all(Queue::is_consistent);
     (cursor.is_empty() && is_consistent).then_some(State {
         queues_max,
@@ -181,6 +189,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         settings,
         topics,
         transactions,
+        gateways,
         last_checkpoint: has_checkpoint.then_some(last),
         outbox,
         live,
@@ -222,6 +231,8 @@ fn decode_queue(cursor: &mut Cursor<'_>, applied: u64) -> Option<Option<Queue>> 
     queue.pending = Levels::decode(cursor, end_allowed)?;
     queue.timing = Timing::decode(cursor, end_allowed)?;
     queue.due_ms = queue.timing.next_ms();
+    queue.sent = positions::decode(cursor, end_allowed)?;
+    queue.dispatched_to = cursor.varint()?.wrapping_sub(1);
     // What the counts must come to is seen when it is known what transactions hold.
     let stored = queue.pending.len().checked_add(queue.waiting_count())?;
     let total = queue.settled_total.checked_add(stored)?;

@@ -7,6 +7,7 @@ use quorate_message::{Destination, DestinationKind, DestinationName, MessagePosi
 use super::sizes::Sizes;
 use super::timing::Timing;
 use super::{Levels, Turn};
+use roaring::RoaringTreemap;
 
 /// A queue, or what is pending in a subscription or kept by a topic. Only persistent positions occur.
 #[derive(Clone, Debug)]
@@ -24,6 +25,10 @@ pub(crate) struct Queue {
     pub(super) is_paused: bool,
     /// A message that belongs to a group was stored once.
     pub(super) has_groups: bool,
+    /// Those that were in somebody's hands and came back, or may have been.
+    pub(super) sent: RoaringTreemap,
+    /// No message beyond was sent; `u64::MAX` when there is no such bound.
+    pub(super) dispatched_to: u64,
     pub(super) enqueued_total: u64,
     pub(super) settled_total: u64,
     /// How many messages transactions hold that are prepared: stored, not settled, and not pending.
@@ -52,6 +57,8 @@ impl Queue {
             sizes: Sizes::default(),
             is_paused: false,
             has_groups: false,
+            sent: RoaringTreemap::new(),
+            dispatched_to: u64::MAX,
             enqueued_total: 0,
             settled_total: 0,
             locked: 0,
@@ -252,6 +259,9 @@ impl Queue {
         if !self.counts.is_empty() {
             self.counts.remove(&position);
         }
+        if !self.sent.is_empty() {
+            self.sent.remove(position.value());
+        }
     }
 
     /// Takes a message out for a transaction, with all that is known of it. None when it is not there.
@@ -259,6 +269,7 @@ impl Queue {
         let priority = self.pending.remove(position)?;
         self.locked += 1;
         self.timing.unripe(position);
+        self.sent.remove(position.value());
         Some(Taken {
             turn: Turn::new(priority, position),
             count: self.counts.remove(&position).unwrap_or(0),
@@ -276,6 +287,8 @@ impl Queue {
             .pending
             .insert(taken.turn.priority(), position, position);
         assert_eq!(added, 1, "what is put back was taken out");
+        // It was settled, so somebody had it.
+        self.mark_sent(position);
         self.locked -= 1;
         if self.kind == DestinationKind::Queue {
             self.sizes.add(position, 1, taken.bytes);
@@ -298,6 +311,7 @@ impl Queue {
         self.settled_total += pending.len() + waiting.len();
         self.counts.clear();
         self.sizes = Sizes::default();
+        self.sent.clear();
         [pending, waiting]
     }
 
@@ -308,5 +322,9 @@ impl Queue {
             && self.enqueued_total == self.settled_total + self.stored_count() + self.locked
             && (self.kind != DestinationKind::Queue || self.sizes.messages() == self.stored_count())
             && self.counts.keys().all(|position| self.holds(*position))
+            && self
+                .sent
+                .iter()
+                .all(|value| self.holds(MessagePosition::from_value(value)))
     }
 }

@@ -230,7 +230,8 @@ impl State {
         if wait_ms > 0 && may_wait {
             self.postpone(id, turn, now.saturating_add(wait_ms), record);
         } else {
-            record.changes.push(Change::GivenBack(id, position));
+            let back = Change::GivenBack(id, position, record.giver);
+            record.changes.push(back);
         }
     }
 
@@ -240,7 +241,9 @@ impl State {
         if self.retire(id, position, MoveReason::Rejected, record) {
             return Outcome::Applied;
         }
-        record.changes.push(Change::GivenBack(id, position));
+        self.queues[id.0 as usize].mark_sent(position);
+        let back = Change::GivenBack(id, position, record.giver);
+        record.changes.push(back);
         Outcome::LimitReached
     }
 

@@ -513,6 +513,8 @@ impl World {
     }
 
     fn attach(&mut self, consumer: u8, session: u8, queue: u8, credit: Credit, names_held: bool) {
+        // What it does not name goes back as if it had not been sent.
+        self.last_sent.clear();
         let known = self.consumers.entry(consumer).or_default();
         known.generation += 1;
         let keeps = names_held && known.queue == queue;
@@ -565,6 +567,9 @@ impl World {
         };
         known.is_attached = false;
         known.held.clear();
+        // What goes back unsettled never reached its client.
+        self.last_sent.clear();
+        let known = &self.consumers[&consumer];
         let input = Input::Detach {
             session: SessionId(u64::from(known.session)),
             consumer: consumer_id(consumer),
@@ -835,6 +840,8 @@ impl World {
                     self.transit.remove(place.unwrap());
                 }
             }
+            // Whose the batch is; no session here names a gateway.
+            Command::Origin { .. } => {}
             other => panic!("the broker proposes no {other:?}"),
         }
     }

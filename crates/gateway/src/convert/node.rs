@@ -5,7 +5,7 @@ use quorate_message::{ConsumerId, DestinationKind, MessagePosition, Outcome};
 use quorate_proto::{internal::v1 as wire, v1};
 
 use crate::session::{
-    BatchNumber, Command, Credit, Epoch, Generation, NodeEvent, NodeId, Outcomes, ShardId,
+    BatchNumber, Command, Credit, Epoch, Generation, Leaving, NodeEvent, NodeId, Outcomes, ShardId,
     StoredDelivery, Topology, TopologyNode, TopologyShard,
 };
 
@@ -27,11 +27,7 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
             held,
         } => Kind::Attach(wire::Attach {
             consumer: id_bytes(consumer),
-            kind: match queue.kind {
-                DestinationKind::Queue => 0,
-                DestinationKind::Topic => 2,
-                DestinationKind::Subscription => 3,
-            },
+            kind: kind_of(&queue),
             queue: queue.name.as_str().to_owned(),
             credit_messages: bounded(credit.messages),
             credit_bytes: credit.bytes,
@@ -59,6 +55,16 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
             messages: bounded(credit.messages),
             bytes: credit.bytes,
         }),
+        Command::Report { is_first, leaving } => Kind::Report(wire::Report {
+            first: is_first,
+            leaving: leaving.into_iter().map(self::leaving).collect(),
+            complete: false,
+        }),
+        Command::Reported => Kind::Report(wire::Report {
+            complete: true,
+            ..wire::Report::default()
+        }),
+        Command::Leave => Kind::Leave(wire::Leave {}),
         Command::Submit {
             number,
             previous,
@@ -72,6 +78,28 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
     wire::ControlCommand {
         shard: shard.0,
         kind: Some(kind),
+    }
+}
+
+/// What the name of a source means.
+fn kind_of(source: &Destination) -> u32 {
+    match source.kind {
+        DestinationKind::Queue => 0,
+        DestinationKind::Topic => 2,
+        DestinationKind::Subscription => 3,
+    }
+}
+
+fn leaving(leaving: Leaving) -> wire::Leaving {
+    wire::Leaving {
+        consumer: id_bytes(leaving.consumer),
+        queue: leaving.queue.name.as_str().to_owned(),
+        kind: kind_of(&leaving.queue),
+        positions: leaving
+            .positions
+            .into_iter()
+            .map(MessagePosition::value)
+            .collect(),
     }
 }
 

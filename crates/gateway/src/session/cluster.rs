@@ -37,13 +37,16 @@ impl Core {
         if whole && (newest || self.slots.is_empty()) {
             self.slots.clone_from(&told.slots);
             for id in &told.slots {
-                self.shards.entry(*id).or_insert_with(|| Shard::new(*id));
+                let gateway = self.config.incarnation;
+                let known = self.shards.entry(*id);
+                known.or_insert_with(|| Shard::new(*id, gateway));
             }
         }
         self.learn_nodes(now, told, newest, effects);
         for shard in &told.shards {
             let known = self.shards.entry(shard.id);
-            let known = known.or_insert_with(|| Shard::new(shard.id));
+            let gateway = self.config.incarnation;
+            let known = known.or_insert_with(|| Shard::new(shard.id, gateway));
             if known.learn(shard) {
                 let (epoch, leader) = (known.epoch, known.leader);
                 effects.push(Effect::Note(Note::Leader {

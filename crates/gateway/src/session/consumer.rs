@@ -103,6 +103,8 @@ pub(super) struct Consumer {
     pub(super) early: Vec<StoredDelivery>,
     pub(super) paused: bool,
     asked: bool,
+    /// An earlier call of this consumer, whose settlements are waited for before this one is attached.
+    pub(super) follows: Option<CallId>,
 }
 
 impl Consumer {
@@ -138,6 +140,7 @@ impl Consumer {
             settling: 0,
             early: Vec::new(),
             asked: false,
+            follows: None,
             paused: false,
         }
     }
@@ -165,6 +168,45 @@ impl Consumer {
         let mut held: Vec<_> = held.map(|(p, h)| (h.order, *p)).collect();
         held.sort_unstable();
         held.into_iter().map(|(_, position)| position).collect()
+    }
+
+    /// What it settles and does not claim: nobody may have it before the settlement is applied. While it claims, what it
+    /// accepts or rejects stays with it.
+    pub(super) fn leaving(&self) -> Vec<MessagePosition> {
+        let is_claiming = self.phase == Phase::Open;
+        let held = self.held.iter().filter(|(position, held)| {
+            let is_leaving = match held.settling {
+                Some(Settlement::Release | Settlement::Return) => true,
+                Some(
+                    Settlement::Accept
+                    | Settlement::Reject
+                    | Settlement::Expire
+                    | Settlement::Cancel,
+                ) => !is_claiming,
+                None => false,
+            };
+            is_leaving && !position.is_transient()
+        });
+        held.map(|(position, _)| *position).collect()
+    }
+
+    /// What its client had in hand and has not settled, in the order in which it came.
+    pub(super) fn unsettled(&self) -> Vec<MessagePosition> {
+        let held = self.held.iter().filter(|(_, held)| held.settling.is_none());
+        let mut held: Vec<_> = held.map(|(p, h)| (h.order, *p)).collect();
+        held.sort_unstable();
+        held.into_iter().map(|(_, position)| position).collect()
+    }
+
+    /// Another call has this message from now on.
+    pub(super) fn hand_over(&mut self, position: MessagePosition) {
+        if self
+            .held
+            .get(&position)
+            .is_some_and(|h| h.settling.is_none())
+        {
+            self.held.remove(&position);
+        }
     }
 
     /// Adds to what the client can take.

@@ -12,6 +12,7 @@ use super::{
     ids::{CallId, Generation, ShardId, Time},
     input::{Credit, OpenConsumer, StoredDelivery},
     publishing::kind_of,
+    reporting::report_of,
     subscribing::Admission,
 };
 use crate::limits::{HELD_MAX, SETTLEMENTS_MAX};
@@ -65,6 +66,7 @@ impl Core {
         let admission = Admission::of(&open, generation);
         let what = (open.consumer, open.queue, shard);
         let mut consumer = Consumer::new(call, what, admission, generation, now);
+        consumer.follows = self.consumer_calls.get(&open.consumer).copied();
         for (_, position) in &open.held {
             consumer.hold(*position);
         }
@@ -96,6 +98,9 @@ impl Core {
         if consumer.shard == shard && consumer.queue == open.queue {
             // The new attachment takes over what this one has; to detach it first would give that away.
             consumer.taken_over();
+            for (_, position) in &open.held {
+                consumer.hand_over(*position);
+            }
         }
         self.fail(old, Failure::TakenOver, effects);
         generation
@@ -202,14 +207,46 @@ impl Core {
         if let Some(consumer) = self.consumers.get_mut(&call) {
             consumer.phase = Phase::Finished;
             self.restless.insert(call);
+            self.release_unsettled(call);
         }
     }
 
-    /// The call is gone: its settlements are seen through, then it is detached.
-    pub(super) fn abandon_consumer(&mut self, call: CallId) {
-        if let Some(consumer) = self.consumers.get_mut(&call) {
-            consumer.phase = Phase::Gone;
-            self.restless.insert(call);
+    /// The call is gone: its settlements are seen through, then it is detached. True when it was gone before.
+    pub(super) fn abandon_consumer(&mut self, call: CallId) -> bool {
+        let Some(consumer) = self.consumers.get_mut(&call) else {
+            return false;
+        };
+        let was_gone = consumer.phase == Phase::Gone;
+        consumer.phase = Phase::Gone;
+        self.restless.insert(call);
+        self.release_unsettled(call);
+        was_gone
+    }
+
+    /// Gives back, through the log, what a client had in hand: every later leader then knows that it was sent.
+    fn release_unsettled(&mut self, call: CallId) {
+        let Some(consumer) = self.consumers.get_mut(&call) else {
+            return;
+        };
+        let positions = consumer.unsettled();
+        let (request, wanted) = consumer.settle(Settlement::Release, &positions, 0);
+        let (shard, queue) = (consumer.shard, consumer.queue.clone());
+        let Some(state) = self.shards.get_mut(&shard) else {
+            return;
+        };
+        for at in wanted {
+            let position = positions[at as usize];
+            let (lane, numbers) = state.lane(kind_of(position));
+            let named = (call, request, at);
+            lane.settle(
+                self.now,
+                numbers,
+                named,
+                &queue,
+                position,
+                Settlement::Release,
+            )
+            .expect("one settlement fits an empty batch");
         }
     }
 
@@ -244,6 +281,8 @@ impl Core {
         if consumer.phase == Phase::Finished && consumer.was_asked_for() {
             self.end_live(consumer.shard, &consumer.queue.name, &consumer.admission);
         }
+        // A later call may wait for this.
+        self.restless.extend(self.consumer_calls.get(&consumer.id));
         consumer.phase == Phase::Gone
     }
 
@@ -282,6 +321,7 @@ impl Core {
             let Some(consumer) = self.consumers.get_mut(&call) else {
                 continue;
             };
+            let follows = consumer.follows;
             let shard = self.shards.get(&consumer.shard);
             let target = shard.and_then(super::shard::Shard::target);
             match (consumer.phase, consumer.attachment) {
@@ -298,6 +338,13 @@ impl Core {
                     let Some((node, link)) = target.filter(|_| consumer.is_admitted) else {
                         continue;
                     };
+                    if follows.is_some_and(|earlier| self.consumers.contains_key(&earlier)) {
+                        continue;
+                    }
+                    let Some(consumer) = self.consumers.get_mut(&call) else {
+                        continue;
+                    };
+                    effects.extend(report_of(consumer, node, link));
                     let credit = consumer.attach(now, window);
                     effects.push(Effect::Control {
                         node,
@@ -409,7 +456,9 @@ impl Core {
                 run.push(next);
             }
             let consumer = self.attachment(which).filter(|_| !stale);
-            let Some(consumer) = consumer.filter(|c| c.shard == shard) else {
+            // What no client gets goes back when the consumer is detached, as if it had not been sent.
+            let consumer = consumer.filter(|c| c.shard == shard && c.phase == Phase::Open);
+            let Some(consumer) = consumer else {
                 dropped += run.len();
                 continue;
             };
@@ -424,7 +473,7 @@ impl Core {
             });
             dropped += before - run.len();
             let call = consumer.call;
-            if consumer.phase == Phase::Open && !run.is_empty() {
+            if !run.is_empty() {
                 effects.push(Effect::Delivered {
                     call,
                     shard,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_message::{ConsumerId, ProducerId};
+use quorate_message::{ConsumerId, GatewayId, ProducerId};
 
 use super::{
     cluster::Node,
@@ -15,6 +15,7 @@ use super::{
     ids::{CallId, LinkId, NodeId, ShardId, Time},
     input::{Input, NodeEvent, Publication},
     publishing::{Composite, Publisher},
+    reporting::{Ending, Report},
     shard::Shard,
     transaction::Transaction,
 };
@@ -23,6 +24,8 @@ use crate::limits::{CONSUMER_BYTES_MAX, CONSUMER_BYTES_MIN, MEMORY_OVERSHOOT, SH
 /// What an operator sets.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// This life of the gateway: 16 random bytes, other ones at each start.
+    pub incarnation: GatewayId,
     /// Under this name the gateway numbers messages whose clients have no name of their own. 16 random bytes,
     /// other ones at each start.
     pub producer: ProducerId,
@@ -88,6 +91,9 @@ pub struct Core {
     /// Consumers that are not attached.
     pub(super) detached: BTreeSet<CallId>,
     unrouted: VecDeque<Unrouted>,
+    /// When the present step is.
+    pub(super) now: Time,
+    pub(super) ending: Ending,
     /// Bytes of messages that wait.
     pub(super) bytes: u64,
     /// The number that the gateway gave last.
@@ -117,6 +123,8 @@ impl Core {
             now: Time(0),
             detached: BTreeSet::new(),
             unrouted: VecDeque::new(),
+            now: Time(0),
+            ending: Ending::Running,
             bytes: 0,
             own_number: 0,
         }
@@ -169,7 +177,8 @@ impl Core {
                     self.called(now, input, effects);
                 }
             }
-            Input::Dropped { call } => self.dropped(now, call),
+            Input::Dropped { call } => self.dropped(call),
+            Input::Leave => self.leave(),
             Input::Taken { call, bytes } => self.taken(call, bytes),
             Input::Drained => self.flush(now, effects),
             Input::Elapsed => {
@@ -268,6 +277,7 @@ impl Core {
             | Input::LinkLost { .. }
             | Input::FromNode { .. }
             | Input::Dropped { .. }
+            | Input::Leave
             | Input::Taken { .. }
             | Input::Drained
             | Input::Elapsed => unreachable!("only a client's wishes are routed"),
@@ -360,7 +370,10 @@ impl Core {
             shard.send(effects);
         }
         self.tend_groups(effects);
+        self.begin_reports(effects);
         self.tend_consumers(now, effects);
+        self.end_reports(effects);
+        self.leave_if_done(effects);
     }
 
     fn elapsed(&mut self, now: Time, effects: &mut Vec<Effect>) {
@@ -408,10 +421,7 @@ impl Core {
         self.abandon_transaction(call);
         let is_over = matches!(self.calls.get(&call), Some(Call::Over));
         self.abandon_group(call);
-        let is_gone = match self.consumers.contains_key(&call) {
-            true => self.remove_consumer(call, effects),
-            false => false,
-        };
+        let is_gone = self.abandon_consumer(call);
         if !is_over && !is_gone {
             self.calls.insert(call, Call::Over);
             effects.push(Effect::Failed { call, failure });
@@ -449,7 +459,7 @@ impl Core {
         effects.push(Effect::Ended { call });
     }
 
-    fn dropped(&mut self, _now: Time, call: CallId) {
+    fn dropped(&mut self, call: CallId) {
         self.forget_unrouted(call);
         self.abandon_transaction(call);
         if let Some(Call::Consuming) = self.calls.remove(&call) {
@@ -481,6 +491,10 @@ impl Core {
                 removed,
             } => {
                 if let Some(batch) = shard.answered(number, present) {
+                    // The present leader may be told that this is under way: it is told anew what is.
+                    if !present {
+                        shard.report = Report::Due;
+                    }
                     self.answered(id, batch, (&outcomes, removed), effects);
                 }
             }

@@ -134,8 +134,21 @@ pub enum Effect {
         /// The call.
         call: CallId,
     },
+    /// Everything is given back and the shards are told: the process may end.
+    Left,
     /// For the log and the metrics.
     Note(Note),
+}
+
+/// Messages whose settlement is under way and that a consumer does not claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// The consumer.
+    pub consumer: ConsumerId,
+    /// Their queue, or the subscription.
+    pub queue: Destination,
+    /// The messages.
+    pub positions: Vec<MessagePosition>,
 }
 
 /// A command on the control stream.
@@ -177,6 +190,17 @@ pub enum Command {
         /// How much more, in messages and stored bytes.
         credit: Credit,
     },
+    /// What is settled and not claimed.
+    Report {
+        /// The report starts over; attachments follow, then `Reported`.
+        is_first: bool,
+        /// The messages.
+        leaving: Vec<Leaving>,
+    },
+    /// All that this gateway holds of the shard is said.
+    Reported,
+    /// The gateway ends.
+    Leave,
     /// A batch of settlements or administrative commands.
     Submit {
         /// The batch's name.

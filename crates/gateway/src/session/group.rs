@@ -62,7 +62,7 @@ impl Core {
     ) {
         let mut generation = Generation(open.wall_micros);
         if let Some(old) = self.consumer_calls.get(&open.consumer).copied() {
-            generation = generation.max(self.take_over_group(old));
+            generation = generation.max(self.take_over_group(old, &open.held));
             self.fail(old, Failure::TakenOver, effects);
         }
         let mut group = Group {
@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// An earlier call of a group's consumer gives up its legs without detaching them. Returns their generation.
-    fn take_over_group(&mut self, old: CallId) -> Generation {
+    fn take_over_group(&mut self, old: CallId, held: &[(ShardId, MessagePosition)]) -> Generation {
         let mut generation = Generation(0);
         let legs = self
             .groups
@@ -111,6 +111,9 @@ impl Core {
             if let Some(consumer) = self.consumers.get_mut(leg) {
                 generation = generation.max(consumer.generation);
                 consumer.taken_over();
+                for (_, position) in held.iter().filter(|(of, _)| *of == consumer.shard) {
+                    consumer.hand_over(*position);
+                }
             }
         }
         generation

@@ -127,6 +127,9 @@ pub enum Input {
         /// The call.
         call: CallId,
     },
+    /// The gateway stops: no call is served any longer. What clients still held is given back, then the shards are told
+    /// that nobody has to wait for this gateway; `Effect::Left` says when that is done.
+    Leave,
     /// The client's connection took deliveries that had waited for it in the shell.
     Taken {
         /// The consumer's call.

@@ -9,7 +9,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use quorate_message::{
-    BatchBuilder, BatchFull, Destination, DestinationName, MessagePosition, ProducerId, Settlement,
+    BatchBuilder, BatchFull, Destination, DestinationName, GatewayId, MessagePosition, ProducerId,
+    Settlement,
 };
 
 use super::{
@@ -94,6 +95,8 @@ impl Part {
 pub(super) struct Pending {
     pub(super) number: BatchNumber,
     pub(super) batch: Bytes,
+    /// Commands before those of the parts.
+    pub(super) lead: usize,
     pub(super) parts: Vec<Part>,
     /// The trace of the first of its messages that has one.
     pub(super) trace: Option<Arc<str>>,
@@ -108,6 +111,8 @@ pub(super) struct Pending {
 /// See the head of the file.
 #[derive(Debug)]
 pub(super) struct Lane {
+    /// Under whose name and which number batches go out, so that a repeat is known; none: they are not counted.
+    origin: Option<(GatewayId, u64)>,
     /// The batch that is being filled, whose commands are these, the oldest of that time.
     builder: BatchBuilder,
     parts: Vec<Part>,
@@ -122,9 +127,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane of batches that this builder makes.
-    pub(super) fn new(builder: BatchBuilder) -> Self {
+    /// A lane of batches that this builder makes, counted for this gateway if one is given.
+    pub(super) fn new(builder: BatchBuilder, gateway: Option<GatewayId>) -> Self {
         Self {
+            origin: gateway.map(|gateway| (gateway, 0)),
             builder,
             parts: Vec::new(),
             trace: None,
@@ -278,6 +284,7 @@ impl Lane {
         self.batches.push_back(Pending {
             number: *numbers,
             batch,
+            lead: 0,
             parts: vec![part],
             trace: None,
             since: now,
@@ -312,18 +319,31 @@ impl Lane {
         numbers: &mut BatchNumber,
         command: impl Fn(&mut BatchBuilder) -> Result<u16, BatchFull>,
     ) -> Result<(), BatchFull> {
+        self.open(now)?;
         match command(&mut self.builder) {
-            Ok(0) => self.since = now,
             Ok(_) => {}
             Err(BatchFull::Full) => {
                 self.seal(numbers);
+                self.open(now)?;
                 command(&mut self.builder)?;
-                self.since = now;
             }
             Err(
                 error
                 @ (BatchFull::Message(_) | BatchFull::Schedule(_) | BatchFull::Command { .. }),
             ) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Begins a batch, unless one is begun.
+    fn open(&mut self, now: Time) -> Result<(), BatchFull> {
+        if !self.builder.is_empty() {
+            return Ok(());
+        }
+        self.since = now;
+        if let Some((gateway, last)) = &mut self.origin {
+            *last += 1;
+            self.builder.origin(*gateway, *last)?;
         }
         Ok(())
     }
@@ -336,6 +356,7 @@ impl Lane {
         self.batches.push_back(Pending {
             number: *numbers,
             batch: self.builder.finish(),
+            lead: usize::from(self.origin.is_some()),
             parts: std::mem::take(&mut self.parts),
             trace: self.trace.take(),
             since: self.since,

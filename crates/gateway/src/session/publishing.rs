@@ -267,12 +267,12 @@ impl Core {
         (outcomes, removed): (&Outcomes, u64),
         effects: &mut Vec<Effect>,
     ) {
-        let commands: usize = batch.parts.iter().map(Part::commands).sum();
+        let commands = batch.lead + batch.parts.iter().map(Part::commands).sum::<usize>();
         if outcomes.get(commands.saturating_sub(1)).is_none() {
             let reason = Arc::from("the answer has fewer outcomes than the batch has commands");
             return self.malformed(id, &batch, &reason, effects);
         }
-        let mut at = 0;
+        let mut at = batch.lead;
         let mut freed = 0;
         for part in &batch.parts {
             let range = at..at + part.commands();

@@ -5,13 +5,14 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use quorate_message::BatchBuilder;
+use quorate_message::{BatchBuilder, GatewayId};
 
 use super::{
     effect::{Command, Effect},
     ids::{BatchNumber, CallId, Epoch, LinkId, NodeId, ShardId, Time},
     input::TopologyShard,
     lane::{Lane, Pending},
+    reporting::Report,
 };
 use crate::limits::{
     BATCHES_IN_FLIGHT_MAX, BYTES_IN_FLIGHT_MAX, PAUSE_MICROS_MAX, PAUSE_MICROS_MIN,
@@ -80,23 +81,29 @@ pub(super) struct Shard {
     pub(super) paused: BTreeSet<CallId>,
     /// The consumers of its queues.
     pub(super) consumers: BTreeSet<CallId>,
+    /// Whether the present leader knows what is held here.
+    pub(super) report: Report,
 }
 
 impl Shard {
-    pub(super) fn new(id: ShardId) -> Self {
+    pub(super) fn new(id: ShardId, gateway: GatewayId) -> Self {
         Self {
             id,
             epoch: Epoch(0),
             leader: None,
             link: None,
             reason: Arc::from("no coordinator has named a leader"),
-            lanes: Kind::ALL.map(|kind| Lane::new(kind.builder())),
+            lanes: Kind::ALL.map(|kind| {
+                let is_counted = matches!(kind, Kind::Settle);
+                Lane::new(kind.builder(), is_counted.then_some(gateway))
+            }),
             numbers: BatchNumber(0),
             pause_until: None,
             pause_micros: PAUSE_MICROS_MIN,
             bytes: 0,
             paused: BTreeSet::new(),
             consumers: BTreeSet::new(),
+            report: Report::Due,
         }
     }
 
@@ -129,6 +136,7 @@ impl Shard {
             self.reason = Arc::from("the leader cannot be reached");
         }
         self.link = link;
+        self.report = Report::Due;
         self.pause_until = None;
         self.pause_micros = PAUSE_MICROS_MIN;
         self.lanes.iter_mut().map(Lane::rewind).sum()
@@ -154,6 +162,7 @@ impl Shard {
 
     /// The leader refused everything: waits, then starts over. False when it waits already.
     pub(super) fn refused(&mut self, now: Time, reason: Arc<str>) -> bool {
+        self.report = Report::Due;
         for lane in &mut self.lanes {
             lane.rewind();
         }

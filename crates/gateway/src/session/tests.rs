@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
-    Batch, Command as Stored, ConsumerId, Destination, DestinationName, Message, MessagePosition,
-    ProducerId, Settlement,
+    Batch, Command as Stored, ConsumerId, Destination, DestinationName, GatewayId, Message,
+    MessagePosition, ProducerId, Settlement,
 };
 
 use super::*;
@@ -73,6 +73,7 @@ impl Bench {
     pub(super) fn bare() -> Self {
         Self {
             core: Core::new(Config {
+                incarnation: GatewayId([3; 16]),
                 producer: ProducerId([1; 16]),
                 transient_producer: ProducerId([2; 16]),
                 deadline_micros: DEADLINE,
@@ -171,11 +172,15 @@ pub(super) fn numbers(batch: &Bytes) -> Vec<u64> {
         .collect()
 }
 
-/// Commands on the control stream.
+/// Commands on the control stream, but for what is reported.
 pub(super) fn commands(effects: &[Effect]) -> Vec<&Command> {
     effects
         .iter()
         .filter_map(|effect| match effect {
+            Effect::Control {
+                command: Command::Report { .. } | Command::Reported,
+                ..
+            } => None,
             Effect::Control { command, .. } => Some(command),
             _ => None,
         })
@@ -188,12 +193,16 @@ pub(super) fn settlements(command: &Command) -> (u64, Vec<(MessagePosition, Sett
         panic!("not a batch: {command:?}");
     };
     let batch = Batch::parse(batch.clone()).unwrap();
-    let settled = batch.commands().map(|(_, command)| match command {
+    let settled = batch.commands().filter_map(|(_, command)| match command {
         Stored::Settle {
             position,
             settlement,
             ..
-        } => (position, settlement),
+        } => Some((position, settlement)),
+        Stored::Origin { gateway, .. } => {
+            assert_eq!(gateway, GatewayId([3; 16]));
+            None
+        }
         other => panic!("not a settlement: {other:?}"),
     });
     (number.0, settled.collect())

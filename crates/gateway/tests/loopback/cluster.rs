@@ -214,10 +214,14 @@ impl State {
                 | Command::Unsubscribe { .. }
                 | Command::SettleRuns { .. }
                 | Command::Pause { .. }
+                | Command::Origin { .. }
                 | Command::Register { .. } => v1::Outcome::Applied as i32,
                 Command::Checkpoint { .. }
                 | Command::Configure { .. }
                 | Command::Tick { .. }
+                | Command::GatewayAttached { .. }
+                | Command::GatewayLost { .. }
+                | Command::Dispatched { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. }
                 | Command::Prepare { .. }
@@ -255,6 +259,7 @@ impl State {
                     lost: Vec::new(),
                 }));
             }
+            Kind::Report(_) | Kind::Leave(_) => {}
             Kind::Detach(_) => self.consumer = None,
             Kind::Credit(credit) => {
                 if let Some(consumer) = &mut self.consumer {

@@ -66,6 +66,9 @@ pub struct Delivery {
     pub position: Option<u64>,
     /// Marked as perhaps delivered before.
     pub redelivered: bool,
+    /// It was sent before and did not arrive, as far as that is known: what was sent meanwhile may have arrived.
+    #[serde(default)]
+    pub resent: bool,
 }
 
 /// See [`Record::Settle`].

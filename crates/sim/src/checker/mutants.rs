@@ -6,6 +6,7 @@ use super::{Rules, Violation, judge};
 const PRODUCERS: u64 = 3;
 const NUMBERS: u64 = 40;
 const RULES: Rules = Rules {
+    judges_rivals: true,
     stray_delivery_us: 100,
 };
 
@@ -32,6 +33,7 @@ fn delivery(producer: u64, number: u64) -> Delivery {
         at_us: number * 10 + 7,
         position: Some(number * 1_024 + producer),
         redelivered: false,
+        resent: false,
     }
 }
 

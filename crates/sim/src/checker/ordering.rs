@@ -1,15 +1,18 @@
 //! The order of a producer's messages within a queue.
 //!
 //! Deliveries marked as redelivered are left out, and so are messages whose producer itself sent them out of order. What
-//! is left must ascend for each consumer: with competing consumers each sees a part of an ascending sequence.
+//! is left must ascend for each consumer. With competing consumers each sees a part of an ascending sequence, but for
+//! what was on its way to another when a leader died: it comes later, and unmarked, since it never arrived. Where a
+//! history does not know what was on its way, queues with several consumers are not judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checker::Violation;
 use crate::checker::history::{View, key_of};
+use crate::checker::{Rules, Violation};
 
 /// Checks each (queue, consumer, producer) by itself.
-pub(crate) fn check(view: &View<'_>, violations: &mut Vec<Violation>) {
+pub(crate) fn check(view: &View<'_>, rules: Rules, violations: &mut Vec<Violation>) {
+    let rivals = rivals(view);
     let mut last: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
     for delivery in &view.deliveries {
         let key = key_of(delivery);
@@ -17,7 +20,8 @@ pub(crate) fn check(view: &View<'_>, violations: &mut Vec<Violation>) {
             .published
             .get(&key)
             .is_some_and(|sent| sent.out_of_order);
-        if delivery.redelivered || by_client {
+        let is_rivals = !rules.judges_rivals && rivals.contains(delivery.queue.as_str());
+        if delivery.redelivered || delivery.resent || by_client || is_rivals {
             continue;
         }
         let stream = (
@@ -37,4 +41,19 @@ pub(crate) fn check(view: &View<'_>, violations: &mut Vec<Violation>) {
             }
         }
     }
+}
+
+/// Queues that several consumers read. A consumer has another name after a dot each time it attaches.
+fn rivals<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
+    let mut readers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for delivery in &view.deliveries {
+        let consumer = delivery.consumer.as_str();
+        let name = consumer.rsplit_once('.').map_or(consumer, |(name, _)| name);
+        readers.entry(&delivery.queue).or_default().insert(name);
+    }
+    let readers = readers.into_iter();
+    readers
+        .filter(|(_, names)| names.len() > 1)
+        .map(|(queue, _)| queue)
+        .collect()
 }

@@ -12,6 +12,7 @@ use quorate_message::{
 
 use crate::checker::history::{self, Record};
 use crate::cluster::Cluster;
+use crate::cluster::handover::Arrival;
 use crate::cluster::packet::{ClientEvent, Happening};
 use crate::rng::finish;
 
@@ -297,6 +298,9 @@ impl Cluster {
         let Some((gateway, call)) = self.clients[client].connection.take() else {
             return;
         };
+        if let Role::Consumer(consumer) = &self.clients[client].role {
+            self.handover.ended(consumer.history_name());
+        }
         if let Some(process) = self.gateways[gateway].process.as_mut() {
             process.calls.remove(&call);
             self.step_gateway(gateway, Input::Dropped { call });
@@ -357,10 +361,29 @@ impl Cluster {
         let position = delivery.position.value();
         let key = (shard.0, position, delivery.consumer, delivery.generation.0);
         let at_us = self.sent.get(&key).copied().unwrap_or(now);
+        let place = (shard.0, position);
+        let sent_before = self.sent.range(
+            (place.0, place.1, ConsumerId::default(), 0)
+                ..=(place.0, place.1, ConsumerId([u8::MAX; 16]), u64::MAX),
+        );
+        let was_sent = sent_before.count() > 1;
+        let connection = self.clients[client].connection;
+        let gateway = connection.and_then(|(at, _)| self.gateways[at].process.as_ref());
+        let gateway = gateway.map(|process| process.incarnation);
         let Role::Consumer(consumer) = &mut self.clients[client].role else {
             return;
         };
         let (producer, number) = named(&delivery.message);
+        if let Some(gateway) = gateway {
+            let wrong = self.handover.arrived(Arrival {
+                key: (consumer.queue.clone(), producer.clone(), number),
+                consumer: consumer.history_name(),
+                gateway,
+                is_marked: delivery.redelivered,
+                was_sent,
+            });
+            self.failures.extend(wrong);
+        }
         self.history
             .records
             .push(Record::Delivery(history::Delivery {
@@ -372,6 +395,7 @@ impl Cluster {
                 at_us,
                 position: Some(position),
                 redelivered: delivery.redelivered,
+                resent: was_sent,
             }));
         consumer.held.push_back(Held {
             shard,
@@ -408,6 +432,10 @@ impl Cluster {
                 "client {client} {settlement:?} {:?} as {token}",
                 held.position
             ));
+            if settlement != Settlement::Accept {
+                let key = (consumer.queue.clone(), held.producer.clone(), held.number);
+                self.handover.gave_back(key, consumer.history_name());
+            }
             consumer.settling.insert(token, (held, settlement, now));
         }
         let count = asked.len() as u64;

@@ -134,7 +134,7 @@ impl Cluster {
             Packet::Registered(_)
             | Packet::Order(..)
             | Packet::Topology(_)
-            | Packet::Hello
+            | Packet::Hello(_)
             | Packet::Submit(..)
             | Packet::Ask(..)
             | Packet::Event(..) => unreachable!("nobody sends that to a coordinator"),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use quorate_coordinator::controller as coordination;
 use quorate_gateway::session::{
-    BatchNumber, CallId, Command, Config, Core, Effect, Epoch, Generation, Input, LinkId,
+    BatchNumber, CallId, Command, Config, Core, Effect, Epoch, Failure, Generation, Input, LinkId,
     NodeEvent, NodeId, Outcomes, ShardId, StoredDelivery, Time, Topology, TopologyNode,
     TopologyShard,
 };
-use quorate_message::ProducerId;
+use quorate_message::{GatewayId, ProducerId};
 use quorate_storage_node::shard::effect::SessionEvent;
 use quorate_storage_node::shard::input::SessionRequest;
 
@@ -34,6 +34,7 @@ pub(super) struct GatewayHost {
 /// A running gateway.
 #[derive(Debug)]
 pub(super) struct GatewayProcess {
+    pub(super) incarnation: GatewayId,
     pub(super) core: Core,
     links: BTreeMap<NodeId, Link>,
     link_of: BTreeMap<StreamNumber, (NodeId, LinkId)>,
@@ -54,7 +55,9 @@ struct Link {
 impl Cluster {
     /// Starts a gateway's process.
     pub(super) fn start_gateway(&mut self, gateway: usize) {
+        let incarnation = GatewayId(self.random_id());
         let config = Config {
+            incarnation,
             producer: ProducerId(self.random_id()),
             transient_producer: ProducerId(self.random_id()),
             deadline_micros: DEADLINE_US,
@@ -62,6 +65,7 @@ impl Cluster {
         };
         let host = &mut self.gateways[gateway];
         host.process = Some(GatewayProcess {
+            incarnation,
             core: Core::new(config),
             links: BTreeMap::new(),
             link_of: BTreeMap::new(),
@@ -126,7 +130,7 @@ impl Cluster {
             | Packet::Announce(_)
             | Packet::Registered(_)
             | Packet::Order(..)
-            | Packet::Hello
+            | Packet::Hello(_)
             | Packet::Submit(..)
             | Packet::Ask(..) => unreachable!("nobody sends that to a gateway"),
         }
@@ -183,7 +187,8 @@ impl Cluster {
             },
         );
         process.link_of.insert(stream, (node, link));
-        self.send(stream, Side::Accepter, Packet::Hello);
+        let incarnation = process.incarnation;
+        self.send(stream, Side::Accepter, Packet::Hello(incarnation));
         self.step_gateway(gateway, Input::Linked { node, link });
     }
 
@@ -259,7 +264,6 @@ impl Cluster {
         Time(self.gateways[gateway].body.clock.time(self.now()).0)
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm per effect, nothing else")]
     fn carry_out_gateway(&mut self, gateway: usize, effect: Effect) {
         match effect {
             Effect::Link { node, address } => self.ask_link(gateway, node, &address),
@@ -323,18 +327,21 @@ impl Cluster {
                 outcomes,
             } => self.tell_client(gateway, call, ClientEvent::Settled { token, outcomes }),
             Effect::Ended { call } => self.tell_client(gateway, call, ClientEvent::Ended),
-            Effect::Failed { call, failure } => {
-                self.counts.failed_calls += 1;
-                self.say(format_args!("gateway {gateway} {call}: {failure:?}"));
-                self.tell_client(gateway, call, ClientEvent::Failed);
-            }
+            Effect::Failed { call, failure } => self.call_failed(gateway, call, &failure),
             Effect::Note(note) => self.say(format_args!("gateway {gateway}: {note:?}")),
             Effect::Committed { .. }
             | Effect::Purged { .. }
             | Effect::Unsubscribed { .. }
             | Effect::Pause { .. }
-            | Effect::Resume { .. } => {}
+            | Effect::Resume { .. }
+            | Effect::Left => {}
         }
+    }
+
+    fn call_failed(&mut self, gateway: usize, call: CallId, failure: &Failure) {
+        self.counts.failed_calls += 1;
+        self.say(format_args!("gateway {gateway} {call}: {failure:?}"));
+        self.tell_client(gateway, call, ClientEvent::Failed);
     }
 
     fn ask_link(&mut self, gateway: usize, node: NodeId, address: &str) {
@@ -438,6 +445,22 @@ fn control(shard: ShardId, command: Command) -> Packet {
                 credit: credit_of(credit),
             },
         ),
+        Command::Report { is_first, leaving } => {
+            let leaving = leaving.into_iter().map(|one| quorate_broker::Leaving {
+                consumer: one.consumer,
+                queue: one.queue,
+                positions: one.positions,
+            });
+            Packet::Ask(
+                shard,
+                SessionRequest::Report {
+                    is_first,
+                    leaving: leaving.collect(),
+                },
+            )
+        }
+        Command::Reported => Packet::Ask(shard, SessionRequest::Reported),
+        Command::Leave => Packet::Ask(shard, SessionRequest::Leave),
         Command::Submit {
             number,
             previous,

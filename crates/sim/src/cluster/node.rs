@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use quorate_broker::SessionId;
 use quorate_coordinator::controller as coordination;
 use quorate_log::{CheckpointMark, Checkpoints, NodeDisk, Opened, Reader, ShardLog, Sizes};
+use quorate_message::GatewayId;
 use quorate_replication::{
     Claim, Config, DiskId, Member, NodeId, Position, RoleName, ShardId, Stamp, Write, WriteId,
 };
@@ -59,7 +60,7 @@ pub(super) struct NodeProcess {
     pub(super) checkpoints: Checkpoints,
     pub(super) shards: BTreeMap<ShardId, Runtime>,
     pub(super) sessions: BTreeMap<SessionId, StreamNumber>,
-    session_of: BTreeMap<StreamNumber, SessionId>,
+    session_of: BTreeMap<StreamNumber, (SessionId, GatewayId)>,
     /// What came on one lane before the greeting on the other: taken in after it.
     early: BTreeMap<StreamNumber, Vec<Packet>>,
     last_session: u64,
@@ -289,18 +290,18 @@ impl Cluster {
             Packet::Registered(number) => self.registered(node, number),
             Packet::Order(shard, order) => self.step_shard(node, shard, Input::Order(order)),
             Packet::Topology(topology) => self.node_learns(node, topology),
-            Packet::Hello => {
+            Packet::Hello(gateway) => {
                 let process = self.nodes[node].process.as_mut().expect("the process runs");
                 process.last_session += 1;
                 let session = SessionId(process.last_session);
                 process.sessions.insert(session, stream);
-                process.session_of.insert(stream, session);
+                process.session_of.insert(stream, (session, gateway));
                 for packet in process.early.remove(&stream).unwrap_or_default() {
                     self.node_arrived(node, stream, packet);
                 }
             }
             Packet::Submit(shard, (number, previous), batch, _) => {
-                let Some(session) = self.session_of(node, stream) else {
+                let Some((session, _)) = self.session_of(node, stream) else {
                     return;
                 };
                 if self.has_shard(node, shard) {
@@ -316,11 +317,16 @@ impl Cluster {
                 }
             }
             Packet::Ask(shard, request) => {
-                let Some(session) = self.session_of(node, stream) else {
+                let Some((session, gateway)) = self.session_of(node, stream) else {
                     return;
                 };
                 if self.has_shard(node, shard) {
-                    self.step_shard(node, shard, Input::Session { session, request });
+                    let input = Input::Session {
+                        session,
+                        gateway,
+                        request,
+                    };
+                    self.step_shard(node, shard, input);
                 } else {
                     self.not_here(stream, shard, 0);
                 }
@@ -342,7 +348,7 @@ impl Cluster {
             process.attended = None;
             process.is_registered = false;
         }
-        if let Some(session) = process.session_of.remove(&stream) {
+        if let Some((session, _)) = process.session_of.remove(&stream) {
             process.sessions.remove(&session);
             let shards: Vec<ShardId> = process.shards.keys().copied().collect();
             for shard in shards {
@@ -423,7 +429,7 @@ impl Cluster {
         }
     }
 
-    fn session_of(&self, node: usize, stream: StreamNumber) -> Option<SessionId> {
+    fn session_of(&self, node: usize, stream: StreamNumber) -> Option<(SessionId, GatewayId)> {
         self.nodes[node]
             .process
             .as_ref()?

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_coordinator::controller as coordination;
 use quorate_gateway::session as gateway;
+use quorate_message::GatewayId;
 use quorate_replication::{Message, NodeId, Order, Report, ShardId};
 use quorate_storage_node::shard::between::ShardMessage;
 use quorate_storage_node::shard::effect::{Read, SessionEvent};
@@ -30,7 +31,7 @@ pub(super) enum Packet {
     /// A coordinator's picture.
     Topology(Arc<coordination::Topology>),
     /// A gateway opens a session with a node.
-    Hello,
+    Hello(GatewayId),
     /// A gateway's batch: its number and that of the one before it.
     Submit(ShardId, (u64, Option<u64>), Bytes, Lane),
     /// A gateway asks for something.
@@ -59,7 +60,7 @@ impl Packet {
             | Self::Registered(_)
             | Self::Order(..)
             | Self::Topology(_)
-            | Self::Hello
+            | Self::Hello(_)
             | Self::Submit(_, _, _, Lane::Control)
             | Self::Ask(..)
             | Self::Event(..) => 0,

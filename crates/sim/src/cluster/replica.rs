@@ -30,6 +30,17 @@ pub(super) enum DiskJob {
 
 impl Cluster {
     /// Steps a shard's machine and carries out what it asks for.
+    /// What the replica that serves knows of gateways.
+    fn look_at_gateways(&mut self, node: usize, shard: ShardId) {
+        let process = self.nodes[node].process.as_ref();
+        let runtime = process.and_then(|process| process.shards.get(&shard));
+        if let Some(runtime) = runtime.filter(|runtime| runtime.shard.is_serving()) {
+            let broker = runtime.shard.broker();
+            self.handover
+                .look_at(shard, broker.applied(), broker.gateways());
+        }
+    }
+
     pub(super) fn step_shard(&mut self, node: usize, shard: ShardId, input: Input) {
         let clock = self.clock(node);
         let Some(process) = self.nodes[node].process.as_mut() else {
@@ -73,6 +84,7 @@ impl Cluster {
             self.carry_out(node, shard, act);
         }
         self.look_at(node, shard);
+        self.look_at_gateways(node, shard);
         self.work(node, shard);
         self.set_shard_due(node, shard);
     }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use quorate_broker::limits::GROUPS_MAX;
-use quorate_broker::{Credit, Delivery, Outcomes, QueueStatus, Selector, Terms, TopicStatus};
+use quorate_broker::{
+    Credit, Delivery, Leaving, Outcomes, QueueStatus, Selector, Terms, TopicStatus,
+};
 use quorate_message::{
     ConsumerId, Destination, DestinationName, GroupId, Lifetime, MessagePosition, Outcome, Sharing,
     Subscription,
@@ -203,6 +205,8 @@ pub(crate) fn decode_command(
             consumer: decode_consumer(&recall.consumer)?,
             generation: recall.generation,
         }),
+        control_command::Kind::Report(report) => Decoded::Request(decode_report(report)?),
+        control_command::Kind::Leave(proto::Leave {}) => Decoded::Request(SessionRequest::Leave),
         control_command::Kind::Submit(submit) => Decoded::Submit(Submitted {
             number: submit.number,
             previous: decode_previous(submit.previous),
@@ -333,6 +337,31 @@ fn decode_terms(attach: &proto::Attach) -> Result<Terms, Malformed> {
         priority: i8::try_from(attach.priority).map_err(|_| Malformed("attach.priority"))?,
         owned_groups: groups.map(|group| GroupId(*group)).collect(),
         was_active: attach.was_active,
+    })
+}
+
+fn decode_report(report: proto::Report) -> Result<SessionRequest, Malformed> {
+    if report.complete {
+        return Ok(SessionRequest::Reported);
+    }
+    let positions = report.leaving.iter().map(|one| one.positions.len());
+    if positions.sum::<usize>() > HELD_POSITIONS_MAX {
+        return Err(Malformed("report.leaving"));
+    }
+    let leaving = report.leaving.into_iter().map(|one| {
+        Ok(Leaving {
+            consumer: decode_consumer(&one.consumer)?,
+            queue: decode_source(one.kind, &one.queue)?,
+            positions: one
+                .positions
+                .into_iter()
+                .map(MessagePosition::from_value)
+                .collect(),
+        })
+    });
+    Ok(SessionRequest::Report {
+        is_first: report.first,
+        leaving: leaving.collect::<Result<_, _>>()?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quorate_message::GatewayId;
 use quorate_proto::internal::v1::{
     ControlRequest, ControlResponse, PayloadRequest, PayloadResponse, SessionHello,
     control_request, payload_request, session_service_server::SessionService,
@@ -137,7 +138,11 @@ impl Drop for Guard {
 impl Services {
     fn join(&self, hello: SessionHello, side: Side) -> Result<Arc<Session>, Status> {
         check_hello(&self.cluster, &hello.cluster, &hello.gateway)?;
-        let joined = self.sessions.join(hello.gateway, hello.session, side);
+        let incarnation = GatewayId::try_from(&hello.incarnation[..]).map_err(|error| {
+            Status::invalid_argument(format!("hello: incarnation: {error}; upgrade the gateway"))
+        })?;
+        let gateway = (hello.gateway, incarnation);
+        let joined = self.sessions.join(gateway, hello.session, side);
         joined.map_err(|error| match error {
             JoinError::Taken => Status::already_exists(error.to_string()),
             JoinError::TooMany => Status::resource_exhausted(error.to_string()),
@@ -210,14 +215,26 @@ fn span_of(session: &Session, shard: ShardId, submitted: &Submitted) -> Span {
 }
 
 fn ask(shards: &Shards, session: &Session, shard: ShardId, request: SessionRequest) {
-    let is_attach = matches!(request, SessionRequest::Attach { .. });
+    let is_attach = matches!(
+        request,
+        SessionRequest::Attach { .. } | SessionRequest::Reported
+    );
     let item = Item::Input(Input::Session {
         session: session.id,
+        gateway: session.incarnation,
         request,
     });
     // Bounded by the frame that it came in; and a lost credit would stall a consumer for good.
     match shards.get(shard) {
-        Some(handle) if handle.mailbox.push_always([item], ITEM_COST) => {}
+        Some(handle) if handle.mailbox.push_always([item], ITEM_COST) => {
+            // The session may have ended before this came in: then the shard hears of its end once more, behind it.
+            if session.is_ended() {
+                let lost = Item::Input(Input::SessionLost {
+                    session: session.id,
+                });
+                handle.mailbox.push_always([lost], ITEM_COST);
+            }
+        }
         Some(_) | None if is_attach => {
             let event = encode_not_leading(shard, 0, Epoch(0));
             session.tell(event, ITEM_COST);

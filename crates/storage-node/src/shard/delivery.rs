@@ -4,13 +4,13 @@
 //! read that is answered later. A message that is small beside the entry that it lies in is copied, so that it does
 //! not keep the whole entry in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_broker::{
     AttachRefusal, Effect as BrokerEffect, Input as BrokerInput, Outcomes, SessionId,
 };
-use quorate_message::{Batch, DestinationName, MessagePosition};
+use quorate_message::{Batch, DestinationName, GatewayId, MessagePosition};
 use quorate_replication::{Entry, Epoch, Index, ShardId};
 
 use super::{
@@ -36,7 +36,11 @@ pub(super) struct Deliveries {
     /// Serves this epoch.
     pub(super) serving: Option<Epoch>,
     /// What sessions asked for before it served, in order.
-    pub(super) early: Vec<(SessionId, SessionRequest)>,
+    pub(super) early: Vec<(SessionId, GatewayId, SessionRequest)>,
+    /// Sessions whose gateway the broker knows.
+    pub(super) joined: BTreeSet<SessionId>,
+    /// Sessions of which something was dropped: what they report is not whole until they start over.
+    pub(super) torn: BTreeSet<SessionId>,
     browses: usize,
 }
 
@@ -97,8 +101,8 @@ impl Shard {
                 at: at.0,
             };
             self.deliver(now, input, out);
-            for (session, request) in std::mem::take(&mut self.deliveries.early) {
-                self.ask_broker(now, session, request, out);
+            for (session, gateway, request) in std::mem::take(&mut self.deliveries.early) {
+                self.ask_broker(now, (session, gateway), request, out);
             }
         }
     }
@@ -107,12 +111,12 @@ impl Shard {
     pub(super) fn session(
         &mut self,
         now: Clock,
-        session: SessionId,
+        (session, gateway): (SessionId, GatewayId),
         request: SessionRequest,
         out: &mut Vec<Effect>,
     ) {
         if !self.replica.is_leading() || self.is_halted() {
-            if matches!(request, SessionRequest::Attach { .. }) {
+            if wants_an_answer(&request) {
                 let epoch = self.replica.epoch();
                 out.push(to_session(
                     session,
@@ -125,8 +129,9 @@ impl Shard {
         if self.deliveries.serving.is_none() {
             // Leads, but does not serve yet: kept until it does.
             if self.deliveries.early.len() < EARLY_REQUESTS_MAX {
-                self.deliveries.early.push((session, request));
+                self.deliveries.early.push((session, gateway, request));
             } else {
+                self.deliveries.torn.insert(session);
                 let event = SessionEvent::NotLeading {
                     number: 0,
                     epoch: self.replica.epoch(),
@@ -135,16 +140,19 @@ impl Shard {
             }
             return;
         }
-        self.ask_broker(now, session, request, out);
+        self.ask_broker(now, (session, gateway), request, out);
     }
 
     fn ask_broker(
         &mut self,
         now: Clock,
-        session: SessionId,
+        (session, gateway): (SessionId, GatewayId),
         request: SessionRequest,
         out: &mut Vec<Effect>,
     ) {
+        if self.deliveries.joined.insert(session) {
+            self.deliver(now, BrokerInput::Joined { session, gateway }, out);
+        }
         let input = match request {
             SessionRequest::Attach {
                 consumer,
@@ -185,6 +193,20 @@ impl Shard {
                 consumer,
                 credit,
             },
+            SessionRequest::Report { is_first, leaving } => {
+                if is_first {
+                    self.deliveries.torn.remove(&session);
+                }
+                BrokerInput::Reporting {
+                    session,
+                    is_first,
+                    leaving,
+                }
+            }
+            // It was told that something was dropped, and starts over.
+            SessionRequest::Reported if self.deliveries.torn.contains(&session) => return,
+            SessionRequest::Reported => BrokerInput::Reported { session },
+            SessionRequest::Leave => BrokerInput::Left { session },
         };
         self.deliver(now, input, out);
     }
@@ -192,7 +214,11 @@ impl Shard {
     /// A session is gone.
     pub(super) fn session_lost(&mut self, now: Clock, session: SessionId, out: &mut Vec<Effect>) {
         self.submits.forget(session);
-        self.deliveries.early.retain(|(early, _)| *early != session);
+        self.deliveries
+            .early
+            .retain(|(early, _, _)| *early != session);
+        self.deliveries.joined.remove(&session);
+        self.deliveries.torn.remove(&session);
         self.deliver(now, BrokerInput::SessionLost { session }, out);
     }
 
@@ -436,6 +462,17 @@ impl Shard {
             after: None,
             act: Act::Load { request, read },
         });
+    }
+}
+
+/// Whether a gateway waits until this is taken, and does it again if it is not.
+fn wants_an_answer(request: &SessionRequest) -> bool {
+    match request {
+        SessionRequest::Attach { .. } | SessionRequest::Reported => true,
+        SessionRequest::Detach { .. }
+        | SessionRequest::Credit { .. }
+        | SessionRequest::Report { .. }
+        | SessionRequest::Leave => false,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_broker::{Credit, SessionId, Terms};
-use quorate_message::{ConsumerId, Destination, DestinationName, MessagePosition, slot};
+use quorate_broker::{Credit, Leaving, SessionId, Terms};
+use quorate_message::{ConsumerId, Destination, DestinationName, GatewayId, MessagePosition, slot};
 use quorate_replication::{
     Entry, Index, Message, NodeId, Nonce, Order, Position, ShardId, Stamp, Time, WriteId,
 };
@@ -116,6 +116,17 @@ pub enum SessionRequest {
         /// How much more.
         credit: Credit,
     },
+    /// The gateway tells what it settles and does not claim. Comes before its attachments.
+    Report {
+        /// It starts over: attachments and `Reported` follow.
+        is_first: bool,
+        /// The messages.
+        leaving: Vec<Leaving>,
+    },
+    /// The gateway has said all that it holds of this shard.
+    Reported,
+    /// The gateway ends and has settled everything.
+    Leave,
 }
 
 /// A page of a queue is wanted.
@@ -195,6 +206,8 @@ pub enum Input {
     Session {
         /// The session.
         session: SessionId,
+        /// The life of the gateway whose it is.
+        gateway: GatewayId,
         /// What it asks for.
         request: SessionRequest,
     },

@@ -271,9 +271,13 @@ impl Shard {
                 }
                 | Command::Checkpoint { .. }
                 | Command::Tick { .. }
+                | Command::GatewayAttached { .. }
+                | Command::GatewayLost { .. }
+                | Command::Dispatched { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. } => {
-                    let reason = "checkpoints, ticks, expiries and transfers are the shard's own";
+                    let reason = "checkpoints, ticks, expiries, transfers, gateways and bounds are \
+                                  the shard's own";
                     return Err(malformed(reason.to_owned()));
                 }
                 Command::Settle { .. }
@@ -282,6 +286,7 @@ impl Shard {
                 | Command::Unsubscribe { .. }
                 | Command::Register { .. }
                 | Command::Pause { .. }
+                | Command::Origin { .. }
                 | Command::Purge { .. } => {}
                 Command::Configure { .. } => {
                     return Err(malformed("settings come from the coordinator".to_owned()));

@@ -216,8 +216,12 @@ fn a_consumer_leaves_after_its_settlements_are_answered() {
         commands(&bench.step(Input::Finished { call: CALL })).len(),
         0
     );
+    // What the client did not settle is given back by a settlement of its own, before the consumer is detached.
     let effects = bench.hear(NODE_A, 1, all(number, Outcome::Applied));
     assert_eq!(settled(&effects).len(), 1);
+    let (number, released) = settlements(commands(&effects)[0]);
+    assert_eq!(released, [(position(6), Settlement::Release)]);
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Applied));
     assert!(matches!(
         commands(&effects)[..],
         [Command::Detach {
@@ -234,6 +238,12 @@ fn a_broken_call_is_detached_too_without_a_word_to_it() {
     let mut bench = attached_bench();
     bench.hear(NODE_A, 1, deliveries(1, 101, &[5]));
     let effects = bench.step(Input::Dropped { call: CALL });
+    let (number, released) = settlements(commands(&effects)[0]);
+    assert_eq!(released, [(position(5), Settlement::Release)]);
+    // What comes meanwhile is nobody's.
+    let effects = bench.hear(NODE_A, 1, deliveries(1, 101, &[6]));
+    assert!(delivered(&effects).is_empty());
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Applied));
     assert!(
         matches!(
             effects[..],
@@ -244,6 +254,99 @@ fn a_broken_call_is_detached_too_without_a_word_to_it() {
         ),
         "{effects:?}"
     );
+}
+
+/// Everything that a leader is told of what is held, in order.
+fn said(effects: &[Effect]) -> Vec<String> {
+    let entry = |at: &MessagePosition| at.value() / 1024;
+    let words = effects.iter().filter_map(|effect| match effect {
+        Effect::Control { command, .. } => Some(match command {
+            Command::Report { is_first, leaving } => {
+                let leaving = leaving.iter().flat_map(|one| &one.positions);
+                let leaving: Vec<_> = leaving.map(entry).collect();
+                format!("report {is_first} {leaving:?}")
+            }
+            Command::Attach { held, .. } => {
+                let held: Vec<_> = held.iter().map(entry).collect();
+                format!("attach {held:?}")
+            }
+            Command::Reported => "reported".to_owned(),
+            Command::Leave => "leave".to_owned(),
+            Command::Detach { .. } => "detach".to_owned(),
+            Command::Credit { .. } => "credit".to_owned(),
+            Command::Submit { .. } => "submit".to_owned(),
+        }),
+        _ => None,
+    });
+    words.collect()
+}
+
+#[test]
+fn a_new_leader_is_told_what_is_under_way_before_what_is_held() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5, 6, 7]));
+    settle(&mut bench, Settlement::Release, &[5], 0);
+    settle(&mut bench, Settlement::Accept, &[6], 0);
+    let effects = bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
+    assert_eq!(
+        said(&effects),
+        [
+            "submit",
+            "report true []",
+            "report false [5]",
+            "attach [6, 7]",
+            "reported"
+        ]
+    );
+    // Of a client that is gone, what it accepted is under way as well.
+    bench.step(Input::Dropped { call: CALL });
+    let effects = bench.step(Input::Topology(topology(3, 3, Some(NODE_A))));
+    assert_eq!(
+        said(&effects),
+        [
+            "submit",
+            "report true []",
+            "report false [5, 6, 7]",
+            "reported"
+        ]
+    );
+}
+
+#[test]
+fn what_an_earlier_leader_answered_is_not_under_way_for_the_present_one() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5]));
+    let sent = settle(&mut bench, Settlement::Release, &[5], 0);
+    let (number, _) = settlements(commands(&sent)[0]);
+    bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
+    bench.hear(NODE_B, 2, attached(102, &[]));
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Applied));
+    assert_eq!(said(&effects), ["report true []", "reported"]);
+}
+
+#[test]
+fn a_leader_is_told_as_well_when_nothing_is_held() {
+    let mut bench = Bench::linked();
+    let effects = bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
+    assert_eq!(said(&effects), ["report true []", "reported"]);
+    let event = NodeEvent::NotLeading {
+        number: BatchNumber(0),
+        epoch: Epoch(2),
+    };
+    bench.hear(NODE_B, 2, event);
+    assert_eq!(said(&bench.wait()), ["report true []", "reported"]);
+}
+
+#[test]
+fn a_gateway_that_ends_gives_back_what_is_held_and_then_says_so() {
+    let mut bench = attached_bench();
+    bench.hear(NODE_A, 1, deliveries(1, 101, &[5]));
+    let effects = bench.step(Input::Leave);
+    let (number, released) = settlements(commands(&effects)[0]);
+    assert_eq!(released, [(position(5), Settlement::Release)]);
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Applied));
+    assert_eq!(said(&effects), ["detach", "leave"]);
+    assert!(matches!(effects.last(), Some(Effect::Left)));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use quorate_broker::{Credit, SessionId};
 use quorate_message::{
-    BatchBuilder, ConsumerId, Destination, DestinationName, MessagePosition, ProducerId,
+    BatchBuilder, ConsumerId, Destination, DestinationName, GatewayId, MessagePosition, ProducerId,
     Publication, Settlement,
 };
 use quorate_replication::{
@@ -317,7 +317,15 @@ impl Cluster {
             shares_credit: false,
         };
         let session = SessionId(1);
-        self.input(node, Input::Session { session, request });
+        let gateway = GatewayId([6; 16]);
+        self.input(
+            node,
+            Input::Session {
+                session,
+                gateway,
+                request,
+            },
+        );
     }
 
     /// What sessions were told since the last call.
