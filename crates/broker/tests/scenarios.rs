@@ -570,6 +570,7 @@ impl Stage {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per effect, nothing else")]
     fn show(&mut self, effect: Effect, shown_: &mut String) {
         let line = match effect {
             Effect::Applied {

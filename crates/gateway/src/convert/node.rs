@@ -1,7 +1,7 @@
 //! What goes to storage nodes and coordinators and comes from them. What cannot be read is refused whole: the stream it
 //! came on ends, since nothing after it can be trusted.
 
-use quorate_message::{ConsumerId, DestinationKind, MessagePosition, Outcome};
+use quorate_message::{ConsumerId, Destination, DestinationKind, MessagePosition, Outcome};
 use quorate_proto::{internal::v1 as wire, v1};
 
 use crate::session::{

@@ -91,8 +91,6 @@ pub struct Core {
     /// Consumers that are not attached.
     pub(super) detached: BTreeSet<CallId>,
     unrouted: VecDeque<Unrouted>,
-    /// When the present step is.
-    pub(super) now: Time,
     pub(super) ending: Ending,
     /// Bytes of messages that wait.
     pub(super) bytes: u64,
@@ -123,7 +121,6 @@ impl Core {
             now: Time(0),
             detached: BTreeSet::new(),
             unrouted: VecDeque::new(),
-            now: Time(0),
             ending: Ending::Running,
             bytes: 0,
             own_number: 0,

@@ -111,7 +111,8 @@ impl Core {
             if let Some(consumer) = self.consumers.get_mut(leg) {
                 generation = generation.max(consumer.generation);
                 consumer.taken_over();
-                for (_, position) in held.iter().filter(|(of, _)| *of == consumer.shard) {
+                let shard = consumer.shard;
+                for (_, position) in held.iter().filter(|(of, _)| *of == shard) {
                     consumer.hand_over(*position);
                 }
             }
@@ -501,6 +502,7 @@ fn call_of(effect: &Effect) -> Option<CallId> {
         | Effect::Purged { .. }
         | Effect::Committed { .. }
         | Effect::Unsubscribed { .. }
+        | Effect::Left
         | Effect::Note(_) => None,
     }
 }

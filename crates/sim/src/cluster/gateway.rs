@@ -264,6 +264,7 @@ impl Cluster {
         Time(self.gateways[gateway].body.clock.time(self.now()).0)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per effect, nothing else")]
     fn carry_out_gateway(&mut self, gateway: usize, effect: Effect) {
         match effect {
             Effect::Link { node, address } => self.ask_link(gateway, node, &address),
@@ -392,6 +393,7 @@ fn shard_of(shard: ShardId) -> quorate_replication::ShardId {
     quorate_replication::ShardId(shard.0)
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per command, nothing else")]
 fn control(shard: ShardId, command: Command) -> Packet {
     let shard = shard_of(shard);
     let credit_of = |credit: quorate_gateway::session::Credit| quorate_broker::Credit {

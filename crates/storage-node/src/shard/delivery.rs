@@ -471,6 +471,7 @@ fn wants_an_answer(request: &SessionRequest) -> bool {
         SessionRequest::Attach { .. } | SessionRequest::Reported => true,
         SessionRequest::Detach { .. }
         | SessionRequest::Credit { .. }
+        | SessionRequest::Recall { .. }
         | SessionRequest::Report { .. }
         | SessionRequest::Leave => false,
     }
