@@ -16,6 +16,7 @@
 //! clocks: `step` takes facts and adds requests.
 
 mod apply;
+mod asking;
 pub mod between;
 mod catchup;
 mod checkpoint;

@@ -22,8 +22,7 @@ use super::{
     submit::{Asker, to_session},
 };
 use crate::limits::{
-    BROWSE_PAGE_BYTES, BROWSE_PAGE_MESSAGES_MAX, BROWSES_WAITING_MAX, EARLY_REQUESTS_MAX,
-    FETCH_LOAD_BYTES,
+    BROWSE_PAGE_BYTES, BROWSE_PAGE_MESSAGES_MAX, BROWSES_WAITING_MAX, FETCH_LOAD_BYTES,
 };
 
 /// Where this replica's leadership stands.
@@ -105,110 +104,6 @@ impl Shard {
                 self.ask_broker(now, (session, gateway), request, out);
             }
         }
-    }
-
-    /// A session asks for something.
-    pub(super) fn session(
-        &mut self,
-        now: Clock,
-        (session, gateway): (SessionId, GatewayId),
-        request: SessionRequest,
-        out: &mut Vec<Effect>,
-    ) {
-        if !self.replica.is_leading() || self.is_halted() {
-            if wants_an_answer(&request) {
-                let epoch = self.replica.epoch();
-                out.push(to_session(
-                    session,
-                    SessionEvent::NotLeading { number: 0, epoch },
-                ));
-            }
-            return;
-        }
-        self.submits.seen(session);
-        if self.deliveries.serving.is_none() {
-            // Leads, but does not serve yet: kept until it does.
-            if self.deliveries.early.len() < EARLY_REQUESTS_MAX {
-                self.deliveries.early.push((session, gateway, request));
-            } else {
-                self.deliveries.torn.insert(session);
-                let event = SessionEvent::NotLeading {
-                    number: 0,
-                    epoch: self.replica.epoch(),
-                };
-                out.push(to_session(session, event));
-            }
-            return;
-        }
-        self.ask_broker(now, (session, gateway), request, out);
-    }
-
-    fn ask_broker(
-        &mut self,
-        now: Clock,
-        (session, gateway): (SessionId, GatewayId),
-        request: SessionRequest,
-        out: &mut Vec<Effect>,
-    ) {
-        if self.deliveries.joined.insert(session) {
-            self.deliver(now, BrokerInput::Joined { session, gateway }, out);
-        }
-        let input = match request {
-            SessionRequest::Attach {
-                consumer,
-                generation,
-                queue,
-                credit,
-                held,
-                terms,
-                shares_credit,
-            } => BrokerInput::Attach {
-                session,
-                consumer,
-                generation,
-                queue,
-                credit,
-                held,
-                terms,
-                shares_credit,
-            },
-            SessionRequest::Recall {
-                consumer,
-                generation,
-            } => BrokerInput::Recall {
-                session,
-                consumer,
-                generation,
-            },
-            SessionRequest::Detach {
-                consumer,
-                generation,
-            } => BrokerInput::Detach {
-                session,
-                consumer,
-                generation,
-            },
-            SessionRequest::Credit { consumer, credit } => BrokerInput::Credited {
-                session,
-                consumer,
-                credit,
-            },
-            SessionRequest::Report { is_first, leaving } => {
-                if is_first {
-                    self.deliveries.torn.remove(&session);
-                }
-                BrokerInput::Reporting {
-                    session,
-                    is_first,
-                    leaving,
-                }
-            }
-            // It was told that something was dropped, and starts over.
-            SessionRequest::Reported if self.deliveries.torn.contains(&session) => return,
-            SessionRequest::Reported => BrokerInput::Reported { session },
-            SessionRequest::Leave => BrokerInput::Left { session },
-        };
-        self.deliver(now, input, out);
     }
 
     /// A session is gone.
@@ -462,18 +357,6 @@ impl Shard {
             after: None,
             act: Act::Load { request, read },
         });
-    }
-}
-
-/// Whether a gateway waits until this is taken, and does it again if it is not.
-fn wants_an_answer(request: &SessionRequest) -> bool {
-    match request {
-        SessionRequest::Attach { .. } | SessionRequest::Reported => true,
-        SessionRequest::Detach { .. }
-        | SessionRequest::Credit { .. }
-        | SessionRequest::Recall { .. }
-        | SessionRequest::Report { .. }
-        | SessionRequest::Leave => false,
     }
 }
 
