@@ -275,6 +275,7 @@ fn said(effects: &[Effect]) -> Vec<String> {
             Command::Detach { .. } => "detach".to_owned(),
             Command::Credit { .. } => "credit".to_owned(),
             Command::Submit { .. } => "submit".to_owned(),
+            Command::Recall { .. } => "recall".to_owned(),
         }),
         _ => None,
     });
