@@ -2,6 +2,7 @@
 
 mod clients;
 mod coordinators;
+mod dead_letters;
 mod dev;
 mod etcd;
 mod failover;
