@@ -78,6 +78,8 @@ pub(crate) enum Command {
     /// Lists, retries and removes messages that could not be delivered
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Shows what is on its way from one destination to another
+    Outbox,
     /// Shows nodes, shards and leaders
     Cluster(cluster::Cluster),
     /// Measures throughput and latency

@@ -13,6 +13,7 @@ mod dev;
 mod exit;
 mod limits;
 mod lines;
+mod outbox;
 mod output;
 mod progress;
 mod purge;
@@ -74,6 +75,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Purge(purge) => purge::run(&common, purge).await,
         Command::Move(transfer) => transfer::run_move(&common, transfer).await,
         Command::Copy(transfer) => transfer::run_copy(&common, transfer).await,
+        Command::Outbox => outbox::run(&common).await,
         Command::DeadLetters(command) => dead_letters::run(&common, command).await,
         Command::Cluster(cluster) => cluster::run(&common, cluster).await,
         Command::Bench(bench) => Box::pin(bench::run(&common, bench)).await,

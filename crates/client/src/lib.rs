@@ -37,6 +37,7 @@ pub use error::Error;
 pub use message::OutboundMessage;
 pub use producer::{Confirm, Producer, ProducerOptions};
 pub use quorate_proto::v1::{
-    DeadLetter, Message, MessageSelection, Position, Settlement, TransferCursor, TransferResponse,
+    DeadLetter, Message, MessageSelection, OutboxTarget, Position, Settlement, TransferCursor,
+    TransferResponse,
 };
 pub use transaction::{Transaction, Transactions};

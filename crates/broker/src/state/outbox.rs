@@ -218,7 +218,7 @@ impl State {
         record: &mut Record,
     ) -> Outcome {
         let from = self.queue_of(destination, batch, record);
-        let Some(from) = from.filter(|from| self.queue(*from).contains(position)) else {
+        let Some(from) = from.filter(|from| self.queue(*from).holds(position)) else {
             return Outcome::UnknownMessage;
         };
         if self.move_out(from, position, batch.destination(target), reason, record) {
