@@ -15,9 +15,7 @@ mod input;
 pub mod invariant;
 pub mod limits;
 mod outcomes;
-pub mod selector;
 mod state;
-mod terms;
 
 pub use broker::{Broker, Counters, OutboxStatus, QueueStatus, Scheduled, TopicStatus};
 pub use clock::Clock;
@@ -26,6 +24,5 @@ pub use forward::letter;
 pub use input::{Credit, Input, Leaving, SessionId};
 pub use limits::Limits;
 pub use outcomes::Outcomes;
-pub use selector::{Selector, SelectorError};
+pub use quorate_message::{GroupMark, Selector, Terms};
 pub use state::RestoreError;
-pub use terms::{GroupMark, Terms};

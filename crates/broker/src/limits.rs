@@ -59,19 +59,6 @@ pub const READ_AHEAD_MESSAGES: usize = BATCH_COMMANDS_MAX;
 /// Size that a message is taken to have before one of its queue was seen.
 pub const SIZE_GUESS_BYTES: u64 = 16 * 1024;
 
-/// Bytes of a selector. More than any written by hand, enough for a list of some hundred identities.
-pub const SELECTOR_BYTES_MAX: usize = 16 * 1024;
-
-/// Parentheses, NOTs and signs within each other in a selector: bounds the stack of whoever reads it.
-pub const SELECTOR_DEPTH_MAX: usize = 64;
-
-/// Different names in a selector: their values are on the stack while it is asked.
-pub const SELECTOR_NAMES_MAX: usize = 64;
-
-/// Steps that a selector may take over one message, a few milliseconds; what takes more does not select it. Only
-/// patterns with many `%` over long texts come near.
-pub const SELECTOR_STEPS_MAX: u64 = 1_000_000;
-
 /// Different selectors of the consumers of one queue. A message that nobody has credit for is shown to all of them.
 pub const SELECTORS_MAX: usize = 1024;
 

@@ -20,6 +20,10 @@ pub(crate) struct Browse {
     /// At most so many messages; 0 for all
     #[arg(long, default_value_t = 100)]
     limit: u32,
+
+    /// Only messages that this selector selects
+    #[arg(long, default_value = "", hide_default_value = true)]
+    selector: String,
 }
 
 /// A message as it is printed: one field of the message each, empty ones left out.
@@ -83,7 +87,7 @@ pub(crate) async fn run(common: &Common, arguments: Browse) -> Result<()> {
     let client = connect(common).await?;
     let doing = || format!("browse {}", arguments.queue);
     let mut pages = client
-        .browse(&arguments.queue, None, arguments.limit)
+        .browse_selected(&arguments.queue, &arguments.selector, None, arguments.limit)
         .await
         .with_context(doing)?;
     let mut all = Vec::new();
@@ -140,6 +144,7 @@ mod tests {
             },
             delivery_count: 1,
             redelivered: true,
+            first_in_group: false,
         })
     }
 

@@ -51,6 +51,18 @@ pub(crate) struct Receive {
     /// Go on until Ctrl-C
     #[arg(long)]
     follow: bool,
+
+    /// Only messages that this selector selects, for instance "color = 'red' AND amount > 5"
+    #[arg(long, default_value = "", hide_default_value = true)]
+    selector: String,
+
+    /// Be the only one that gets messages, or stand by until that leaves
+    #[arg(long)]
+    exclusive: bool,
+
+    /// Get messages before consumers of a lower priority: -128 to 127
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    priority: i8,
 }
 
 /// Which subscription of a topic. Without these: what is published from here on.
@@ -124,6 +136,9 @@ pub(crate) async fn run(common: &Common, arguments: Receive) -> Result<()> {
     let client = connect(common).await?;
     let options = ConsumerOptions {
         subscription: arguments.subscription.options(),
+        selector: arguments.selector.clone(),
+        exclusive: arguments.exclusive,
+        priority: arguments.priority,
         ..ConsumerOptions::default()
     };
     let mut consumer = client.consumer(&arguments.queue, &options)?;

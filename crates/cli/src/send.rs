@@ -1,12 +1,16 @@
 //! `quorate send`: each line a message, every one confirmed before the command ends.
 
-use std::{collections::VecDeque, path::PathBuf, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    path::PathBuf,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use quorate_client::{
-    Confirm, OutboundMessage, Producer, ProducerOptions, Transaction, Transactions,
+    Confirm, OutboundMessage, Producer, ProducerOptions, Transaction, Transactions, Value,
 };
 use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
@@ -47,6 +51,14 @@ pub(crate) struct Send {
     /// Let the topic keep the message for those who subscribe later; an empty one clears
     #[arg(long)]
     retain: bool,
+
+    /// The group of the messages: all of a group go to one consumer, in order
+    #[arg(long, default_value = "", hide_default_value = true)]
+    group: String,
+
+    /// A property of the messages, for selectors: a number, true or false, or text
+    #[arg(long, value_name = "NAME=VALUE", value_parser = property)]
+    property: Vec<(String, Value)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,6 +83,8 @@ pub(crate) async fn run(common: &Common, arguments: Send) -> Result<()> {
         destination: arguments.destination,
         non_persistent: arguments.non_persistent,
         retained: arguments.retain,
+        group: arguments.group,
+        properties: arguments.property.into_iter().collect(),
         unconfirmed: VecDeque::new(),
         confirmed: 0,
         bytes: 0,
@@ -103,6 +117,25 @@ pub(crate) async fn run(common: &Common, arguments: Send) -> Result<()> {
     }
 }
 
+/// `NAME=VALUE`: what reads as an integer, a number or a truth value is one.
+fn property(text: &str) -> Result<(String, Value), String> {
+    use quorate_client::value::Kind;
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("write a property as NAME=VALUE")?;
+    let kind = match value {
+        "true" => Kind::Boolean(true),
+        "false" => Kind::Boolean(false),
+        _ => match (value.parse(), value.parse()) {
+            (Ok(number), _) => Kind::Long(number),
+            (Err(_), Ok(number)) => Kind::Double(number),
+            (Err(_), Err(_)) => Kind::Text(value.to_owned()),
+        },
+    };
+    Ok((name.to_owned(), Value { kind: Some(kind) }))
+}
+
 /// Messages that are sent in transactions.
 struct Transacting {
     transactions: Transactions,
@@ -128,6 +161,8 @@ struct Sending {
     destination: String,
     non_persistent: bool,
     retained: bool,
+    group: String,
+    properties: HashMap<String, Value>,
     /// With the size of each.
     unconfirmed: VecDeque<(Confirm, u64)>,
     confirmed: u64,
@@ -174,6 +209,8 @@ impl Sending {
         let mut message = OutboundMessage::bytes(self.destination.clone(), body);
         message.non_persistent = self.non_persistent;
         message.retained = self.retained;
+        message.message.group.clone_from(&self.group);
+        message.message.properties.clone_from(&self.properties);
         let confirm = self.producer.send(message).await;
         let confirm = confirm.with_context(|| self.failed())?;
         self.unconfirmed.push_back((confirm, bytes));
@@ -198,7 +235,9 @@ impl Sending {
             return Ok(());
         };
         transacting.bytes += body.len() as u64;
-        let message = OutboundMessage::bytes(self.destination.clone(), body);
+        let mut message = OutboundMessage::bytes(self.destination.clone(), body);
+        message.message.group.clone_from(&self.group);
+        message.message.properties.clone_from(&self.properties);
         let begun = &transacting.transactions;
         let transaction = transacting.open.get_or_insert_with(|| begun.begin());
         transaction.send(message)?;

@@ -204,6 +204,20 @@ impl Client {
         after: Option<Position>,
         limit: u32,
     ) -> Result<Browse, Error> {
+        self.browse_selected(queue, "", after, limit).await
+    }
+
+    /// As [`Client::browse`], only messages that a selector selects.
+    ///
+    /// # Errors
+    /// As [`Client::browse`]; and when the selector cannot be read.
+    pub async fn browse_selected(
+        &self,
+        queue: &str,
+        selector: &str,
+        after: Option<Position>,
+        limit: u32,
+    ) -> Result<Browse, Error> {
         let responses = self
             .ask(async |channel| {
                 MessagingServiceClient::new(channel)
@@ -212,6 +226,7 @@ impl Client {
                         queue: queue.to_owned(),
                         after,
                         limit,
+                        selector: selector.to_owned(),
                     })
                     .await
             })

@@ -41,6 +41,12 @@ pub struct ConsumerOptions {
     pub prefetch_bytes: u64,
     /// Of a consumer of topics.
     pub subscription: Subscription,
+    /// Which messages it wants, as a selector (`color = 'red' AND amount > 5`); empty: all. Of queues only.
+    pub selector: String,
+    /// Of the exclusive consumers of a queue only one gets messages.
+    pub exclusive: bool,
+    /// It gets messages before consumers of a lower priority.
+    pub priority: i8,
 }
 
 /// What a consumer of topics gets. The default is what is published while it lives.
@@ -66,6 +72,9 @@ impl Default for ConsumerOptions {
             prefetch_messages: 1000,
             prefetch_bytes: 16 * 1024 * 1024,
             subscription: Subscription::default(),
+            selector: String::new(),
+            exclusive: false,
+            priority: 0,
         }
     }
 }
@@ -81,6 +90,8 @@ pub struct Delivery {
     pub delivery_count: u32,
     /// It may have been given to a consumer before.
     pub redelivered: bool,
+    /// The message's group is this consumer's from this message on.
+    pub first_in_group: bool,
 }
 
 impl Delivery {
@@ -91,6 +102,7 @@ impl Delivery {
             message: delivery.message.unwrap_or_default(),
             delivery_count: delivery.delivery_count,
             redelivered: delivery.redelivered,
+            first_in_group: delivery.first_in_group,
         })
     }
 }
@@ -143,11 +155,14 @@ impl Consumer {
             bytes: options.prefetch_bytes.clamp(1, PREFETCH_BYTES),
         };
         let shared = Arc::new(Shared {
-            holding: Mutex::new(Holding::new(
-                (queue, options.subscription.clone()),
-                random_id()?,
-                prefetch,
-            )),
+            holding: Mutex::new(
+                Holding::new(
+                    (queue, options.subscription.clone()),
+                    random_id()?,
+                    prefetch,
+                )
+                .on_terms(options),
+            ),
             settled: Notify::new(),
             progress: Mutex::new(Instant::now()),
         });

@@ -38,6 +38,6 @@ pub use message::OutboundMessage;
 pub use producer::{Confirm, Producer, ProducerOptions};
 pub use quorate_proto::v1::{
     DeadLetter, Message, MessageSelection, OutboxTarget, Position, Settlement, TransferCursor,
-    TransferResponse,
+    TransferResponse, Value, value,
 };
 pub use transaction::{Transaction, Transactions};

@@ -6,6 +6,7 @@ use std::{
 };
 
 use quorate_message::DestinationName;
+use quorate_message::Selector;
 use quorate_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -41,6 +42,7 @@ impl Browser {
     /// Begins to show a queue. The client's speed is the speed at which pages are asked for.
     pub(crate) fn browse(&self, request: &v1::BrowseRequest, span: Span) -> Result<Pages, Status> {
         let queue = convert::queue(&request.queue)?;
+        let selector = convert::terms::selector(&request.selector)?;
         let after = request.after.map_or(0, |position| position.value);
         let left = match request.limit {
             0 => u64::MAX,
@@ -49,7 +51,7 @@ impl Browser {
         let (pages, receiver) = mpsc::channel(1);
         let browser = self.clone();
         let show = async move {
-            if let Err(status) = browser.show(&queue, after, left, &pages).await {
+            if let Err(status) = browser.show(&queue, selector, (after, left), &pages).await {
                 // Nobody to tell: the client left.
                 drop(pages.send(Err(status)).await);
             }
@@ -61,25 +63,33 @@ impl Browser {
     async fn show(
         &self,
         queue: &DestinationName,
-        mut after: u64,
-        mut left: u64,
+        selector: Option<Selector>,
+        (mut after, mut left): (u64, u64),
         pages: &mpsc::Sender<Result<v1::BrowseResponse, Status>>,
     ) -> Result<(), Status> {
         while left > 0 {
-            let limit = u64::from(BROWSE_PAGE_MESSAGES).min(left);
+            // With a selector a page may hold few that are wanted: a whole one is asked for.
+            let wanted = if selector.is_some() { u64::MAX } else { left };
+            let limit = u64::from(BROWSE_PAGE_MESSAGES).min(wanted);
             let limit = u32::try_from(limit).expect("a page is small");
             let (shard, page) = self.nodes.browse_page(queue, after, limit).await?;
             let Some(last) = page.messages.last() else {
                 return Ok(());
             };
             after = last.position;
-            left = left.saturating_sub(page.messages.len() as u64);
             let end = page.end;
             let mut response = v1::BrowseResponse::default();
             let mut bytes = 0;
             for stored in page.messages {
                 let stored = convert::node::delivery(stored)
                     .map_err(|error| Status::internal(error.to_string()))?;
+                let is_wanted = selector
+                    .as_ref()
+                    .is_none_or(|selector| selector.selects(stored.position, &stored.message));
+                if left == 0 || !is_wanted {
+                    continue;
+                }
+                left -= 1;
                 bytes += stored.message.len();
                 response
                     .messages

@@ -4,11 +4,12 @@
 
 pub(crate) mod node;
 pub(crate) mod subscription;
+pub(crate) mod terms;
 
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
     ConsumerId, Destination, DestinationKind, DestinationName, Message, MessagePosition,
-    ProducerId, Settlement, TransactionId, Value, limits::PRIORITY_DEFAULT,
+    MessageView, ProducerId, Settlement, TransactionId, Value, limits::PRIORITY_DEFAULT,
 };
 use quorate_proto::v1;
 use tonic::Status;
@@ -166,11 +167,11 @@ fn stored(message: v1::Message) -> Result<Message, Status> {
             Status::invalid_argument(format!("priority {priority} is not one of 0 to 9"))
         })?,
     };
-    let mut properties: Vec<_> = message
-        .properties
-        .into_iter()
-        .map(|(name, property)| (name, value(property)))
-        .collect();
+    let mut properties: Vec<_> =
+        terms::with_group(message.properties, message.group, message.group_sequence)
+            .into_iter()
+            .map(|(name, property)| (name, value(property)))
+            .collect();
     // The generated map has no order of its own; a message has one encoding.
     properties.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     Ok(Message {
@@ -224,6 +225,7 @@ pub(crate) fn open(
     Ok(OpenConsumer {
         consumer,
         queue,
+        terms: terms::of(&open, subscription.is_some())?,
         subscription: subscription.map(Box::new),
         held: open.held.iter().map(position).collect(),
         credit: open.credit.as_ref().map_or_else(Credit::default, credit),
@@ -320,12 +322,16 @@ pub(crate) fn delivery(shard: ShardId, delivery: &StoredDelivery) -> Result<v1::
         message: Some(message),
         delivery_count: delivery.delivery_count,
         redelivered: delivery.redelivered,
+        first_in_group: delivery.group.is_some_and(|group| group.is_first),
     })
 }
 
 fn message(stored: &Bytes) -> Result<v1::Message, quorate_message::MessageError> {
     let message = Message::decode(stored)?;
+    let group = MessageView::new(stored).and_then(|view| view.group());
     Ok(v1::Message {
+        group: group.map_or_else(String::new, |group| group.name.to_owned()),
+        group_sequence: group.map_or(0, |group| group.sequence),
         message_id: message.id,
         correlation_id: message.correlation_id,
         reply_to: message.reply_to,

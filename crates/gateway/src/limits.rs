@@ -198,3 +198,7 @@ pub const COORDINATOR_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Without any coordinator for so long the operator is told: a restart is over by then.
 pub const COORDINATORS_AWAY: Duration = Duration::from_secs(10);
+
+/// Message groups that are remembered as one consumer's own, to be named to the next leader: as many as a leader
+/// remembers for a queue.
+pub const OWNED_GROUPS_MAX: usize = 65_536;

@@ -23,8 +23,10 @@ mod property;
 mod reader;
 mod runs;
 mod schedule;
+pub mod selector;
 pub mod settings;
 mod subscription;
+mod terms;
 mod transaction;
 mod view;
 
@@ -44,9 +46,11 @@ pub use position::MessagePosition;
 pub use property::{Value, ValueRef};
 pub use runs::Runs;
 pub use schedule::{Schedule, ScheduleError};
+pub use selector::{Selector, SelectorError};
 pub use settings::{QueueSettings, Settings};
 pub use subscription::{
     Lifetime, Sharing, Start, Subscription, SubscriptionError, subscription_key,
 };
+pub use terms::{GroupMark, Terms};
 pub use transaction::{Attempt, Decision, TransactionId};
 pub use view::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Group, GroupId, MessageView, Properties};

@@ -68,3 +68,13 @@ pub const CRON_BYTES_MAX: usize = 200;
 
 /// Milliseconds of a delay or a period: a hundred years, far from where sums of times overflow.
 pub const DELAY_MS_MAX: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
+
+/// Parentheses, NOTs and signs within each other in a selector: bounds the stack of whoever reads it.
+pub const SELECTOR_DEPTH_MAX: usize = 64;
+
+/// Different names in a selector: their values are on the stack while it is asked.
+pub const SELECTOR_NAMES_MAX: usize = 64;
+
+/// Steps that a selector may take over one message, a few milliseconds; what takes more does not select it. Only
+/// patterns with many `%` over long texts come near.
+pub const SELECTOR_STEPS_MAX: u64 = 1_000_000;

@@ -363,7 +363,7 @@ impl Routing {
         let known = self.selectors.get(&id);
         let answer = known.is_some_and(|known| {
             view.is_some_and(|view| {
-                known.selector.evaluate(position, view) == crate::selector::Truth::True
+                known.selector.evaluate(position, view) == quorate_message::selector::Truth::True
             })
         });
         self.answers.insert(id, answer);

@@ -20,7 +20,7 @@ use quorate_proto::v1::{
     Settled, Settlement, consume_request, consume_response,
 };
 
-use super::{Delivery, Subscription};
+use super::{ConsumerOptions, Delivery, Subscription};
 use crate::{
     Error,
     limits::{HELD, SETTLE_POSITIONS},
@@ -33,6 +33,8 @@ pub(super) struct Holding {
     subscription: Subscription,
     consumer: Bytes,
     prefetch: Room,
+    /// Which messages it wants, and before whom.
+    terms: OpenConsumer,
     arrivals: u64,
     /// Not settled, by arrival.
     held: BTreeMap<u64, Held>,
@@ -123,6 +125,7 @@ impl Holding {
             subscription,
             consumer,
             prefetch,
+            terms: OpenConsumer::default(),
             arrivals: 0,
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -138,6 +141,17 @@ impl Holding {
             receiver: None,
             wakers: Vec::new(),
         }
+    }
+
+    /// Opens with this selector and so on, each time.
+    pub(super) fn on_terms(mut self, options: &ConsumerOptions) -> Self {
+        self.terms = OpenConsumer {
+            selector: options.selector.clone(),
+            exclusive: options.exclusive,
+            priority: i32::from(options.priority),
+            ..OpenConsumer::default()
+        };
+        self
     }
 
     /// Begins a call; the call before it gets nothing more.
@@ -195,6 +209,7 @@ impl Holding {
             retained: self.subscription.retained,
             since_ms: self.subscription.since_ms,
             from: None,
+            ..self.terms.clone()
         }
     }
 

@@ -102,6 +102,7 @@ impl Store {
                     message: Some(queue.messages[&value].clone()),
                     delivery_count: 0,
                     redelivered: false,
+                    ..Delivery::default()
                 }
             })
             .collect()

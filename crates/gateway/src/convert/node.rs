@@ -1,7 +1,9 @@
 //! What goes to storage nodes and coordinators and comes from them. What cannot be read is refused whole: the stream it
 //! came on ends, since nothing after it can be trusted.
 
-use quorate_message::{ConsumerId, Destination, DestinationKind, MessagePosition, Outcome};
+use quorate_message::{
+    ConsumerId, Destination, DestinationKind, GroupId, GroupMark, MessagePosition, Outcome, Terms,
+};
 use quorate_proto::{internal::v1 as wire, v1};
 
 use crate::session::{
@@ -14,6 +16,11 @@ use crate::session::{
 #[error("storage node sent {0}; are gateway and node of compatible versions?")]
 pub(crate) struct Unreadable(&'static str);
 
+fn selector_text(terms: &Terms) -> String {
+    let selector = terms.selector.as_ref();
+    selector.map_or_else(String::new, |selector| selector.text().to_owned())
+}
+
 /// A command as the control stream carries it.
 pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand {
     use wire::control_command::Kind;
@@ -25,6 +32,7 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
             shares_credit,
             credit,
             held,
+            terms,
         } => Kind::Attach(wire::Attach {
             consumer: id_bytes(consumer),
             kind: kind_of(&queue),
@@ -34,7 +42,11 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
             held: held.into_iter().map(MessagePosition::value).collect(),
             generation: generation.0,
             shares_credit,
-            ..wire::Attach::default()
+            selector: selector_text(&terms),
+            exclusive: terms.is_exclusive,
+            priority: i32::from(terms.priority),
+            owned_groups: terms.owned_groups.iter().map(|group| group.0).collect(),
+            was_active: terms.was_active,
         }),
         Command::Detach {
             consumer,
@@ -204,6 +216,11 @@ pub(crate) fn delivery(said: wire::StoredDelivery) -> Result<StoredDelivery, Unr
         generation: Generation(said.generation),
         position: MessagePosition::from_value(said.position),
         delivery_count: said.delivery_count,
+        group: (said.group != 0).then_some(GroupMark {
+            id: GroupId(said.group),
+            is_first: said.first_in_group,
+            is_last: said.last_in_group,
+        }),
         redelivered: said.redelivered,
         message: said.message,
     })

@@ -4,9 +4,15 @@
 //! of leader, so that the new one does not send them again. The client's credit is kept here, and lent to the leader
 //! no further than the client's connection keeps up.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use quorate_message::{ConsumerId, Decision, Destination, MessagePosition, Outcome, Settlement};
+use quorate_message::{
+    ConsumerId, Decision, Destination, GroupId, GroupMark, MessagePosition, Outcome, Settlement,
+    Terms,
+};
 
 use super::{
     ids::{CallId, Generation, ShardId, Time},
@@ -15,7 +21,7 @@ use super::{
 };
 use crate::limits::{
     ATTACH_RETRY_MICROS, CREDIT_BYTES_MAX, CREDIT_MESSAGES_MAX, CREDIT_STEP_BYTES,
-    CREDIT_STEP_MESSAGES, GENERATION_JUMP,
+    CREDIT_STEP_MESSAGES, GENERATION_JUMP, OWNED_GROUPS_MAX,
 };
 
 /// Where a consumer stands with the present leader.
@@ -105,6 +111,10 @@ pub(super) struct Consumer {
     asked: bool,
     /// An earlier call of this consumer, whose settlements are waited for before this one is attached.
     pub(super) follows: Option<CallId>,
+    /// On what terms it takes messages.
+    pub(super) terms: Terms,
+    /// The groups that are its own.
+    owned: BTreeSet<GroupId>,
 }
 
 impl Consumer {
@@ -142,6 +152,30 @@ impl Consumer {
             asked: false,
             follows: None,
             paused: false,
+            terms: Terms::default(),
+            owned: BTreeSet::new(),
+        }
+    }
+
+    /// On what terms it is attached again: with the groups that became its own.
+    pub(super) fn present_terms(&self) -> Terms {
+        Terms {
+            owned_groups: self.owned.iter().copied().collect(),
+            ..self.terms.clone()
+        }
+    }
+
+    /// Remembers whose a message's group is.
+    fn note_group(&mut self, group: Option<GroupMark>) {
+        self.terms.was_active = true;
+        let Some(mark) = group else { return };
+        if mark.is_last {
+            self.owned.remove(&mark.id);
+        } else {
+            self.owned.insert(mark.id);
+        }
+        if self.owned.len() > OWNED_GROUPS_MAX {
+            self.owned.pop_first();
         }
     }
 
@@ -342,6 +376,7 @@ impl Consumer {
             }
         }
         self.hold(delivery.position);
+        self.note_group(delivery.group);
         self.credit_messages = self.credit_messages.saturating_sub(1);
         let body = i64::try_from(body_bytes).unwrap_or(i64::MAX);
         self.credit_bytes = self.credit_bytes.saturating_sub(body);

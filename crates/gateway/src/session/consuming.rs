@@ -70,6 +70,7 @@ impl Core {
         for (_, position) in &open.held {
             consumer.hold(*position);
         }
+        consumer.terms = open.terms;
         consumer.credited(open.credit);
         self.calls.insert(call, Call::Consuming);
         self.consumer_calls.insert(open.consumer, call);
@@ -357,6 +358,7 @@ impl Core {
                             shares_credit: self.legs.contains_key(&call),
                             credit,
                             held: consumer.held(),
+                            terms: consumer.present_terms(),
                         },
                     });
                 }

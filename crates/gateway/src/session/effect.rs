@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_message::{ConsumerId, Destination, MessagePosition, Outcome};
+use quorate_message::{ConsumerId, Destination, MessagePosition, Outcome, Terms};
 
 use super::{
     ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId},
@@ -168,6 +168,8 @@ pub enum Command {
         credit: Credit,
         /// What it holds, in the order in which it came.
         held: Vec<MessagePosition>,
+        /// On what terms it takes messages.
+        terms: Terms,
     },
     /// Detach a consumer; what it had in flight goes back.
     Detach {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_message::{
-    ConsumerId, Destination, DestinationName, MessagePosition, Outcome, ProducerId,
-    Publication as Head, Settlement, Subscription, TransactionId,
+    ConsumerId, Destination, DestinationName, GroupMark, MessagePosition, Outcome, ProducerId,
+    Publication as Head, Settlement, Subscription, Terms, TransactionId,
 };
 
 use super::ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId};
@@ -216,6 +216,8 @@ pub struct OpenConsumer {
     pub subscription: Option<Box<Subscription>>,
     /// What it still holds from before, in the order in which it came.
     pub held: Vec<(ShardId, MessagePosition)>,
+    /// On what terms it takes messages; what it owned is remembered here.
+    pub terms: Terms,
     /// The first credit.
     pub credit: Credit,
     /// Wall clock in microseconds since 1970: the first generation of the attachment, so that a later gateway's is
@@ -321,6 +323,8 @@ pub struct StoredDelivery {
     pub position: MessagePosition,
     /// How often it was given to a consumer that failed with it.
     pub delivery_count: u32,
+    /// What there is to say of its group.
+    pub group: Option<GroupMark>,
     /// It may have been given to a consumer before.
     pub redelivered: bool,
     /// The message in its stored encoding.

@@ -243,6 +243,7 @@ pub(super) fn delivery(generation: u64, entry: u64) -> StoredDelivery {
         generation: Generation(generation),
         position: position(entry),
         delivery_count: 0,
+        group: None,
         redelivered: false,
         message: stored("body"),
     }

@@ -307,6 +307,7 @@ async fn operators_see_queues_messages_and_the_cluster() {
         queue: "orders".to_owned(),
         after: None,
         limit: 70,
+        ..v1::BrowseRequest::default()
     };
     let mut pages = soon(client.browse(browse)).await.unwrap().into_inner();
     let mut bodies = Vec::new();

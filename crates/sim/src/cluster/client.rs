@@ -184,6 +184,7 @@ impl Cluster {
                     queue: Destination::queue(queue),
                     subscription: None,
                     held,
+                    terms: quorate_broker::Terms::default(),
                     credit: Credit {
                         messages: PREFETCH,
                         bytes: 1 << 20,

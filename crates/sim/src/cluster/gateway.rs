@@ -408,6 +408,7 @@ fn control(shard: ShardId, command: Command) -> Packet {
             shares_credit,
             credit,
             held,
+            terms,
         } => Packet::Ask(
             shard,
             SessionRequest::Attach {
@@ -417,7 +418,7 @@ fn control(shard: ShardId, command: Command) -> Packet {
                 shares_credit,
                 credit: credit_of(credit),
                 held,
-                terms: quorate_broker::Terms::default(),
+                terms,
             },
         ),
         Command::Detach {
@@ -551,6 +552,7 @@ fn node_event(event: SessionEvent) -> NodeEvent {
                     generation: Generation(generation),
                     position: delivery.position,
                     delivery_count: delivery.count,
+                    group: delivery.group,
                     redelivered: delivery.redelivered,
                     message: delivery.message,
                 })

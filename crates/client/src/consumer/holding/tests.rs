@@ -27,6 +27,7 @@ fn deliver(holding: &mut Holding, values: &[u64]) {
             message: Some(Message::default()),
             delivery_count: 0,
             redelivered: false,
+            ..v1::Delivery::default()
         })
         .collect();
     holding

@@ -1,5 +1,8 @@
 //! Consumers: attachment, what they hold, credit, settlements.
 
+use quorate_message::GroupId;
+use quorate_message::{GroupMark, Selector, Terms};
+
 use super::*;
 
 fn open(bench: &mut Bench, held: &[u64]) -> Vec<Effect> {
@@ -10,6 +13,7 @@ fn open(bench: &mut Bench, held: &[u64]) -> Vec<Effect> {
             queue: Destination::queue(queue()),
             subscription: None,
             held: held.iter().map(|entry| (SHARD, position(*entry))).collect(),
+            terms: Terms::default(),
             credit: Credit {
                 messages: 10,
                 bytes: 1 << 20,
@@ -361,6 +365,7 @@ fn the_same_consumer_on_another_call_takes_over_with_a_higher_generation() {
             queue: Destination::queue(queue()),
             subscription: None,
             held: vec![(SHARD, position(5))],
+            terms: Terms::default(),
             credit: Credit {
                 messages: 1,
                 bytes: 1,
@@ -477,4 +482,70 @@ fn positions_of_another_shard_are_refused() {
         )
     };
     assert!(effects.iter().any(failed), "{effects:?}");
+}
+
+/// The terms of the one attach command.
+fn terms(effects: &[Effect]) -> Terms {
+    let mut attaches = commands(effects)
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Attach { terms, .. } => Some(terms.clone()),
+            _ => None,
+        });
+    attaches.next().expect("it attaches")
+}
+
+fn grouped(generation: u64, entry: u64, group: u64, is_last: bool) -> StoredDelivery {
+    StoredDelivery {
+        group: Some(GroupMark {
+            id: GroupId(group),
+            is_first: true,
+            is_last,
+        }),
+        ..delivery(generation, entry)
+    }
+}
+
+#[test]
+fn a_new_leader_is_told_the_terms_and_the_groups_that_are_the_consumers_own() {
+    let mut bench = Bench::linked();
+    let wanted = Terms {
+        selector: Selector::parse_optional("color = 'red'").expect("it is one"),
+        is_exclusive: true,
+        priority: -3,
+        ..Terms::default()
+    };
+    let effects = bench.step(Input::Consume {
+        call: CALL,
+        open: OpenConsumer {
+            consumer: CONSUMER,
+            queue: Destination::queue(queue()),
+            subscription: None,
+            held: Vec::new(),
+            terms: wanted.clone(),
+            credit: Credit {
+                messages: 10,
+                bytes: 1 << 20,
+            },
+            wall_micros: 100,
+        },
+    });
+    assert_eq!(terms(&effects), wanted);
+    bench.hear(NODE_A, 1, attached(101, &[]));
+    let event = NodeEvent::Deliveries {
+        epoch: Epoch(1),
+        deliveries: vec![
+            grouped(101, 5, 7, false),
+            grouped(101, 6, 8, false),
+            grouped(101, 7, 8, true),
+        ],
+    };
+    bench.hear(NODE_A, 1, event);
+    let effects = bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
+    let expected = Terms {
+        owned_groups: vec![GroupId(7)],
+        was_active: true,
+        ..wanted
+    };
+    assert_eq!(terms(&effects), expected);
 }

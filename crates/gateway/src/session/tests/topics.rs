@@ -44,6 +44,7 @@ fn open(pattern: &str, lifetime: Lifetime, messages: u64) -> OpenConsumer {
             without: Runs::default(),
         })),
         held: Vec::new(),
+        terms: quorate_message::Terms::default(),
         credit: Credit {
             messages,
             bytes: 1 << 20,

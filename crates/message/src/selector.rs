@@ -18,13 +18,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_message::{MessagePosition, MessageView};
 use thiserror::Error;
 
 use expression::Expression;
 pub use truth::Truth;
 
 use crate::limits::SELECTOR_BYTES_MAX;
+use crate::{MessagePosition, MessageView};
 
 /// A selector, ready to be asked. Cloning shares it.
 #[derive(Clone, PartialEq)]

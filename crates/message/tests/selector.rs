@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use quorate_broker::selector::{Selector, Truth};
+use quorate_message::selector::{Selector, Truth};
 use quorate_message::{Message, MessagePosition, MessageView, Value};
 
 /// Names that messages have, and one that none has.

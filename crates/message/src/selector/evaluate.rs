@@ -7,11 +7,10 @@
 
 use std::cmp::Ordering;
 
-use quorate_message::{MessagePosition, MessageView, ValueRef};
-
 use super::expression::{Comparison, Expression, NameIndex, Operator};
 use super::truth::Truth;
 use crate::limits::{SELECTOR_NAMES_MAX, SELECTOR_STEPS_MAX};
+use crate::{MessagePosition, MessageView, ValueRef};
 
 /// A value, where it is stored.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,6 @@
 //! On what terms a consumer takes messages.
 
-use quorate_message::GroupId;
-
-use crate::Selector;
+use crate::{GroupId, Selector};
 
 /// What a consumer wants, and what it had. Most want everything that comes, in turn with the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

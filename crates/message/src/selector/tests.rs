@@ -1,9 +1,9 @@
 //! What selectors mean, as tables.
 
 use bytes::BytesMut;
-use quorate_message::{Message, MessagePosition, MessageView, Value};
 
 use super::{Selector, SelectorError, Truth};
+use crate::{Message, MessagePosition, MessageView, Value};
 
 /// A message with one property of each type, and what it is in.
 fn message() -> Message {
@@ -177,7 +177,7 @@ fn the_mode_of_delivery_is_that_of_the_position() {
 
 #[test]
 fn a_long_chain_is_not_deep() {
-    let many = vec!["age = 18"; 1_000].join(" OR ");
+    let many = vec!["age = 18"; 500].join(" OR ");
     check(Truth::False, &[&many]);
     check(Truth::True, &[&format!("{many} OR age = 17")]);
     let sum = format!("age + {} = 1017", vec!["1"; 1_000].join(" + "));
@@ -351,8 +351,8 @@ fn every_bound_is_named() {
     let error = Selector::parse(&names.join(" OR ")).unwrap_err();
     assert!(matches!(error, SelectorError::Refused { .. }), "{error}");
     assert_eq!(
-        Selector::parse(&" ".repeat(16_385)),
-        Err(SelectorError::TooLong { bytes: 16_385 })
+        Selector::parse(&" ".repeat(8_193)),
+        Err(SelectorError::TooLong { bytes: 8_193 })
     );
 }
 
