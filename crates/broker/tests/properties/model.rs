@@ -861,12 +861,24 @@ impl World {
                 .map(|message| (message.number, Outcome::Stored));
             let outcomes = outcomes.collect();
             for message in &messages {
+                let number = (target.clone(), message.number);
+                if self.numbered.contains_key(&number) {
+                    continue;
+                }
+                // Copies of a repeated message have one body; each is numbered once, in the order in which they left.
                 let body = body_of(&message.message);
-                let mut transit = self.transit.iter();
-                let found = transit.find(|(to, _, other)| (to, other) == (&target, &body));
+                let is_it = |(to, _, other): &&(Destination, MessagePosition, Bytes)| {
+                    (to, other) == (&target, &body)
+                };
+                let is_numbered = |at: &MessagePosition| {
+                    let mut numbered = self.numbered.iter();
+                    numbered.any(|((to, _), other)| (to, other) == (&target, at))
+                };
+                let mut fresh = self.transit.iter().filter(is_it);
+                let found = fresh.find(|(_, at, _)| !is_numbered(at));
+                let found = found.or_else(|| self.transit.iter().find(is_it));
                 let (_, position, _) = found.expect("only what is on its way is forwarded");
-                self.numbered
-                    .insert((target.clone(), message.number), *position);
+                self.numbered.insert(number, *position);
             }
             if let Some(queue) = (0..3).find(|queue| name(*queue) == target.name) {
                 self.store_forwarded(queue, &messages);
