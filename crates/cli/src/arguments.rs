@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    bench, browse, cluster, completions, dead_letters, dev, purge, queues, receive, send,
-    subscriptions, topics, transfer,
+    bench, browse, cluster, completions, dead_letters, dev, pause, purge, queues, receive, send,
+    settings, subscriptions, topics, transfer,
 };
 
 /// Where `quorate dev` listens.
@@ -80,6 +80,13 @@ pub(crate) enum Command {
     DeadLetters(dead_letters::DeadLetters),
     /// Shows what is on its way from one destination to another
     Outbox,
+    /// Ends the delivery of a queue's messages; it takes messages in all the same
+    Pause(pause::Pause),
+    /// Begins the delivery of a paused queue again
+    Resume(pause::Pause),
+    /// Lists and changes the settings of destinations by name pattern
+    #[command(subcommand)]
+    Settings(settings::Settings),
     /// Shows nodes, shards and leaders
     Cluster(cluster::Cluster),
     /// Measures throughput and latency

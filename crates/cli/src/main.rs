@@ -15,11 +15,13 @@ mod limits;
 mod lines;
 mod outbox;
 mod output;
+mod pause;
 mod progress;
 mod purge;
 mod queues;
 mod receive;
 mod send;
+mod settings;
 mod subscriptions;
 mod topics;
 mod transfer;
@@ -77,6 +79,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Copy(transfer) => transfer::run_copy(&common, transfer).await,
         Command::Outbox => outbox::run(&common).await,
         Command::DeadLetters(command) => dead_letters::run(&common, command).await,
+        Command::Pause(pause) => pause::run(&common, pause, true).await,
+        Command::Resume(pause) => pause::run(&common, pause, false).await,
+        Command::Settings(settings) => settings::run(&common, settings).await,
         Command::Cluster(cluster) => cluster::run(&common, cluster).await,
         Command::Bench(bench) => Box::pin(bench::run(&common, bench)).await,
         Command::Dev(dev) => dev::run(&common, dev).await,

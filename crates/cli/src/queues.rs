@@ -33,6 +33,8 @@ struct Queue {
     enqueued_total: u64,
     settled_total: u64,
     non_persistent: u64,
+    bytes: u64,
+    paused: bool,
 }
 
 pub(crate) async fn run(common: &Common, arguments: Queues) -> Result<()> {
@@ -54,6 +56,8 @@ pub(crate) async fn run(common: &Common, arguments: Queues) -> Result<()> {
                 enqueued_total: queue.enqueued_total,
                 settled_total: queue.settled_total,
                 non_persistent: queue.non_persistent,
+                bytes: queue.bytes,
+                paused: queue.paused,
             })
             .collect(),
         unanswered_shards: response.unanswered_shards,
@@ -72,12 +76,14 @@ fn print(listing: &Listing) -> Result<()> {
             vec![
                 queue.name.clone(),
                 queue.messages.to_string(),
+                queue.bytes.to_string(),
                 queue.in_flight.to_string(),
                 queue.consumers.to_string(),
                 queue.enqueued_total.to_string(),
                 queue.settled_total.to_string(),
                 queue.non_persistent.to_string(),
                 queue.shard.to_string(),
+                if queue.paused { "paused" } else { "" }.to_owned(),
             ]
         })
         .collect();
@@ -85,12 +91,14 @@ fn print(listing: &Listing) -> Result<()> {
         &[
             "QUEUE",
             "MESSAGES",
+            "BYTES",
             "IN FLIGHT",
             "CONSUMERS",
             "ENQUEUED",
             "SETTLED",
             "NON-PERSISTENT",
             "SHARD",
+            "STATE",
         ],
         &rows,
     )?;

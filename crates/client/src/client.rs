@@ -9,10 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use quorate_proto::v1::{
-    BrowseRequest, BrowseResponse, DeleteSubscriptionRequest, GetClusterRequest,
-    GetClusterResponse, ListQueuesRequest, ListQueuesResponse, ListSubscriptionsRequest,
+    BrowseRequest, BrowseResponse, ChangeSettingsRequest, ChangeSettingsResponse,
+    DeleteSubscriptionRequest, GetClusterRequest, GetClusterResponse, ListQueuesRequest,
+    ListQueuesResponse, ListSettingsRequest, ListSettingsResponse, ListSubscriptionsRequest,
     ListSubscriptionsResponse, ListTopicsRequest, ListTopicsResponse, LocateDestinationRequest,
-    LocateDestinationResponse, Position, PurgeQueueRequest,
+    LocateDestinationResponse, PauseQueueRequest, Position, PurgeQueueRequest, ResumeQueueRequest,
     admin_service_client::AdminServiceClient, messaging_service_client::MessagingServiceClient,
 };
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
@@ -163,6 +164,72 @@ impl Client {
         })
         .await
         .map(|response| response.removed)
+    }
+
+    /// Ends the delivery of a queue's messages until it is resumed; it takes messages in all the same. Committed.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or the name is wrong.
+    pub async fn pause(&self, queue: &str) -> Result<(), Error> {
+        let queue = queue.to_owned();
+        self.ask(async |channel| {
+            let queue = queue.clone();
+            AdminServiceClient::new(channel)
+                .pause_queue(question(PauseQueueRequest { queue }))
+                .await
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Begins the delivery of a paused queue again. Committed.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or the name is wrong.
+    pub async fn resume(&self, queue: &str) -> Result<(), Error> {
+        let queue = queue.to_owned();
+        self.ask(async |channel| {
+            let queue = queue.clone();
+            AdminServiceClient::new(channel)
+                .resume_queue(question(ResumeQueueRequest { queue }))
+                .await
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Returns the settings of destinations by name pattern; with a name, those of that destination as well.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or the name is wrong.
+    pub async fn settings(&self, destination: Option<&str>) -> Result<ListSettingsResponse, Error> {
+        let destination = destination.unwrap_or_default();
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .max_decoding_message_size(ANSWER_BYTES)
+                .list_settings(question(ListSettingsRequest {
+                    destination: destination.to_owned(),
+                }))
+                .await
+        })
+        .await
+    }
+
+    /// Changes settings, all or none, and returns the rules then. Durable in the coordination store.
+    ///
+    /// # Errors
+    /// If a change is wrong, no coordinator takes it, or no gateway answers in time.
+    pub async fn change_settings(
+        &self,
+        request: &ChangeSettingsRequest,
+    ) -> Result<ChangeSettingsResponse, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .max_decoding_message_size(ANSWER_BYTES)
+                .change_settings(question(request.clone()))
+                .await
+        })
+        .await
     }
 
     /// Returns nodes, shards and leaders, as the gateway sees them.

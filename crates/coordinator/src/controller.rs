@@ -17,10 +17,10 @@ use quorate_replication::{Duration, Time};
 
 use active::Active;
 
-pub use effect::{DeathCause, Effect, ElectionCause, Note, Refusal};
+pub use effect::{DeathCause, Effect, ElectionCause, Note, Refusal, SettingsAnswer};
 pub use input::{
-    Attempt, Heartbeat, Input, Led, ReadOutcome, RedialOutcome, Registration, StreamId,
-    WriteNumber, WriteOutcome,
+    Attempt, Heartbeat, Input, Led, ReadOutcome, RedialOutcome, Registration, SettingsRequest,
+    StreamId, WriteNumber, WriteOutcome,
 };
 pub use row::{Change, ClusterRow, Key, NodeRow, Row, Stored};
 pub use topology::{GatewayStatus, NodeStatus, ShardStatus, Topology};
@@ -83,6 +83,7 @@ impl Controller {
             | Input::Redialed { .. }
             | Input::Written { .. }
             | Input::Read { .. }
+            | Input::SettingsWanted { .. }
             | Input::GatewayAttended { .. }
             | Input::GatewayLeft { .. }
             | Input::Elapsed => match &mut self.active {
@@ -118,13 +119,22 @@ impl Controller {
             let refusal = Refusal::NotActive;
             effects.push(Effect::Refuse { stream, refusal });
         }
+        if let Some(request) = active.settings_request() {
+            refuse_settings(request, effects);
+        }
         effects.push(Effect::Note(Note::Deactivated));
     }
+}
+
+fn refuse_settings(request: SettingsRequest, effects: &mut Vec<Effect>) {
+    let answer = SettingsAnswer::Refused(Refusal::NotActive);
+    effects.push(Effect::AnswerSettings { request, answer });
 }
 
 /// What a coordinator that is not active says to those who come.
 fn refuse(input: &Input, effects: &mut Vec<Effect>) {
     let stream = match input {
+        Input::SettingsWanted { request, .. } => return refuse_settings(*request, effects),
         Input::Registered { stream, .. } | Input::GatewayAttended { stream, .. } => *stream,
         Input::Activated { .. }
         | Input::Deactivated

@@ -1,5 +1,6 @@
 //! Between the generated gRPC types and those of the controller; everything that comes in is checked here.
 
+use quorate_message::Settings;
 use quorate_proto::internal::v1 as proto;
 use quorate_replication::{
     Claim, ClaimId, DiskId, Epoch, FenceAnswer, Incarnation, Index, Member, NodeId, Nonce, Order,
@@ -8,7 +9,7 @@ use quorate_replication::{
 use tonic::Status;
 
 use crate::{
-    controller::{Heartbeat, Led, Refusal, Registration, Topology},
+    controller::{Heartbeat, Led, Refusal, Registration, SettingsAnswer, Topology},
     limits::{ADDRESS_BYTES, NAME_BYTES, NODES_MAX, SHARDS_MAX, WEIGHT_MAX},
 };
 
@@ -271,7 +272,32 @@ pub(crate) fn topology(cluster: &str, topology: &Topology) -> proto::Topology {
                 address: gateway.address.clone(),
             })
             .collect(),
+        settings: match topology.settings.version() {
+            0 => bytes::Bytes::new(),
+            _ => topology.settings.encode().into(),
+        },
     }
+}
+
+/// The settings that somebody wants.
+pub(crate) fn wanted_settings(bytes: &[u8]) -> Result<Settings, Status> {
+    Settings::decode(bytes)
+        .ok_or_else(|| invalid("settings are not as this coordinator reads them"))
+}
+
+/// What a request for other settings is answered.
+pub(crate) fn settings_answer(
+    answer: SettingsAnswer,
+) -> Result<proto::ReplaceSettingsResponse, Status> {
+    let (replaced, settings) = match answer {
+        SettingsAnswer::Replaced(settings) => (true, settings),
+        SettingsAnswer::Differ(settings) => (false, settings),
+        SettingsAnswer::Refused(refusal) => return Err(status(&refusal)),
+    };
+    Ok(proto::ReplaceSettingsResponse {
+        replaced,
+        settings: settings.encode().into(),
+    })
 }
 
 /// The one place where refusals become statuses. Only `FAILED_PRECONDITION` says "try another coordinator".
@@ -285,7 +311,7 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
         Refusal::TooManyNodes { .. } | Refusal::TooManyGateways { .. } => {
             Status::resource_exhausted(reason)
         }
-        Refusal::StoreAway => Status::unavailable(reason),
+        Refusal::StoreAway | Refusal::SettingsBusy => Status::unavailable(reason),
         Refusal::NotRegistered => Status::invalid_argument(reason),
     }
 }

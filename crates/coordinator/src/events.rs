@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use quorate_message::Settings;
 use quorate_proto::internal::v1::{AttendGatewayResponse, AttendResponse};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use crate::controller::{Input, Registration, Stored, StreamId};
+use crate::controller::{Input, Registration, SettingsAnswer, Stored, StreamId};
 
 /// One event.
 pub(crate) enum Event {
@@ -22,6 +23,12 @@ pub(crate) enum Event {
         name: String,
         address: String,
         outgoing: Outgoing<AttendGatewayResponse>,
+    },
+    /// A gateway wants other settings.
+    SettingsWanted {
+        expected: u64,
+        settings: Settings,
+        answer: oneshot::Sender<SettingsAnswer>,
     },
     /// Anything else that the controller is told as it is.
     Told(Input),

@@ -136,7 +136,7 @@ pub const ADDRESS_BYTES: usize = 260;
 pub const WEIGHT_MAX: u32 = 10_000;
 
 /// Bytes of one message to the coordinator. A heartbeat of a node that leads all shards is some 10 KiB.
-pub const REQUEST_BYTES: usize = 256 * 1024;
+pub const REQUEST_BYTES: usize = 512 * 1024;
 
 /// Streams of nodes and gateways that may be open at the same time, registered or not.
 pub const STREAMS_MAX: usize = 1_024;

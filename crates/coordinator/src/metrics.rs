@@ -124,6 +124,7 @@ impl Counts {
             | Note::Returned { .. }
             | Note::ForeignDisk { .. }
             | Note::Bootstrapped { .. }
+            | Note::SettingsReplaced { .. }
             | Note::StreamBroken { .. }
             | Note::Deferred { .. }
             | Note::Stalled

@@ -1,6 +1,12 @@
 //! Rows as text: JSON that an operator can read, with a format number in each.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use quorate_message::{
+    Pattern, Settings,
+    settings::{PartialSettings, Rule},
+};
 use quorate_replication::{
     Claim, ClaimId, DiskId, Epoch, Incarnation, Member, NodeId, RecordVersion, ShardId, ShardRecord,
 };
@@ -101,6 +107,19 @@ struct MemberText {
     disk: u64,
 }
 
+/// Values are texts, as operators write them.
+#[derive(Serialize, Deserialize)]
+struct SettingsText {
+    version: u64,
+    rules: Vec<RuleText>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RuleText {
+    pattern: String,
+    settings: BTreeMap<String, String>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct ShardText {
     shard: u32,
@@ -119,6 +138,7 @@ pub(crate) fn key_text(key: Key) -> String {
         Key::Cluster => "cluster".to_owned(),
         Key::Node(node) => format!("nodes/{}", node.0),
         Key::Shard(shard) => format!("shards/{}", shard.0),
+        Key::Settings => "settings".to_owned(),
     }
 }
 
@@ -170,7 +190,37 @@ fn encode(row: &Row) -> Bytes {
                 .map(|voters| voters.iter().copied().map(member_text).collect()),
             learners: record.learners.iter().copied().map(member_text).collect(),
         }),
+        Row::Settings(settings) => text(SettingsText {
+            version: settings.version(),
+            rules: settings.rules().iter().map(rule_text).collect(),
+        }),
     }
+}
+
+fn rule_text(rule: &Rule) -> RuleText {
+    let texts = rule.settings.texts().into_iter();
+    RuleText {
+        pattern: rule.pattern.as_str().to_owned(),
+        settings: texts
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    }
+}
+
+fn settings(found: &Versioned) -> Result<Settings, RowError> {
+    let wrong = |error: &dyn std::fmt::Display| damaged(found, &error.to_string());
+    let text: SettingsText = parse(found)?;
+    let mut rules = Vec::new();
+    for rule in text.rules {
+        let pattern = Pattern::new(&rule.pattern).map_err(|error| wrong(&error))?;
+        let mut settings = PartialSettings::default();
+        for (name, value) in &rule.settings {
+            let read = settings.set_text(name, value);
+            read.map_err(|error| wrong(&error))?;
+        }
+        rules.push(Rule { pattern, settings });
+    }
+    Settings::with_rules(text.version, rules).map_err(|error| wrong(&error))
 }
 
 fn text(row: impl Serialize) -> Bytes {
@@ -191,6 +241,8 @@ pub(crate) fn decode(found: &Versioned) -> Result<Option<Stored>, RowError> {
         Row::Node(node(parse(found)?))
     } else if number("shards/").is_some() {
         Row::Shard(shard(parse(found)?))
+    } else if found.key == "settings" {
+        Row::Settings(settings(found)?)
     } else {
         return Ok(None);
     };
@@ -334,8 +386,6 @@ fn member(text: MemberText) -> Member {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn round_trip(row: Row) {
@@ -385,6 +435,19 @@ mod tests {
             next_voters: Some(vec![some_member(3)]),
             learners: vec![some_member(4)],
         }));
+        let mut rule = Rule {
+            pattern: Pattern::new("orders.>").expect("a pattern"),
+            settings: PartialSettings::default(),
+        };
+        for (name, value) in [
+            ("max_messages", "5"),
+            ("dead_letter_queue", ""),
+            ("on_full", "block"),
+        ] {
+            rule.settings.set_text(name, value).expect("a setting");
+        }
+        let settings = Settings::with_rules(9, [rule]).expect("good rules");
+        round_trip(Row::Settings(settings));
     }
 
     #[test]

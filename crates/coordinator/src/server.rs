@@ -10,9 +10,9 @@ use std::{
 };
 
 use quorate_proto::internal::v1::{
-    AttendGatewayRequest, AttendGatewayResponse, AttendRequest, AttendResponse, Topology,
-    WatchTopologyRequest, WatchTopologyResponse, attend_request::Kind,
-    coordination_service_server::CoordinationService,
+    AttendGatewayRequest, AttendGatewayResponse, AttendRequest, AttendResponse,
+    ReplaceSettingsRequest, ReplaceSettingsResponse, Topology, WatchTopologyRequest,
+    WatchTopologyResponse, attend_request::Kind, coordination_service_server::CoordinationService,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::{
@@ -121,6 +121,26 @@ impl CoordinationService for Server {
             }
         });
         Ok(Response::new(Box::pin(pictures)))
+    }
+
+    async fn replace_settings(
+        &self,
+        request: Request<ReplaceSettingsRequest>,
+    ) -> Result<Response<ReplaceSettingsResponse>, Status> {
+        let request = request.into_inner();
+        convert::check_cluster(&self.cluster, &request.cluster)?;
+        let settings = convert::wanted_settings(&request.settings)?;
+        let (answer, answered) = oneshot::channel();
+        self.tell(Event::SettingsWanted {
+            expected: request.expected_version,
+            settings,
+            answer,
+        })
+        .await?;
+        let answer = answered
+            .await
+            .map_err(|_| Status::unavailable("this coordinator is stopping; try again"))?;
+        convert::settings_answer(answer).map(Response::new)
     }
 
     async fn attend_gateway(

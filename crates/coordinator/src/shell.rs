@@ -5,19 +5,23 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use quorate_message::Settings;
 use quorate_proto::internal::v1::{
     AttendGatewayResponse, AttendResponse, HeartbeatAnswer, Registered, Topology as ProtoTopology,
     TopologyChange, attend_response::Kind,
 };
 use quorate_replication::{Duration, Time};
 use quorate_service::{clock, health::Health};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 use tracing::{debug, error, info, warn};
 
 use crate::{
     config::Config,
-    controller::{Controller, Effect, Input, Note, Refusal, StreamId, Topology},
+    controller::{
+        Controller, Effect, Input, Note, Refusal, SettingsAnswer, SettingsRequest, StreamId,
+        Topology,
+    },
     convert,
     events::{Event, Outgoing},
     limits::{EVENTS_AT_ONCE, REGISTRATIONS_PER_SECOND},
@@ -45,6 +49,9 @@ pub(crate) struct Shell<S> {
     events: mpsc::Receiver<Event>,
     nodes: BTreeMap<StreamId, NodeStream>,
     gateways: BTreeMap<StreamId, Outgoing<AttendGatewayResponse>>,
+    /// Requests for other settings that are not answered.
+    settings: BTreeMap<SettingsRequest, oneshot::Sender<SettingsAnswer>>,
+    last_settings_request: u64,
     topology: watch::Sender<Option<Arc<ProtoTopology>>>,
     health: Health,
     counts: Counts,
@@ -59,6 +66,15 @@ pub(crate) struct Shell<S> {
 struct NodeStream {
     outgoing: Outgoing<AttendResponse>,
     is_admitted: bool,
+}
+
+impl NodeStream {
+    fn new(outgoing: Outgoing<AttendResponse>) -> Self {
+        Self {
+            outgoing,
+            is_admitted: false,
+        }
+    }
 }
 
 /// Counts within seconds.
@@ -86,6 +102,8 @@ impl<S: Store> Shell<S> {
             events,
             nodes: BTreeMap::new(),
             gateways: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            last_settings_request: 0,
             topology,
             health,
             counts,
@@ -155,12 +173,7 @@ impl<S: Store> Shell<S> {
                 if !self.admits(&outgoing) {
                     return Ok(());
                 }
-                let is_admitted = false;
-                let node = NodeStream {
-                    outgoing,
-                    is_admitted,
-                };
-                self.nodes.insert(stream, node);
+                self.nodes.insert(stream, NodeStream::new(outgoing));
                 Input::Registered {
                     stream,
                     registration,
@@ -182,6 +195,11 @@ impl<S: Store> Shell<S> {
                     address,
                 }
             }
+            Event::SettingsWanted {
+                expected,
+                settings,
+                answer,
+            } => self.settings_wanted(expected, settings, answer),
             Event::Told(input) => {
                 self.forget(&input);
                 input
@@ -252,6 +270,25 @@ impl<S: Store> Shell<S> {
         turn(&mut self.outside);
     }
 
+    /// Somebody wants other settings; the way back is kept.
+    fn settings_wanted(
+        &mut self,
+        expected: u64,
+        settings: Settings,
+        answer: oneshot::Sender<SettingsAnswer>,
+    ) -> Input {
+        // Those who no longer wait are forgotten, so that what is kept is bounded by the open calls.
+        self.settings.retain(|_, waiting| !waiting.is_closed());
+        self.last_settings_request += 1;
+        let request = SettingsRequest(self.last_settings_request);
+        self.settings.insert(request, answer);
+        Input::SettingsWanted {
+            request,
+            expected,
+            settings,
+        }
+    }
+
     fn step(&mut self, input: Input) {
         self.controller.step(now(), input, &mut self.effects);
     }
@@ -290,6 +327,12 @@ impl<S: Store> Shell<S> {
                 } => self.outside.redial(attempt, address),
                 Effect::Write { write, changes } => self.outside.write(write, &changes),
                 Effect::Read { key } => self.outside.read(key),
+                Effect::AnswerSettings { request, answer } => {
+                    if let Some(waiting) = self.settings.remove(&request) {
+                        // Whoever asked may be gone; what was done is done.
+                        drop(waiting.send(answer));
+                    }
+                }
                 Effect::PublishTopology(topology) => self.picture = Some(topology),
                 Effect::Note(note) => {
                     self.counts.note(&note);
@@ -394,6 +437,7 @@ fn log(note: &Note) {
         | Note::Joined { .. }
         | Note::Returned { .. }
         | Note::Bootstrapped { .. }
+        | Note::SettingsReplaced { .. }
         | Note::Deferred { .. }
         | Note::ElectionStarted { .. }
         | Note::ElectionDropped { .. }

@@ -18,6 +18,7 @@ use crate::{
     engine::{Answer, Engine},
     messaging::{ask, span_of},
     nodes::Nodes,
+    rules::{self, Rules},
     session::Input,
     transfers::{self, Action},
 };
@@ -27,6 +28,7 @@ use crate::{
 pub(crate) struct Admin {
     pub(crate) engine: Engine,
     pub(crate) nodes: Nodes,
+    pub(crate) rules: Rules,
 }
 
 impl Admin {
@@ -109,6 +111,53 @@ impl Admin {
         Ok(v1::ListOutboxResponse { targets })
     }
 
+    /// Shards whose leader does not say that it goes by this version, or a newer one.
+    async fn behind(&self, version: u64) -> Result<Vec<u32>, Status> {
+        let topology = self.nodes.topology()?;
+        let statuses = self
+            .ask_all(&topology.nodes, |mut client| async move {
+                client.get_status(wire::GetStatusRequest {}).await
+            })
+            .await;
+        let replicas = statuses.iter().flat_map(|(_, status)| &status.replicas);
+        let led = replicas.filter(|replica| replica.role == "leader");
+        let there: BTreeSet<u32> = led
+            .filter(|replica| replica.settings_version >= version)
+            .map(|replica| replica.shard)
+            .collect();
+        let shards = topology.shards.iter().map(|shard| shard.id);
+        Ok(shards.filter(|shard| !there.contains(shard)).collect())
+    }
+
+    async fn settings(&self, destination: &str) -> Result<v1::ListSettingsResponse, Status> {
+        let settings = self.rules.present()?;
+        let effective = match destination {
+            "" => Vec::new(),
+            name => settings.of(&convert::queue(name)?).texts(),
+        };
+        Ok(v1::ListSettingsResponse {
+            version: settings.version(),
+            rules: rules::shown(&settings),
+            effective: rules::texts(effective),
+            behind_shards: self.behind(settings.version()).await?,
+        })
+    }
+
+    async fn set_paused(&self, queue: &str, is_paused: bool) -> Result<(), Status> {
+        let queue = convert::queue(queue)?;
+        let pause = |call| Input::Pause {
+            call,
+            queue,
+            is_paused,
+        };
+        match ask(&self.engine, pause).await? {
+            Answer::Purged(_) => Ok(()),
+            Answer::Confirmed(_) | Answer::Committed | Answer::Unsubscribed(_) => {
+                Err(Status::internal("a pause was answered as something else"))
+            }
+        }
+    }
+
     async fn cluster(&self) -> Result<v1::GetClusterResponse, Status> {
         let view = self.nodes.view();
         let topology = self.nodes.topology()?;
@@ -143,6 +192,8 @@ fn queue(status: wire::QueueStatus) -> v1::Queue {
         enqueued_total: status.enqueued_total,
         settled_total: status.settled_total,
         non_persistent: status.non_persistent,
+        bytes: status.bytes,
+        paused: status.paused,
     }
 }
 
@@ -312,6 +363,49 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::ListOutboxResponse>, Status> {
         let span = span_of(info_span!("list_outbox"), request.metadata());
         self.outbox().instrument(span).await.map(Response::new)
+    }
+
+    async fn pause_queue(
+        &self,
+        request: Request<v1::PauseQueueRequest>,
+    ) -> Result<Response<v1::PauseQueueResponse>, Status> {
+        let span = span_of(info_span!("pause_queue"), request.metadata());
+        let queue = request.into_inner().queue;
+        self.set_paused(&queue, true).instrument(span).await?;
+        Ok(Response::new(v1::PauseQueueResponse {}))
+    }
+
+    async fn resume_queue(
+        &self,
+        request: Request<v1::ResumeQueueRequest>,
+    ) -> Result<Response<v1::ResumeQueueResponse>, Status> {
+        let span = span_of(info_span!("resume_queue"), request.metadata());
+        let queue = request.into_inner().queue;
+        self.set_paused(&queue, false).instrument(span).await?;
+        Ok(Response::new(v1::ResumeQueueResponse {}))
+    }
+
+    async fn list_settings(
+        &self,
+        request: Request<v1::ListSettingsRequest>,
+    ) -> Result<Response<v1::ListSettingsResponse>, Status> {
+        let span = span_of(info_span!("list_settings"), request.metadata());
+        let destination = request.into_inner().destination;
+        let settings = self.settings(&destination).instrument(span);
+        settings.await.map(Response::new)
+    }
+
+    async fn change_settings(
+        &self,
+        request: Request<v1::ChangeSettingsRequest>,
+    ) -> Result<Response<v1::ChangeSettingsResponse>, Status> {
+        let span = span_of(info_span!("change_settings"), request.metadata());
+        let request = request.into_inner();
+        let settings = self.rules.change(&request).instrument(span).await?;
+        Ok(Response::new(v1::ChangeSettingsResponse {
+            version: settings.version(),
+            rules: rules::shown(&settings),
+        }))
     }
 
     async fn get_cluster(

@@ -17,6 +17,7 @@ mod mailbox;
 mod messaging;
 mod metrics;
 mod nodes;
+mod rules;
 pub mod server;
 pub mod session;
 mod status;

@@ -202,3 +202,6 @@ pub const COORDINATORS_AWAY: Duration = Duration::from_secs(10);
 /// Message groups that are remembered as one consumer's own, to be named to the next leader: as many as a leader
 /// remembers for a queue.
 pub const OWNED_GROUPS_MAX: usize = 65_536;
+
+/// How often a change of settings is made anew because others came in between.
+pub const SETTINGS_TRIES: usize = 10;

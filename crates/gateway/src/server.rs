@@ -25,6 +25,7 @@ use crate::{
     messaging::Messaging,
     metrics::GatewayMetrics,
     nodes::Nodes,
+    rules::Rules,
     session::{Config as SessionConfig, Core},
     topology::{COMPONENT, ClusterView, Watcher},
     upstream::{Introduction, keep_links},
@@ -172,9 +173,15 @@ fn router(
         },
         message_bytes_max: config.max_message_bytes,
     };
+    let rules = Rules {
+        cluster: config.cluster.clone(),
+        coordinators: config.coordinators.clone(),
+        nodes: nodes.clone(),
+    };
     let admin = Admin {
         engine: engine.clone(),
         nodes,
+        rules,
     };
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTOR_SET)

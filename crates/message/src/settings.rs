@@ -41,6 +41,14 @@ macro_rules! settings {
             }
         }
 
+        impl QueueSettings {
+            /// All settings as text, in the order of their declaration.
+            #[must_use]
+            pub fn texts(&self) -> Vec<(&'static str, String)> {
+                vec![$((stringify!($name), field::Field::to_text(&self.$name)),)*]
+            }
+        }
+
         impl PartialSettings {
             /// Takes from a less specific rule what this one does not name.
             fn complete(&mut self, less_specific: &Self) {
@@ -259,8 +267,14 @@ impl Settings {
         for rule in rules {
             settings.set(rule)?;
         }
-        settings.version = version;
-        Ok(settings)
+        Ok(settings.under_version(version))
+    }
+
+    /// The same rules under another version.
+    #[must_use]
+    pub fn under_version(mut self, version: u64) -> Self {
+        self.version = version;
+        self
     }
 
     /// Rises with each change of the rules; of two the one with the higher version is the newer.
@@ -298,6 +312,12 @@ impl Settings {
         self.rules.remove(place);
         self.version += 1;
         true
+    }
+
+    /// The rule of a pattern.
+    #[must_use]
+    pub fn rule(&self, pattern: &Pattern) -> Option<&Rule> {
+        self.find(pattern).ok().map(|place| &self.rules[place])
     }
 
     /// What is said of a destination. One that is its own dead-letter queue is

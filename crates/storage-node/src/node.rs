@@ -293,12 +293,18 @@ impl Opener {
         }
     }
 
-    /// Tells every shard where destinations live.
+    /// Tells every shard where destinations live, and by which settings they go.
     fn place(&self, topology: &Topology) {
         if let Some(placement) = routes::placement(topology) {
             for (shard, _) in self.parts.shards.all() {
                 let placed = Input::Placed(placement.clone());
                 self.parts.shards.tell(shard, Item::Input(placed));
+            }
+        }
+        if let Some(settings) = routes::settings(topology) {
+            for (shard, _) in self.parts.shards.all() {
+                let governed = Input::Governed(Arc::clone(&settings));
+                self.parts.shards.tell(shard, Item::Input(governed));
             }
         }
     }

@@ -5,11 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
+use quorate_message::Settings;
 use quorate_proto::internal::v1::Topology;
 use quorate_replication::{Epoch, NodeId, RoleName, ShardId};
+use tracing::warn;
 
 use crate::{
     convert::between,
@@ -62,6 +64,18 @@ impl Routes {
             .and_then(|leader| peers.outbox(leader))
             .is_some_and(|outbox| outbox.push(vec![(message, cost)]))
     }
+}
+
+/// The settings of destinations that a topology carries.
+pub(crate) fn settings(topology: &Topology) -> Option<Arc<Settings>> {
+    if topology.settings.is_empty() {
+        return None;
+    }
+    let settings = Settings::decode(&topology.settings);
+    if settings.is_none() {
+        warn!("settings of the coordinator cannot be read; upgrade this node; those in force stay");
+    }
+    settings.map(Arc::new)
 }
 
 /// The slot map of a topology, if it has one.

@@ -125,6 +125,8 @@ pub(crate) struct Published {
     pub(crate) applied: Index,
     /// The entry before the log's first one.
     pub(crate) base: Position,
+    /// Version of the settings that it goes by.
+    pub(crate) settings_version: u64,
     /// As leader: the others, and whether each has answered lately.
     pub(crate) peers: Vec<(PeerStatus, bool)>,
 }
@@ -144,6 +146,7 @@ impl Default for Published {
             commit: Index(0),
             applied: Index(0),
             base: Position::default(),
+            settings_version: 0,
             peers: Vec::new(),
         }
     }

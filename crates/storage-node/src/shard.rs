@@ -22,6 +22,7 @@ mod catchup;
 mod checkpoint;
 mod delivery;
 pub mod effect;
+mod governing;
 pub mod input;
 pub mod moving;
 mod submit;
@@ -45,6 +46,7 @@ use self::{
     checkpoint::Checkpointer,
     delivery::Deliveries,
     effect::{Act, Effect, Note, Read},
+    governing::Governing,
     input::{Checkpoint, Clock, Input, RequestId},
     moving::Moving,
     submit::Submits,
@@ -64,6 +66,7 @@ pub struct Shard {
     checkpointer: Checkpointer,
     sender: Sender,
     receiver: Receiver,
+    governing: Governing,
     loads: BTreeMap<RequestId, Purpose>,
     last_request: u64,
     /// Kept between steps only for its memory.
@@ -157,6 +160,7 @@ impl Shard {
             checkpointer: Checkpointer::new(at),
             sender: Sender::default(),
             receiver: Receiver::default(),
+            governing: Governing::default(),
             loads: BTreeMap::new(),
             last_request: 0,
             replica_effects: Effects::default(),
@@ -194,6 +198,7 @@ impl Shard {
             Input::SessionLost { session } => self.session_lost(now, session, out),
             Input::Browse(query) => self.browse(query, out),
             Input::FromShard { from, message } => self.heard(now, from, message, out),
+            Input::Governed(settings) => self.governing.told(settings),
             Input::Placed(placement) => self.between.placed(placement),
             Input::Move(query) => self.begin_move(now, *query, out),
             Input::Damaged => self.replicate(now, ReplicaInput::Damaged, out),
@@ -378,6 +383,7 @@ impl Shard {
     }
 
     fn led(&mut self, epoch: Epoch) {
+        self.governing.clear();
         self.submits.clear();
         self.between.clear();
         self.sender.clear();
@@ -401,6 +407,7 @@ impl Shard {
     fn settle(&mut self, now: Clock, out: &mut Vec<Effect>) {
         self.serve_if_due(now, out);
         self.apply(now, out);
+        self.govern(out);
         self.propose_own(now, out);
         self.forward(now, out);
         self.checkpoint(now, out);

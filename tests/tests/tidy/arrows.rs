@@ -23,7 +23,11 @@ const TABLE: &[(&str, bool, &[&str])] = &[
             "service",
         ],
     ),
-    ("coordinator", false, &["replication", "proto", "service"]),
+    (
+        "coordinator",
+        false,
+        &["message", "replication", "proto", "service"],
+    ),
     ("gateway", false, &["message", "proto", "service"]),
     ("cli", false, &["client", "proto"]),
     (

@@ -390,6 +390,34 @@ async fn answer(
 
 #[tonic::async_trait]
 impl AdminService for Service {
+    async fn pause_queue(
+        &self,
+        _request: Request<v1::PauseQueueRequest>,
+    ) -> Result<Response<v1::PauseQueueResponse>, Status> {
+        Err(Status::unimplemented("pause"))
+    }
+
+    async fn resume_queue(
+        &self,
+        _request: Request<v1::ResumeQueueRequest>,
+    ) -> Result<Response<v1::ResumeQueueResponse>, Status> {
+        Err(Status::unimplemented("resume"))
+    }
+
+    async fn list_settings(
+        &self,
+        _request: Request<v1::ListSettingsRequest>,
+    ) -> Result<Response<v1::ListSettingsResponse>, Status> {
+        Err(Status::unimplemented("settings"))
+    }
+
+    async fn change_settings(
+        &self,
+        _request: Request<v1::ChangeSettingsRequest>,
+    ) -> Result<Response<v1::ChangeSettingsResponse>, Status> {
+        Err(Status::unimplemented("settings"))
+    }
+
     async fn list_queues(
         &self,
         request: Request<ListQueuesRequest>,

@@ -11,7 +11,9 @@ use crate::{
     controller::{
         Config,
         effect::{Effect, Note, Refusal},
-        input::{Attempt, Input, ReadOutcome, StreamId, WriteNumber, WriteOutcome},
+        input::{
+            Attempt, Input, ReadOutcome, SettingsRequest, StreamId, WriteNumber, WriteOutcome,
+        },
         node::Node,
         random::Random,
         row::{Change, ClusterRow, Key, Row, Stored},
@@ -28,6 +30,9 @@ mod judgement;
 mod liveness;
 mod picture;
 mod registration;
+mod settings;
+
+use settings::Governing;
 
 /// What a change is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,7 @@ enum Purpose {
     },
     CreateCluster,
     CreateShard(ShardId),
+    ReplaceSettings,
 }
 
 /// The state of an active coordinator.
@@ -52,6 +58,7 @@ pub(super) struct Active {
     streams: BTreeMap<StreamId, NodeId>,
     gateways: BTreeMap<StreamId, GatewayStatus>,
     cluster: Option<ClusterRow>,
+    governing: Governing,
     shards: BTreeMap<ShardId, Shard>,
     /// Rows whose creation is under way.
     creating: BTreeSet<Key>,
@@ -96,6 +103,7 @@ impl Active {
             streams: BTreeMap::new(),
             gateways: BTreeMap::new(),
             cluster: None,
+            governing: Governing::default(),
             shards: BTreeMap::new(),
             creating: BTreeSet::new(),
             create_after: now,
@@ -122,6 +130,9 @@ impl Active {
                 Row::Shard(record) => {
                     let shard = Shard::new(record, stored.version, now);
                     active.shards.insert(shard.record.shard, shard);
+                }
+                Row::Settings(settings) => {
+                    active.governing = Governing::new(settings, stored.version);
                 }
             }
         }
@@ -155,6 +166,11 @@ impl Active {
             Input::Redialed { attempt, outcome } => self.redialed(now, attempt, outcome, effects),
             Input::Written { write, outcomes } => self.written(now, write, &outcomes, effects),
             Input::Read { key, outcome } => self.read(now, key, outcome, effects),
+            Input::SettingsWanted {
+                request,
+                expected,
+                settings,
+            } => self.settings_wanted(request, expected, settings, effects),
             Input::GatewayAttended {
                 stream,
                 name,
@@ -186,6 +202,11 @@ impl Active {
             .chain([self.next_tick])
             .min()
             .unwrap_or(self.next_tick)
+    }
+
+    /// The request for other settings that is not answered.
+    pub(super) fn settings_request(&self) -> Option<SettingsRequest> {
+        self.governing.request()
     }
 
     pub(super) fn topology(&self) -> &Topology {
@@ -269,6 +290,7 @@ impl Active {
                 } => self.election_written(now, shard, election, request, outcome, effects),
                 Purpose::CreateCluster => self.cluster_written(now, outcome, effects),
                 Purpose::CreateShard(shard) => self.shard_written(now, shard, outcome, effects),
+                Purpose::ReplaceSettings => self.settings_written(outcome, effects),
             }
         }
     }
@@ -278,6 +300,7 @@ impl Active {
             Key::Cluster => self.cluster_read(now, outcome),
             Key::Node(node) => self.node_read(now, node, outcome),
             Key::Shard(shard) => self.shard_read(now, shard, outcome, effects),
+            Key::Settings => self.settings_read(outcome, effects),
         }
     }
 

@@ -1,11 +1,12 @@
 //! What the controller wants done. The shell carries effects out in order and takes no decision.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use quorate_message::Settings;
 use quorate_replication::{Claim, ElectionEvent, Epoch, Member, NodeId, Order, ShardId};
 
 use crate::controller::{
-    input::{Attempt, StreamId, WriteNumber},
+    input::{Attempt, SettingsRequest, StreamId, WriteNumber},
     row::{Change, Key},
     topology::Topology,
 };
@@ -66,10 +67,28 @@ pub enum Effect {
         /// The row.
         key: Key,
     },
+    /// Answer a request for other settings.
+    AnswerSettings {
+        /// The request.
+        request: SettingsRequest,
+        /// What became of it.
+        answer: SettingsAnswer,
+    },
     /// Send the picture to every admitted node and every watcher, and to later ones until the next picture.
     PublishTopology(Topology),
     /// Something that an operator or a trace wants to know.
     Note(Note),
+}
+
+/// What became of a request for other settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingsAnswer {
+    /// They are durable, and the topology carries them.
+    Replaced(Arc<Settings>),
+    /// Those in force have another version than expected, and stay.
+    Differ(Arc<Settings>),
+    /// Nothing is known to be changed.
+    Refused(Refusal),
 }
 
 /// Why a stream is ended.
@@ -136,6 +155,9 @@ pub enum Refusal {
     /// The registration could not be made durable.
     #[error("the coordination store does not answer; try again")]
     StoreAway,
+    /// Other settings are being stored.
+    #[error("other settings are being stored at this moment; try again")]
+    SettingsBusy,
     /// Something was said on the stream that only a registered node may say.
     #[error("the stream must begin with a registration")]
     NotRegistered,
@@ -172,6 +194,11 @@ pub enum Note {
     },
     /// A registration was refused.
     Refused(Refusal),
+    /// The settings of destinations were replaced.
+    SettingsReplaced {
+        /// Their version.
+        version: u64,
+    },
     /// The shards were created.
     Bootstrapped {
         /// How many.
@@ -312,6 +339,7 @@ impl fmt::Display for Note {
             Self::Bootstrapped { shards, nodes } => {
                 write!(f, "created {shards} shards on {} nodes", nodes.len())
             }
+            Self::SettingsReplaced { version } => write!(f, "settings of version {version}"),
             Self::StreamBroken { node } => write!(f, "stream of {node} broke"),
             Self::Died { node, cause } => write!(f, "{node} is dead: {cause:?}"),
             Self::Deferred { node, shard } => {

@@ -1,5 +1,6 @@
 //! What the controller is told. Inputs are facts; they come in any order that the outside produces.
 
+use quorate_message::Settings;
 use quorate_replication::{DiskId, Incarnation, NodeId, RecordVersion, Report, ShardId};
 
 use crate::controller::row::{Key, Stored};
@@ -15,6 +16,10 @@ pub struct WriteNumber(pub u64);
 /// Numbers the redials of one activation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt(pub u64);
+
+/// Numbers the requests for other settings, by the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SettingsRequest(pub u64);
 
 /// An input of `Controller`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +83,15 @@ pub enum Input {
         key: Key,
         /// What was found.
         outcome: ReadOutcome,
+    },
+    /// A gateway wants the settings of destinations replaced.
+    SettingsWanted {
+        /// Repeated in the answer.
+        request: SettingsRequest,
+        /// The version that those in force must have.
+        expected: u64,
+        /// The rules; their version means nothing.
+        settings: Settings,
     },
     /// A gateway announced itself.
     GatewayAttended {

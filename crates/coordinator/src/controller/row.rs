@@ -1,9 +1,11 @@
-//! What the coordinator keeps in the coordination store, as typed rows: the cluster, its nodes, its shards.
+//! What the coordinator keeps in the coordination store, as typed rows: the cluster, its nodes, its shards, the settings
+//! of destinations.
 //!
 //! How a row is written as text is the affair of `crate::rows`.
 
 use std::collections::BTreeMap;
 
+use quorate_message::Settings;
 use quorate_replication::{DiskId, Incarnation, NodeId, RecordVersion, ShardId, ShardRecord};
 
 /// Names a row.
@@ -15,6 +17,8 @@ pub enum Key {
     Node(NodeId),
     /// A shard.
     Shard(ShardId),
+    /// The settings of destinations.
+    Settings,
 }
 
 /// One row.
@@ -26,6 +30,8 @@ pub enum Row {
     Node(NodeRow),
     /// A shard: the record of replication.md.
     Shard(ShardRecord),
+    /// The settings of destinations.
+    Settings(Settings),
 }
 
 impl Row {
@@ -36,6 +42,7 @@ impl Row {
             Self::Cluster(_) => Key::Cluster,
             Self::Node(node) => Key::Node(node.node),
             Self::Shard(record) => Key::Shard(record.shard),
+            Self::Settings(_) => Key::Settings,
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The picture of the cluster that nodes and gateways get.
 
+use std::sync::Arc;
+
+use quorate_message::Settings;
 use quorate_replication::{Epoch, Member, NodeId, ShardId};
 
 /// The whole picture. Gateways and nodes keep the newest one.
@@ -15,6 +18,8 @@ pub struct Topology {
     pub slots: Vec<ShardId>,
     /// The gateways that attend, by name.
     pub gateways: Vec<GatewayStatus>,
+    /// The settings of destinations.
+    pub settings: Arc<Settings>,
 }
 
 /// A storage node.

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_coordinator::controller::{
     Attempt, Change, Config, Controller, Effect, Heartbeat, Input, Key, Led, Note, ReadOutcome,
-    RedialOutcome, Refusal, Registration, Row, Stored, StreamId, Topology, WriteNumber,
-    WriteOutcome,
+    RedialOutcome, Refusal, Registration, Row, SettingsAnswer, SettingsRequest, Stored, StreamId,
+    Topology, WriteNumber, WriteOutcome,
+};
+use quorate_message::{
+    Settings,
+    settings::{PartialSettings, Rule},
 };
 use quorate_replication::{
     Claim, DiskId, Duration, Epoch, FenceAnswer, Incarnation, Index, Member, NodeId, Order,
@@ -80,6 +84,7 @@ pub(crate) struct World {
     pub(crate) notes: Vec<Note>,
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) topologies: Vec<Topology>,
+    pub(crate) answers: Vec<(SettingsRequest, SettingsAnswer)>,
     /// Writes and reads are not answered (a result of unknown comes instead).
     pub(crate) is_store_away: bool,
     /// Of a hundred orders and reports, how many are lost.
@@ -125,6 +130,7 @@ impl World {
             notes: Vec::new(),
             refusals: Vec::new(),
             topologies: Vec::new(),
+            answers: Vec::new(),
             is_store_away: false,
             loss_percent: 0,
             writes: 0,
@@ -552,6 +558,7 @@ impl World {
             } => self.redial(attempt, &address),
             Effect::Write { write, changes } => self.write(write, changes),
             Effect::Read { key } => self.read(key),
+            Effect::AnswerSettings { request, answer } => self.answers.push((request, answer)),
             Effect::PublishTopology(topology) => {
                 if let Some(last) = self.topologies.last() {
                     assert!(topology.version > last.version, "the version went back");
@@ -642,7 +649,30 @@ impl World {
         }
     }
 
+    /// A gateway wants a rule of `orders` with so many messages in place of the settings of this version.
+    pub(crate) fn want_settings(&mut self, request: u64, expected: u64, max_messages: u64) {
+        let rule = Rule {
+            pattern: "orders".parse().expect("a pattern"),
+            settings: PartialSettings {
+                max_messages: Some(max_messages),
+                ..PartialSettings::default()
+            },
+        };
+        self.tell(Input::SettingsWanted {
+            request: SettingsRequest(request),
+            expected,
+            settings: Settings::with_rules(0, [rule]).expect("a good rule"),
+        });
+    }
+
     // What can be seen of it.
+
+    /// Version of the settings that are told, and what they say of `orders`.
+    pub(crate) fn settings(&self) -> (u64, u64) {
+        let settings = &self.controller.topology().settings;
+        let orders = "orders".parse().expect("a name");
+        (settings.version(), settings.of(&orders).max_messages)
+    }
 
     pub(crate) fn record(&self, shard: u32) -> ShardRecord {
         match self

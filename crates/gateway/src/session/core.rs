@@ -164,6 +164,7 @@ impl Core {
             | Input::Credited { call, .. }
             | Input::Settle { call, .. }
             | Input::Purge { call, .. }
+            | Input::Pause { call, .. }
             | Input::Transact { call, .. }
             | Input::Commit { call, .. }
             | Input::Unsubscribe { call, .. }
@@ -253,6 +254,11 @@ impl Core {
                 token,
             } => self.settle(now, call, settlement, (&positions, token), effects),
             Input::Purge { call, queue } => self.purge(now, call, &queue, effects),
+            Input::Pause {
+                call,
+                queue,
+                is_paused,
+            } => self.set_paused(now, call, (&queue, is_paused), effects),
             Input::Transact {
                 call,
                 transaction,

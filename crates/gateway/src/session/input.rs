@@ -116,6 +116,15 @@ pub enum Input {
         /// The subscription.
         key: DestinationName,
     },
+    /// An operator ends or begins again a queue's delivery. Answered by `Effect::Purged` or `Effect::Failed`.
+    Pause {
+        /// The call.
+        call: CallId,
+        /// The queue.
+        queue: DestinationName,
+        /// Whether delivery ends.
+        is_paused: bool,
+    },
     /// The client sends nothing more on this call. `Effect::Ended` follows when everything is answered.
     Finished {
         /// The call.

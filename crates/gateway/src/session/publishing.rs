@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use quorate_message::{Destination, DestinationName, MessagePosition, Outcome, ProducerId};
+use quorate_message::{
+    BatchBuilder, Destination, DestinationName, MessagePosition, Outcome, ProducerId,
+};
 
 use super::{
     core::{Call, Core},
@@ -236,6 +238,28 @@ impl Core {
                 outcome,
             });
             self.unburden(call, 1, bytes, effects);
+        }
+    }
+
+    /// An operator pauses a queue or resumes it. Answered as a purge that removes nothing.
+    pub(super) fn set_paused(
+        &mut self,
+        now: Time,
+        call: CallId,
+        (queue, is_paused): (&DestinationName, bool),
+        effects: &mut Vec<Effect>,
+    ) {
+        let id = self.shard_of(queue);
+        let Some(shard) = id.and_then(|id| self.shards.get_mut(&id)) else {
+            return self.fail(call, Failure::NoTopology, effects);
+        };
+        let id = shard.id;
+        self.calls.insert(call, Call::Purging);
+        let (lane, numbers) = shard.lane(Kind::Settle);
+        let pause = |builder: &mut BatchBuilder| builder.pause(queue, is_paused);
+        if let Err(full) = lane.single(now, numbers, Part::Purge { call }, pause) {
+            let reason = Arc::from(full.to_string());
+            self.fail(call, Failure::Malformed { shard: id, reason }, effects);
         }
     }
 

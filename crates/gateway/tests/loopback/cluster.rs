@@ -133,7 +133,7 @@ impl Cluster {
                 leaderless_reason: String::new(),
             }],
             slots: vec![1; 1024],
-            gateways: Vec::new(),
+            ..wire::Topology::default()
         }
     }
 
@@ -446,6 +446,13 @@ impl CoordinationService for Cluster {
     type AttendStream = Answers<wire::AttendResponse>;
     type WatchTopologyStream = Answers<wire::WatchTopologyResponse>;
     type AttendGatewayStream = Answers<wire::AttendGatewayResponse>;
+
+    async fn replace_settings(
+        &self,
+        _request: Request<wire::ReplaceSettingsRequest>,
+    ) -> Result<Response<wire::ReplaceSettingsResponse>, Status> {
+        Err(Status::unimplemented("no settings here"))
+    }
 
     async fn attend(
         &self,

@@ -267,6 +267,8 @@ impl Cluster {
                 self.schedule
                     .after(delay, Happening::StoreAsked(coordinator, life, question));
             }
+            // Nobody asks here.
+            Effect::AnswerSettings { .. } => {}
             Effect::PublishTopology(topology) => self.publish(coordinator, topology),
             Effect::Note(note) => self.say(format_args!("coordinator {coordinator}: {note}")),
         }

@@ -218,6 +218,11 @@ impl Cluster {
     /// Tells a shard where destinations live, if the node knows it.
     pub(super) fn place(&mut self, node: usize, shard: ShardId) {
         let topology = self.nodes[node].topology.as_ref();
+        let settings = topology.map(|known| std::sync::Arc::clone(&known.settings));
+        if let Some(settings) = settings.filter(|settings| settings.version() > 0) {
+            self.step_shard(node, shard, Input::Governed(settings));
+        }
+        let topology = self.nodes[node].topology.as_ref();
         if let Some(slots) = topology.map(|known| known.slots.iter().copied().collect()) {
             self.step_shard(node, shard, Input::Placed(Placement { slots }));
         }

@@ -228,6 +228,8 @@ pub(crate) fn encode_queue(shard: ShardId, queue: &QueueStatus) -> proto::QueueS
         enqueued_total: queue.enqueued_total,
         settled_total: queue.settled_total,
         non_persistent: queue.non_persistent,
+        bytes: queue.bytes,
+        paused: queue.is_paused,
     }
 }
 

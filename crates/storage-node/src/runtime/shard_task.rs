@@ -425,6 +425,7 @@ impl ShardTask {
             commit: replica.commit(),
             applied: self.shard.applied(),
             base: replica.base(),
+            settings_version: self.shard.broker().settings_version(),
             peers: replica
                 .peers()
                 .map(|peer| (peer, peer.contact.is_some_and(|at| now.since(at) < timeout)))

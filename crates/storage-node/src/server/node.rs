@@ -225,5 +225,6 @@ fn replica_status(shard: ShardId, published: Published) -> ReplicaStatus {
         impaired: published.is_impaired,
         log_bytes: 0,
         peers: peers.collect(),
+        settings_version: published.settings_version,
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_broker::{Credit, Leaving, SessionId, Terms};
-use quorate_message::{ConsumerId, Destination, DestinationName, GatewayId, MessagePosition, slot};
+use quorate_message::{
+    ConsumerId, Destination, DestinationName, GatewayId, MessagePosition, Settings, slot,
+};
 use quorate_replication::{
     Entry, Index, Message, NodeId, Nonce, Order, Position, ShardId, Stamp, Time, WriteId,
 };
@@ -229,6 +231,8 @@ pub enum Input {
     },
     /// Where destinations live, as the topology has it.
     Placed(Placement),
+    /// The settings of destinations, as the topology carries them.
+    Governed(Arc<Settings>),
     /// A background check or a read found damage in the log.
     Damaged,
     /// Whether the disk has room for more messages. What frees space is taken all the same.

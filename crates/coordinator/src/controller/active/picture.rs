@@ -35,6 +35,7 @@ impl Active {
                 .map(|cluster| cluster.slots.clone())
                 .unwrap_or_default(),
             gateways,
+            settings: self.governing.settings(),
         }
     }
 

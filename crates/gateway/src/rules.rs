@@ -1,0 +1,253 @@
+//! The settings of destinations: read from the topology, changed at the active coordinator by compare-and-set.
+//!
+//! A change is made on the newest rules that this gateway knows. If another one came in between, it is made again on
+//! what the coordinator holds, so that two operators never undo each other's work unseen.
+
+use quorate_message::{
+    Pattern, Settings,
+    settings::{OnFull, PartialSettings, Rule},
+};
+use quorate_proto::{internal::v1 as wire, v1};
+use tonic::{Code, Status};
+use wire::coordination_service_client::CoordinationServiceClient;
+
+use crate::{
+    limits::{CONNECT_TIMEOUT, NODE_FRAME_BYTES_MAX, QUESTION_TIMEOUT, SETTINGS_TRIES},
+    nodes::Nodes,
+    upstream::{describe, endpoint},
+};
+
+/// The way to the settings. Clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) cluster: String,
+    pub(crate) coordinators: Vec<String>,
+    pub(crate) nodes: Nodes,
+}
+
+impl Rules {
+    /// The newest that this gateway knows.
+    pub(crate) fn present(&self) -> Result<Settings, Status> {
+        let topology = self.nodes.topology()?;
+        if topology.settings.is_empty() {
+            return Ok(Settings::new());
+        }
+        Settings::decode(&topology.settings).ok_or_else(unreadable)
+    }
+
+    /// Makes the changes of a request, all or none, and returns the rules that are in force then.
+    pub(crate) async fn change(
+        &self,
+        request: &v1::ChangeSettingsRequest,
+    ) -> Result<Settings, Status> {
+        let mut present = self.present()?;
+        for _ in 0..SETTINGS_TRIES {
+            let wanted = changed(present.clone(), request)?;
+            if wanted.rules() == present.rules() {
+                return Ok(present);
+            }
+            let answer = self.replace(present.version(), &wanted).await?;
+            present = Settings::decode(&answer.settings).ok_or_else(unreadable)?;
+            if answer.replaced {
+                return Ok(present);
+            }
+        }
+        Err(Status::aborted(
+            "settings are being changed by others all the time; nothing was changed, try again",
+        ))
+    }
+
+    /// Asks the coordinators in turn; those that are not active say so.
+    async fn replace(
+        &self,
+        expected_version: u64,
+        wanted: &Settings,
+    ) -> Result<wire::ReplaceSettingsResponse, Status> {
+        let mut why = "none is configured".to_owned();
+        for coordinator in &self.coordinators {
+            let request = wire::ReplaceSettingsRequest {
+                cluster: self.cluster.clone(),
+                expected_version,
+                settings: wanted.encode().into(),
+            };
+            match ask(coordinator, request).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    why = format!("{coordinator}: {}", status.message());
+                }
+                Err(status) => return Err(status),
+            }
+        }
+        Err(Status::unavailable(format!(
+            "no coordinator takes the change ({why}); settings stay as they are, retry"
+        )))
+    }
+}
+
+/// Asks one coordinator. One that cannot be reached counts as not active.
+async fn ask(
+    coordinator: &str,
+    request: wire::ReplaceSettingsRequest,
+) -> Result<wire::ReplaceSettingsResponse, Status> {
+    let endpoint = endpoint(coordinator).map_err(Status::failed_precondition)?;
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await;
+    let channel = connected
+        .map_err(|_| Status::failed_precondition("it does not answer in time"))?
+        .map_err(|error| Status::failed_precondition(describe(&error)))?;
+    let mut client =
+        CoordinationServiceClient::new(channel).max_decoding_message_size(NODE_FRAME_BYTES_MAX);
+    let answer = tokio::time::timeout(QUESTION_TIMEOUT, client.replace_settings(request)).await;
+    let answer = answer.map_err(|_| {
+        Status::unavailable(
+            "the coordinator does not answer in time; the change may be made or not, look at the settings, then retry",
+        )
+    })?;
+    answer.map(tonic::Response::into_inner)
+}
+
+/// The rules with the changes of a request.
+fn changed(present: Settings, request: &v1::ChangeSettingsRequest) -> Result<Settings, Status> {
+    let mut settings = match request.replace_all {
+        true => Settings::new().under_version(present.version()),
+        false => present,
+    };
+    for change in &request.changes {
+        make(&mut settings, change)?;
+    }
+    Ok(settings)
+}
+
+fn make(settings: &mut Settings, change: &v1::SettingsChange) -> Result<(), Status> {
+    let invalid = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
+    let pattern = Pattern::new(&change.pattern).map_err(|error| {
+        Status::invalid_argument(format!("pattern `{}`: {error}", change.pattern))
+    })?;
+    if change.remove {
+        return match settings.remove(&pattern) {
+            true => Ok(()),
+            false => Err(Status::not_found(format!(
+                "there are no settings for `{pattern}`"
+            ))),
+        };
+    }
+    let known = settings.rule(&pattern).filter(|_| !change.replace);
+    let mut named = known.map_or_else(PartialSettings::default, |rule| rule.settings.clone());
+    for name in &change.clear {
+        named.clear(name).map_err(|error| invalid(&error))?;
+    }
+    for (name, value) in &change.set {
+        named
+            .set_text(name, value)
+            .map_err(|error| invalid(&error))?;
+    }
+    if named.on_full == Some(OnFull::Block) {
+        return Err(Status::invalid_argument(format!(
+            "`on_full` of `{pattern}` cannot be `block`: gateways do not hold producers back; it is `refuse`, \
+             `drop-head` or `dead-letter`"
+        )));
+    }
+    if named == PartialSettings::default() && !change.clear.is_empty() {
+        settings.remove(&pattern);
+        return Ok(());
+    }
+    let rule = Rule {
+        pattern,
+        settings: named,
+    };
+    settings.set(rule).map_err(|error| invalid(&error))
+}
+
+/// The rules as clients see them.
+pub(crate) fn shown(settings: &Settings) -> Vec<v1::SettingsRule> {
+    let rules = settings.rules().iter();
+    rules
+        .map(|rule| v1::SettingsRule {
+            pattern: rule.pattern.as_str().to_owned(),
+            values: texts(rule.settings.texts()),
+        })
+        .collect()
+}
+
+/// Names and values, as a message carries them.
+pub(crate) fn texts<C: FromIterator<(String, String)>>(texts: Vec<(&str, String)>) -> C {
+    let texts = texts.into_iter();
+    texts
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+fn unreadable() -> Status {
+    Status::data_loss("settings of the coordinator cannot be read; upgrade this gateway")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(pattern: &str, set: &[(&str, &str)]) -> v1::SettingsChange {
+        v1::SettingsChange {
+            pattern: pattern.to_owned(),
+            set: set
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..v1::SettingsChange::default()
+        }
+    }
+
+    fn request(changes: Vec<v1::SettingsChange>) -> v1::ChangeSettingsRequest {
+        v1::ChangeSettingsRequest {
+            changes,
+            replace_all: false,
+        }
+    }
+
+    #[test]
+    fn changes_add_to_a_rule_and_clear_it() {
+        let first = request(vec![change("orders.>", &[("max_messages", "5")])]);
+        let settings = changed(Settings::new(), &first).expect("good");
+        let second = request(vec![change("orders.>", &[("on_full", "drop-head")])]);
+        let settings = changed(settings, &second).expect("good");
+        let rules = shown(&settings);
+        assert_eq!(rules.len(), 1);
+        assert_eq!(rules[0].values.len(), 2);
+        let cleared = v1::SettingsChange {
+            clear: vec!["max_messages".to_owned(), "on_full".to_owned()],
+            ..change("orders.>", &[])
+        };
+        let settings = changed(settings, &request(vec![cleared])).expect("good");
+        assert!(settings.rules().is_empty());
+    }
+
+    #[test]
+    fn a_wrong_change_names_what_is_wrong_and_changes_nothing() {
+        let removed = v1::SettingsChange {
+            remove: true,
+            ..change("nobody", &[])
+        };
+        for (wrong, code, said) in [
+            (change("a.>.b", &[]), Code::InvalidArgument, "`a.>.b`"),
+            (
+                change("a", &[("colour", "red")]),
+                Code::InvalidArgument,
+                "no setting `colour`",
+            ),
+            (
+                change("a", &[("max_bytes", "much")]),
+                Code::InvalidArgument,
+                "`max_bytes` cannot be `much`",
+            ),
+            (change("a", &[]), Code::InvalidArgument, "names no setting"),
+            (
+                change("a", &[("on_full", "block")]),
+                Code::InvalidArgument,
+                "cannot be `block`",
+            ),
+            (removed, Code::NotFound, "`nobody`"),
+        ] {
+            let status = changed(Settings::new(), &request(vec![wrong])).expect_err("wrong");
+            assert_eq!(status.code(), code);
+            assert!(status.message().contains(said), "{}", status.message());
+        }
+    }
+}
