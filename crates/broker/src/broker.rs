@@ -376,16 +376,16 @@ impl Broker {
             .is_some_and(|dispatcher| dispatcher.is_in_flight(queue, position))
     }
 
-    /// Up to `limit` messages of a queue that wait for their time, in the order in which they are due, behind `after`:
+    /// Up to `limit` messages of a queue or topic that wait for their time, in the order in which they are due, behind `after`:
     /// when a message is due, and the message.
     #[must_use]
     pub fn scheduled(
         &self,
-        queue: &DestinationName,
+        destination: &Destination,
         after: Option<(u64, MessagePosition)>,
         limit: usize,
     ) -> Vec<Scheduled> {
-        let id = self.state.queue_id(queue);
+        let id = self.state.id_of(destination);
         let page = id.map(|id| self.state.queue(id).timing().page(after, limit));
         page.unwrap_or_default()
     }

@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    bench, browse, cluster, completions, dead_letters, dev, pause, purge, queues, receive, send,
-    settings, subscriptions, topics, transfer,
+    bench, browse, cluster, completions, dead_letters, dev, pause, purge, queues, receive,
+    schedule, send, settings, subscriptions, topics, transfer,
 };
 
 /// Where `quorate dev` listens.
@@ -71,6 +71,9 @@ pub(crate) enum Command {
     Subscriptions(subscriptions::Subscriptions),
     /// Removes all messages of a queue
     Purge(purge::Purge),
+    /// Lists and cancels messages that wait for their time
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Moves messages of a queue to another destination
     Move(transfer::Transfer),
     /// Copies messages of a queue to another destination

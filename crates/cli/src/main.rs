@@ -20,6 +20,7 @@ mod progress;
 mod purge;
 mod queues;
 mod receive;
+mod schedule;
 mod send;
 mod settings;
 mod subscriptions;
@@ -74,6 +75,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Queues(queues) => queues::run(&common, queues).await,
         Command::Topics(topics) => topics::run(&common, topics).await,
         Command::Subscriptions(asked) => subscriptions::run(&common, asked).await,
+        Command::Schedule(command) => schedule::run(&common, command).await,
         Command::Purge(purge) => purge::run(&common, purge).await,
         Command::Move(transfer) => transfer::run_move(&common, transfer).await,
         Command::Copy(transfer) => transfer::run_copy(&common, transfer).await,

@@ -35,6 +35,8 @@ struct Queue {
     non_persistent: u64,
     bytes: u64,
     paused: bool,
+    scheduled: u64,
+    expired_total: u64,
 }
 
 pub(crate) async fn run(common: &Common, arguments: Queues) -> Result<()> {
@@ -58,6 +60,8 @@ pub(crate) async fn run(common: &Common, arguments: Queues) -> Result<()> {
                 non_persistent: queue.non_persistent,
                 bytes: queue.bytes,
                 paused: queue.paused,
+                scheduled: queue.scheduled,
+                expired_total: queue.expired_total,
             })
             .collect(),
         unanswered_shards: response.unanswered_shards,
@@ -82,6 +86,7 @@ fn print(listing: &Listing) -> Result<()> {
                 queue.enqueued_total.to_string(),
                 queue.settled_total.to_string(),
                 queue.non_persistent.to_string(),
+                queue.scheduled.to_string(),
                 queue.shard.to_string(),
                 if queue.paused { "paused" } else { "" }.to_owned(),
             ]
@@ -97,6 +102,7 @@ fn print(listing: &Listing) -> Result<()> {
             "ENQUEUED",
             "SETTLED",
             "NON-PERSISTENT",
+            "SCHEDULED",
             "SHARD",
             "STATE",
         ],

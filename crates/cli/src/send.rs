@@ -1,16 +1,16 @@
 //! `quorate send`: each line a message, every one confirmed before the command ends.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     path::PathBuf,
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use indicatif::ProgressBar;
 use quorate_client::{
-    Confirm, OutboundMessage, Producer, ProducerOptions, Transaction, Transactions, Value,
+    Confirm, OutboundMessage, Producer, ProducerOptions, Schedule, Transaction, Transactions, Value,
 };
 use serde::Serialize;
 use tokio::sync::mpsc::Receiver;
@@ -59,6 +59,29 @@ pub(crate) struct Send {
     /// A property of the messages, for selectors: a number, true or false, or text
     #[arg(long, value_name = "NAME=VALUE", value_parser = property)]
     property: Vec<(String, Value)>,
+    /// Priority, 0 to 9; the higher is delivered first
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=9))]
+    priority: Option<u32>,
+
+    /// Messages that nobody took by then are of no use, for instance `30s` or `2h`
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    ttl: Option<Duration>,
+
+    /// Deliver so long after it is stored
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    delay: Option<Duration>,
+
+    /// Deliver again after each such time; takes --repeat
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "repeat")]
+    period: Option<Duration>,
+
+    /// Deliveries after the first, -1 for no end
+    #[arg(long, allow_negative_numbers = true, requires = "period")]
+    repeat: Option<i32>,
+
+    /// Deliver whenever this matches, in UTC: "minute hour day month weekday"
+    #[arg(long, conflicts_with_all = ["delay", "period"])]
+    cron: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,11 +103,9 @@ pub(crate) async fn run(common: &Common, arguments: Send) -> Result<()> {
             Some(size) => Some(Transacting::new(client.transactions()?, size)),
             None => None,
         },
+        template: arguments.template(),
         destination: arguments.destination,
-        non_persistent: arguments.non_persistent,
-        retained: arguments.retain,
-        group: arguments.group,
-        properties: arguments.property.into_iter().collect(),
+        ttl: arguments.ttl,
         unconfirmed: VecDeque::new(),
         confirmed: 0,
         bytes: 0,
@@ -136,6 +157,25 @@ fn property(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), Value { kind: Some(kind) }))
 }
 
+impl Send {
+    /// The message without its body.
+    fn template(&self) -> OutboundMessage {
+        let mut template = OutboundMessage::bytes(self.destination.clone(), Bytes::new());
+        template.non_persistent = self.non_persistent;
+        template.retained = self.retain;
+        template.message.priority = self.priority;
+        template.message.group.clone_from(&self.group);
+        template.message.properties = self.property.iter().cloned().collect();
+        template.schedule = Schedule {
+            delay: self.delay.unwrap_or_default(),
+            period: self.period.unwrap_or_default(),
+            repeat: self.repeat.unwrap_or_default(),
+            cron: self.cron.clone().unwrap_or_default(),
+        };
+        template
+    }
+}
+
 /// Messages that are sent in transactions.
 struct Transacting {
     transactions: Transactions,
@@ -159,10 +199,9 @@ struct Sending {
     producer: Producer,
     transactions: Option<Transacting>,
     destination: String,
-    non_persistent: bool,
-    retained: bool,
-    group: String,
-    properties: HashMap<String, Value>,
+    /// All but the body.
+    template: OutboundMessage,
+    ttl: Option<Duration>,
     /// With the size of each.
     unconfirmed: VecDeque<(Confirm, u64)>,
     confirmed: u64,
@@ -206,11 +245,7 @@ impl Sending {
         if self.transactions.is_some() {
             return self.transact(body).await;
         }
-        let mut message = OutboundMessage::bytes(self.destination.clone(), body);
-        message.non_persistent = self.non_persistent;
-        message.retained = self.retained;
-        message.message.group.clone_from(&self.group);
-        message.message.properties.clone_from(&self.properties);
+        let message = self.message(body)?;
         let confirm = self.producer.send(message).await;
         let confirm = confirm.with_context(|| self.failed())?;
         self.unconfirmed.push_back((confirm, bytes));
@@ -231,13 +266,11 @@ impl Sending {
 
     /// Adds a message to the transaction, and commits that when it has its size.
     async fn transact(&mut self, body: Bytes) -> Result<()> {
+        let message = self.message(body.clone())?;
         let Some(transacting) = &mut self.transactions else {
             return Ok(());
         };
         transacting.bytes += body.len() as u64;
-        let mut message = OutboundMessage::bytes(self.destination.clone(), body);
-        message.message.group.clone_from(&self.group);
-        message.message.properties.clone_from(&self.properties);
         let begun = &transacting.transactions;
         let transaction = transacting.open.get_or_insert_with(|| begun.begin());
         transaction.send(message)?;
@@ -245,6 +278,17 @@ impl Sending {
             self.commit().await?;
         }
         Ok(())
+    }
+
+    fn message(&self, body: Bytes) -> Result<OutboundMessage> {
+        let mut message = self.template.clone();
+        message.message.body = body;
+        if let Some(ttl) = self.ttl {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let until = now.context("read the clock")?.saturating_add(ttl);
+            message.message.expires_at_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        }
+        Ok(message)
     }
 
     /// Commits what is begun.
@@ -290,4 +334,25 @@ impl Sending {
             self.destination
         )
     }
+}
+
+/// A number with `ms`, `s`, `m`, `h` or `d` behind it.
+fn time(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        "d" => Some(86_400_000),
+        _ => None,
+    };
+    let number: Option<u64> = number.parse().ok();
+    let millis = number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor));
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("`{text}` is no time; write for instance 500ms, 30s, 5m, 2h or 1d"))
 }

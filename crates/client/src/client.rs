@@ -9,11 +9,12 @@ use std::{
 
 use bytes::Bytes;
 use quorate_proto::v1::{
-    BrowseRequest, BrowseResponse, ChangeSettingsRequest, ChangeSettingsResponse,
-    DeleteSubscriptionRequest, GetClusterRequest, GetClusterResponse, ListQueuesRequest,
-    ListQueuesResponse, ListSettingsRequest, ListSettingsResponse, ListSubscriptionsRequest,
-    ListSubscriptionsResponse, ListTopicsRequest, ListTopicsResponse, LocateDestinationRequest,
-    LocateDestinationResponse, PauseQueueRequest, Position, PurgeQueueRequest, ResumeQueueRequest,
+    BrowseRequest, BrowseResponse, CancelScheduledRequest, ChangeSettingsRequest,
+    ChangeSettingsResponse, DeleteSubscriptionRequest, GetClusterRequest, GetClusterResponse,
+    ListQueuesRequest, ListQueuesResponse, ListScheduledRequest, ListScheduledResponse,
+    ListSettingsRequest, ListSettingsResponse, ListSubscriptionsRequest, ListSubscriptionsResponse,
+    ListTopicsRequest, ListTopicsResponse, LocateDestinationRequest, LocateDestinationResponse,
+    PauseQueueRequest, Position, PurgeQueueRequest, ResumeQueueRequest, Scheduled,
     admin_service_client::AdminServiceClient, messaging_service_client::MessagingServiceClient,
 };
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
@@ -135,6 +136,30 @@ impl Client {
         .await
     }
 
+    /// Lists the messages of a queue or topic that wait for their time, in the order in which they are due, from the one
+    /// behind `after`. A page at a time: ask again with the last one until `end` is set.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or the name is wrong.
+    pub async fn scheduled(
+        &self,
+        destination: &str,
+        after: Option<&Scheduled>,
+        limit: u32,
+    ) -> Result<ListScheduledResponse, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .max_decoding_message_size(ANSWER_BYTES)
+                .list_scheduled(question(ListScheduledRequest {
+                    destination: destination.to_owned(),
+                    after: after.cloned(),
+                    limit,
+                }))
+                .await
+        })
+        .await
+    }
+
     /// Lists all subscriptions.
     ///
     /// # Errors
@@ -164,6 +189,27 @@ impl Client {
         })
         .await
         .map(|response| response.removed)
+    }
+
+    /// Cancels a message that waits for its time; false when there is no such message. The removal is committed.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or the name is wrong.
+    pub async fn cancel_scheduled(
+        &self,
+        destination: &str,
+        position: Position,
+    ) -> Result<bool, Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .cancel_scheduled(question(CancelScheduledRequest {
+                    destination: destination.to_owned(),
+                    position: Some(position),
+                }))
+                .await
+        })
+        .await
+        .map(|response| response.cancelled)
     }
 
     /// Ends the delivery of a queue's messages until it is resumed; it takes messages in all the same. Committed.

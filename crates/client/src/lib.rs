@@ -34,10 +34,10 @@ pub use address::{Address, AddressError, FailoverOptions};
 pub use client::{Browse, Client};
 pub use consumer::{Consumer, ConsumerOptions, Delivery, Subscription};
 pub use error::Error;
-pub use message::OutboundMessage;
+pub use message::{OutboundMessage, Schedule};
 pub use producer::{Confirm, Producer, ProducerOptions};
 pub use quorate_proto::v1::{
-    DeadLetter, Message, MessageSelection, OutboxTarget, Position, Settlement, TransferCursor,
-    TransferResponse, Value, value,
+    DeadLetter, ListScheduledResponse, Message, MessageSelection, OutboxTarget, Position,
+    Scheduled, Settlement, TransferCursor, TransferResponse, Value, value,
 };
 pub use transaction::{Transaction, Transactions};

@@ -1,5 +1,7 @@
 //! A message on its way out.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quorate_proto::v1;
 
@@ -16,6 +18,22 @@ pub struct OutboundMessage {
     pub non_persistent: bool,
     /// A topic keeps it, in place of the one before, for those who subscribe later. An empty body clears.
     pub retained: bool,
+    /// When it is delivered. By default at once.
+    pub schedule: Schedule,
+}
+
+/// When a persistent message is delivered, if not at once: after a delay, repeatedly, or by a cron expression.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// Delivered so long after it is stored.
+    pub delay: Duration,
+    /// Delivered again after each period; `repeat` says how often.
+    pub period: Duration,
+    /// Deliveries after the first; -1 for no end. Takes a period.
+    pub repeat: i32,
+    /// Delivered whenever this expression matches, in UTC: minute, hour, day of the month, month, day of the week. Stands
+    /// alone.
+    pub cron: String,
 }
 
 impl OutboundMessage {
@@ -30,6 +48,7 @@ impl OutboundMessage {
             },
             non_persistent: false,
             retained: false,
+            schedule: Schedule::default(),
         }
     }
 
@@ -48,6 +67,14 @@ impl OutboundMessage {
             number,
             non_persistent: self.non_persistent,
             retained: self.retained,
+            deliver_after_ms: millis(self.schedule.delay),
+            period_ms: millis(self.schedule.period),
+            repeat: self.schedule.repeat,
+            cron: self.schedule.cron,
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -13,12 +13,15 @@ use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 use tracing::{Instrument, debug, info_span};
 
+use quorate_message::Destination;
+
 use crate::{
     convert, dead_letters,
     engine::{Answer, Engine},
     messaging::{ask, span_of},
     nodes::Nodes,
     rules::{self, Rules},
+    scheduled,
     session::Input,
     transfers::{self, Action},
 };
@@ -194,6 +197,8 @@ fn queue(status: wire::QueueStatus) -> v1::Queue {
         non_persistent: status.non_persistent,
         bytes: status.bytes,
         paused: status.paused,
+        scheduled: status.scheduled,
+        expired_total: status.expired_total,
     }
 }
 
@@ -255,7 +260,11 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::PurgeQueueResponse>, Status> {
         let span = span_of(info_span!("purge_queue"), request.metadata());
         let queue = convert::queue(&request.into_inner().queue)?;
-        let purge = |call| Input::Purge { call, queue };
+        let purge = |call| Input::Purge {
+            call,
+            destination: Destination::queue(queue),
+            only: None,
+        };
         match ask(&self.engine, purge).instrument(span).await? {
             Answer::Purged(removed) => Ok(Response::new(v1::PurgeQueueResponse { removed })),
             Answer::Confirmed(_) | Answer::Committed | Answer::Unsubscribed(_) => {
@@ -406,6 +415,36 @@ impl AdminService for Admin {
             version: settings.version(),
             rules: rules::shown(&settings),
         }))
+    }
+
+    async fn list_scheduled(
+        &self,
+        request: Request<v1::ListScheduledRequest>,
+    ) -> Result<Response<v1::ListScheduledResponse>, Status> {
+        let span = span_of(info_span!("list_scheduled"), request.metadata());
+        let page = scheduled::list(&self.nodes, request.into_inner()).instrument(span);
+        page.await.map(Response::new)
+    }
+
+    async fn cancel_scheduled(
+        &self,
+        request: Request<v1::CancelScheduledRequest>,
+    ) -> Result<Response<v1::CancelScheduledResponse>, Status> {
+        let span = span_of(info_span!("cancel_scheduled"), request.metadata());
+        let (destination, position) = scheduled::cancelled(request.into_inner())?;
+        let cancel = |call| Input::Purge {
+            call,
+            destination,
+            only: Some(position),
+        };
+        match ask(&self.engine, cancel).instrument(span).await? {
+            Answer::Purged(removed) => Ok(Response::new(v1::CancelScheduledResponse {
+                cancelled: removed > 0,
+            })),
+            Answer::Confirmed(_) | Answer::Committed | Answer::Unsubscribed(_) => {
+                Err(Status::internal("a cancel was answered as something else"))
+            }
+        }
     }
 
     async fn get_cluster(

@@ -9,7 +9,7 @@ pub(crate) mod terms;
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
     ConsumerId, Destination, DestinationKind, DestinationName, Message, MessagePosition,
-    MessageView, ProducerId, Settlement, TransactionId, Value, limits::PRIORITY_DEFAULT,
+    MessageView, ProducerId, Schedule, Settlement, TransactionId, Value, limits::PRIORITY_DEFAULT,
 };
 use quorate_proto::v1;
 use tonic::Status;
@@ -126,9 +126,15 @@ impl Publications {
                 "message for {queue} has number 0; a producer numbers its messages for each destination from 1"
             )));
         }
+        let (number, non_persistent) = (outbound.number, outbound.non_persistent);
+        let timing = Timing {
+            deliver_after_ms: outbound.deliver_after_ms,
+            period_ms: outbound.period_ms,
+            repeat: outbound.repeat,
+            cron: outbound.cron,
+        };
         // An empty message is sent as one that is there and has nothing in it.
         let message = outbound.message.ok_or_else(|| {
-            let number = outbound.number;
             Status::invalid_argument(format!(
                 "message {number} for {queue} is missing; set `message`"
             ))
@@ -137,27 +143,79 @@ impl Publications {
             return Err(Status::invalid_argument(format!(
                 "message {} for {queue} has a body of {} bytes; at most {} are allowed (the gateway's \
                  max_message_bytes)",
-                outbound.number,
+                number,
                 message.body.len(),
                 self.message_bytes_max
             )));
         }
+        let schedule = schedule(&timing, non_persistent, outbound.retained).map_err(|reason| {
+            Status::invalid_argument(format!("message {number} for {queue}: {reason}"))
+        })?;
         let message = stored(message)?;
         message.encode(buffer).map_err(|error| {
-            let number = outbound.number;
             Status::invalid_argument(format!("message {number} for {queue}: {error}"))
         })?;
         Ok(Publication {
             destination: queue,
             also,
             is_retained: outbound.retained,
-            number: outbound.number,
-            non_persistent: outbound.non_persistent,
+            number,
+            non_persistent,
             priority: message.priority,
             expires_at_ms: message.expires_at_ms,
+            schedule,
             message: buffer.split().freeze(),
         })
     }
+}
+
+/// What a client says of when a message is to be delivered.
+struct Timing {
+    deliver_after_ms: u64,
+    period_ms: u64,
+    repeat: i32,
+    cron: String,
+}
+
+/// The schedule, or why there can be none; nothing is said with all of it zero.
+fn schedule(
+    timing: &Timing,
+    non_persistent: bool,
+    is_retained: bool,
+) -> Result<Option<Box<Schedule>>, String> {
+    let Timing {
+        deliver_after_ms,
+        period_ms,
+        repeat,
+        cron,
+    } = timing;
+    if (*deliver_after_ms, *period_ms, *repeat) == (0, 0, 0) && cron.is_empty() {
+        return Ok(None);
+    }
+    if non_persistent {
+        return Err(
+            "a non-persistent message is delivered at once; leave out its schedule".to_owned(),
+        );
+    }
+    if is_retained {
+        return Err(
+            "a topic does not retain a message that has a schedule; leave out one of both"
+                .to_owned(),
+        );
+    }
+    let repeat = match *repeat {
+        -1 => Schedule::FOREVER,
+        repeat => u32::try_from(repeat)
+            .map_err(|_| format!("repeat {repeat} is no number of deliveries; -1 means no end"))?,
+    };
+    let schedule = Schedule {
+        delay_ms: *deliver_after_ms,
+        period_ms: *period_ms,
+        repeat,
+        cron: cron.clone(),
+    };
+    schedule.check().map_err(|error| error.to_string())?;
+    Ok(Some(Box::new(schedule)))
 }
 
 fn stored(message: v1::Message) -> Result<Message, Status> {

@@ -18,6 +18,7 @@ mod messaging;
 mod metrics;
 mod nodes;
 mod rules;
+mod scheduled;
 pub mod server;
 pub mod session;
 mod status;

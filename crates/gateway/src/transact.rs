@@ -11,7 +11,7 @@ use crate::{
     engine::{Answer, Caller, Engine, Event},
     limits::FIRST_REQUEST_TIMEOUT,
     listener::first,
-    session::{CallId, Failure, Input},
+    session::{CallId, Failure, Input, Publication},
     status::failure_status,
 };
 
@@ -74,7 +74,7 @@ impl TransactReader {
         Ok(Input::Transact {
             call,
             transaction,
-            sends: self.publications.read(request.messages, false)?,
+            sends: unscheduled(self.publications.read(request.messages, false)?)?,
             settlements: settlements.collect::<Result<_, _>>()?,
         })
     }
@@ -90,5 +90,19 @@ fn committed(
         Answer::Confirmed(_) | Answer::Purged(_) | Answer::Unsubscribed(_) => Err(
             Status::internal("a transaction was answered as something else"),
         ),
+    }
+}
+
+/// Its time would run before it is decided whether there is such a message.
+fn unscheduled(sends: Vec<Publication>) -> Result<Vec<Publication>, Status> {
+    match sends
+        .iter()
+        .find(|publication| publication.schedule.is_some())
+    {
+        None => Ok(sends),
+        Some(publication) => Err(Status::invalid_argument(format!(
+            "message for {} has a schedule, which a transaction cannot have; send it by itself",
+            publication.destination
+        ))),
     }
 }

@@ -390,6 +390,8 @@ fn takes(command: u8, kind: DestinationKind) -> bool {
         (REGISTER, kind) => kind == DestinationKind::Queue,
         (TRANSFERRED, _) => true,
         (_, DestinationKind::Queue | DestinationKind::Subscription) => true,
+        // What is scheduled for a topic can be cancelled there.
+        (SETTLE, DestinationKind::Topic) => true,
         (_, DestinationKind::Topic) => false,
     }
 }

@@ -213,7 +213,9 @@ impl BatchBuilder {
         if position.is_transient() != self.is_transient {
             return Err(BatchFull::Command { field: "position" });
         }
-        check_holds_messages(kind)?;
+        if settlement != Settlement::Cancel {
+            check_holds_messages(kind)?;
+        }
         self.check_room(Some(name), None, 0)?;
         let destination = self.destination(kind, name);
         Ok(self.push(Record {

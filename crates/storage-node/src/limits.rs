@@ -138,3 +138,6 @@ pub const ALONE_WARNING: std::time::Duration = std::time::Duration::from_secs(3)
 /// Traced batches of one shard whose outcome is awaited: more than gateways have unanswered, so that a span is cut
 /// short only when its batch will hardly be answered.
 pub const TRACED_BATCHES_MAX: usize = 1024;
+
+/// Scheduled messages in one answer: some 100 KB.
+pub const SCHEDULED_PAGE_MESSAGES_MAX: u32 = 500;

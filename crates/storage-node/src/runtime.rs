@@ -14,7 +14,8 @@ use std::{
     thread,
 };
 
-use quorate_broker::SessionId;
+use quorate_broker::{Scheduled, SessionId};
+use quorate_message::{Destination, MessagePosition};
 use quorate_proto::internal::v1::{self as proto, AttendRequest};
 use quorate_replication::{Epoch, Index, NodeId, PeerStatus, Position, RoleName, ShardId};
 use tokio::{runtime, sync::oneshot};
@@ -74,6 +75,17 @@ pub(crate) enum Question {
     Subscriptions {
         /// Where the answer goes.
         answer: oneshot::Sender<Option<Vec<proto::SubscriptionStatus>>>,
+    },
+    /// Messages that wait for their time; none when it does not serve.
+    Scheduled {
+        /// Where.
+        destination: Destination,
+        /// The one behind which to begin: when it is due, and itself.
+        after: Option<(u64, MessagePosition)>,
+        /// How many, at most.
+        limit: usize,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Option<Vec<Scheduled>>>,
     },
     /// A page of a queue.
     Browse {

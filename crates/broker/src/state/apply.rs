@@ -293,7 +293,7 @@ impl State {
         let turn = self.queue(id).turn_of(position);
         match (settlement, turn) {
             (Settlement::Expire, _) => return self.expire(id, position, record),
-            (Settlement::Cancel, _) if self.remove(id, position, record) => {}
+            (Settlement::Cancel, _) if self.remove(id, position, record) => record.removed += 1,
             (Settlement::Cancel, _) | (_, None) => return Outcome::UnknownMessage,
             (Settlement::Accept, Some(_)) => {
                 self.remove(id, position, record);

@@ -418,6 +418,30 @@ impl AdminService for Service {
         Err(Status::unimplemented("settings"))
     }
 
+    async fn list_scheduled(
+        &self,
+        request: Request<v1::ListScheduledRequest>,
+    ) -> Result<Response<v1::ListScheduledResponse>, Status> {
+        assert_eq!(request.into_inner().destination, "orders");
+        Ok(Response::new(v1::ListScheduledResponse {
+            messages: vec![v1::Scheduled {
+                due_ms: 1000,
+                deliveries_left: 1,
+                ..v1::Scheduled::default()
+            }],
+            end: true,
+        }))
+    }
+
+    async fn cancel_scheduled(
+        &self,
+        _: Request<v1::CancelScheduledRequest>,
+    ) -> Result<Response<v1::CancelScheduledResponse>, Status> {
+        Ok(Response::new(v1::CancelScheduledResponse {
+            cancelled: true,
+        }))
+    }
+
     async fn list_queues(
         &self,
         request: Request<ListQueuesRequest>,

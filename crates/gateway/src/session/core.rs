@@ -253,7 +253,11 @@ impl Core {
                 positions,
                 token,
             } => self.settle(now, call, settlement, (&positions, token), effects),
-            Input::Purge { call, queue } => self.purge(now, call, &queue, effects),
+            Input::Purge {
+                call,
+                destination,
+                only,
+            } => self.purge(now, call, (&destination, only), effects),
             Input::Pause {
                 call,
                 queue,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_message::{
     ConsumerId, Destination, DestinationName, GroupMark, MessagePosition, Outcome, ProducerId,
-    Publication as Head, Settlement, Subscription, Terms, TransactionId,
+    Publication as Head, Schedule, Settlement, Subscription, Terms, TransactionId,
 };
 
 use super::ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId};
@@ -80,12 +80,14 @@ pub enum Input {
         /// When not zero, the outcomes are reported with it.
         token: u64,
     },
-    /// An operator empties a queue. Answered by `Effect::Purged` or `Effect::Failed`.
+    /// An operator empties a queue, or removes one message with its schedule. Answered by `Effect::Purged` or `Effect::Failed`.
     Purge {
         /// The call.
         call: CallId,
-        /// The queue.
-        queue: DestinationName,
+        /// The queue; of one message, also a topic.
+        destination: Destination,
+        /// The one message.
+        only: Option<MessagePosition>,
     },
     /// A client adds to a transaction, which is the call's. Nothing of it happens before its commit; to drop the call rolls
     /// it back.
@@ -169,6 +171,8 @@ pub struct Publication {
     pub priority: u8,
     /// Wall-clock milliseconds after which it is of no use; 0 is never.
     pub expires_at_ms: u64,
+    /// When it is delivered, if not at once.
+    pub schedule: Option<Box<Schedule>>,
     /// The message in its stored encoding.
     pub message: Bytes,
 }

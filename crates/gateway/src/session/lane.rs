@@ -9,8 +9,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use quorate_message::{
-    BatchBuilder, BatchFull, Destination, DestinationName, GatewayId, MessagePosition, ProducerId,
-    Settlement,
+    BatchBuilder, BatchFull, Destination, GatewayId, MessagePosition, ProducerId, Settlement,
 };
 
 use super::{
@@ -186,8 +185,10 @@ impl Lane {
         publication: &Publication,
     ) -> Result<(), BatchFull> {
         let head = publication.head(producer, publication.number);
-        self.add(now, numbers, |builder| {
-            builder.publish(&head, &publication.message)
+        let message = &publication.message;
+        self.add(now, numbers, |builder| match &publication.schedule {
+            None => builder.publish(&head, message),
+            Some(schedule) => builder.publish_scheduled(&head, schedule, message),
         })
     }
 
@@ -265,10 +266,17 @@ impl Lane {
         now: Time,
         numbers: &mut BatchNumber,
         call: CallId,
-        queue: &DestinationName,
+        (destination, only): (&Destination, Option<MessagePosition>),
     ) -> Result<(), BatchFull> {
         let part = Part::Purge { call };
-        self.single(now, numbers, part, |builder| builder.purge(queue))
+        self.single(now, numbers, part, |builder| match only {
+            None => builder.purge(&destination.name),
+            Some(position) => builder.settle_at(
+                (destination.kind, &destination.name),
+                position,
+                Settlement::Cancel,
+            ),
+        })
     }
 
     /// Adds a batch that was built elsewhere.

@@ -267,17 +267,17 @@ impl Core {
         &mut self,
         now: Time,
         call: CallId,
-        queue: &DestinationName,
+        (destination, only): (&Destination, Option<MessagePosition>),
         effects: &mut Vec<Effect>,
     ) {
-        let id = self.shard_of(queue);
+        let id = self.shard_of(&destination.name);
         let Some(shard) = id.and_then(|id| self.shards.get_mut(&id)) else {
             return self.fail(call, Failure::NoTopology, effects);
         };
         let id = shard.id;
         self.calls.insert(call, Call::Purging);
         let (lane, numbers) = shard.lane(Kind::Settle);
-        if let Err(full) = lane.purge(now, numbers, call, queue) {
+        if let Err(full) = lane.purge(now, numbers, call, (destination, only)) {
             let reason = Arc::from(full.to_string());
             self.fail(call, Failure::Malformed { shard: id, reason }, effects);
         }

@@ -39,6 +39,7 @@ pub(super) fn publication(number: u64) -> Publication {
         non_persistent: false,
         priority: 4,
         expires_at_ms: 0,
+        schedule: None,
         message: stored(&format!("m{number}")),
     }
 }

@@ -362,6 +362,16 @@ impl SessionService for Cluster {
 
 #[tonic::async_trait]
 impl NodeService for Cluster {
+    async fn list_scheduled(
+        &self,
+        _: Request<wire::ListScheduledRequest>,
+    ) -> Result<Response<wire::ListScheduledResponse>, Status> {
+        Ok(Response::new(wire::ListScheduledResponse {
+            messages: Vec::new(),
+            end: true,
+        }))
+    }
+
     async fn list_queues(
         &self,
         _request: Request<wire::ListQueuesRequest>,

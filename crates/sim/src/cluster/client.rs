@@ -247,6 +247,7 @@ impl Cluster {
                     expires_at_ms: 0,
                     also: Vec::new(),
                     is_retained: false,
+                    schedule: None,
                     message: sent.bytes.clone(),
                 }
             })

@@ -230,6 +230,8 @@ pub(crate) fn encode_queue(shard: ShardId, queue: &QueueStatus) -> proto::QueueS
         non_persistent: queue.non_persistent,
         bytes: queue.bytes,
         paused: queue.is_paused,
+        scheduled: queue.scheduled,
+        expired_total: queue.expired_total,
     }
 }
 

@@ -250,6 +250,18 @@ impl ShardTask {
                 drop(answer.send(subscriptions));
                 Ok(())
             }
+            Question::Scheduled {
+                destination,
+                after,
+                limit,
+                answer,
+            } => {
+                let broker = self.shard.broker();
+                let page = || broker.scheduled(&destination, after, limit);
+                // The one who asked may be gone.
+                drop(answer.send(self.shard.is_serving().then(page)));
+                Ok(())
+            }
             Question::Browse { mut query, answer } => {
                 self.last_query += 1;
                 query.query = self.last_query;

@@ -1,11 +1,12 @@
 //! Questions about this node.
 
-use quorate_message::MessagePosition;
+use quorate_message::{Destination, MessagePosition, Schedule};
 use quorate_proto::internal::v1::{
     BrowsePageRequest, BrowsePageResponse, GetStatusRequest, GetStatusResponse, ListOutboxRequest,
-    ListOutboxResponse, ListQueuesRequest, ListQueuesResponse, ListSubscriptionsRequest,
-    ListSubscriptionsResponse, ListTopicsRequest, ListTopicsResponse, MovePageRequest,
-    MovePageResponse, PeerStatus, ReplicaStatus, node_service_server::NodeService,
+    ListOutboxResponse, ListQueuesRequest, ListQueuesResponse, ListScheduledRequest,
+    ListScheduledResponse, ListSubscriptionsRequest, ListSubscriptionsResponse, ListTopicsRequest,
+    ListTopicsResponse, MovePageRequest, MovePageResponse, PeerStatus, ReplicaStatus,
+    ScheduledMessage, node_service_server::NodeService,
 };
 use quorate_replication::{Incarnation, NodeId, RoleName, ShardId};
 use tokio::sync::oneshot;
@@ -17,7 +18,7 @@ use crate::{
         moving,
         session::{decode_queue, encode_page},
     },
-    limits::{NAME_BYTES_MAX, QUESTION_TIMEOUT},
+    limits::{NAME_BYTES_MAX, QUESTION_TIMEOUT, SCHEDULED_PAGE_MESSAGES_MAX},
     runtime::{Item, Published, Question},
     shard::input::BrowseQuery,
 };
@@ -154,6 +155,53 @@ impl NodeService for Services {
             }
         }
         Ok(Response::new(response))
+    }
+
+    async fn list_scheduled(
+        &self,
+        request: Request<ListScheduledRequest>,
+    ) -> Result<Response<ListScheduledResponse>, Status> {
+        let request = request.into_inner();
+        let destination = request.destination.parse::<Destination>();
+        let after = MessagePosition::from_value(request.after);
+        let limit = request.limit.clamp(1, SCHEDULED_PAGE_MESSAGES_MAX) as usize;
+        let (answer, receiver) = oneshot::channel();
+        let question = Question::Scheduled {
+            destination: destination
+                .map_err(|error| Status::invalid_argument(error.to_string()))?,
+            after: (request.after != 0).then_some((request.after_due_ms, after)),
+            limit: limit + 1,
+            answer,
+        };
+        let shard = ShardId(request.shard);
+        let not_here =
+            || Status::failed_precondition(format!("this node does not serve shard {}", shard.0));
+        self.shards
+            .offer(shard, vec![Item::Question(question)], 0)
+            .map_err(|_| not_here())?;
+        let page = tokio::time::timeout(QUESTION_TIMEOUT, receiver)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the shard did not answer in time; try again"))?
+            .map_err(|_| Status::unavailable("the shard stopped; try again"))?
+            .ok_or_else(not_here)?;
+        let end = page.len() <= limit;
+        let messages = page
+            .into_iter()
+            .take(limit)
+            .map(|scheduled| ScheduledMessage {
+                position: scheduled.position.value(),
+                due_ms: scheduled.due_ms,
+                period_ms: scheduled.period_ms,
+                left: match scheduled.left {
+                    Schedule::FOREVER => 0,
+                    left => left,
+                },
+                cron: scheduled.cron,
+            });
+        Ok(Response::new(ListScheduledResponse {
+            messages: messages.collect(),
+            end,
+        }))
     }
 
     async fn get_status(

@@ -346,7 +346,8 @@ fn a_purge_is_alone_in_its_batch_and_tells_how_many_it_removed() {
     let mut bench = Bench::linked();
     let effects = bench.step(Input::Purge {
         call: CALL,
-        queue: queue(),
+        destination: Destination::queue(queue()),
+        only: None,
     });
     assert!(matches!(commands(&effects)[..], [Command::Submit { .. }]));
     let answer = NodeEvent::Outcomes {
