@@ -307,6 +307,7 @@ fn mixed_messages_are_dispatched_almost_as_fast() {
 }
 
 /// Delivers and settles everything that is loaded; how many, and how long the broker took.
+#[expect(clippy::too_many_lines, reason = "one measurement from end to end")]
 fn dispatch_all(load: Load, messages: u64) -> (u128, u128) {
     let mut broker = Broker::new(Limits::default());
     load_as(load, &mut broker, messages, 100);
