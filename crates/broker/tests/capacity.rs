@@ -333,6 +333,7 @@ fn dispatch_all(load: Load, messages: u64) -> (u128, u128) {
         queue: Destination::queue(queue()),
         credit: Credit::default(),
         held: Vec::new(),
+        shares_credit: false,
         terms: Terms::default(),
     };
     effects.clear();
