@@ -74,7 +74,7 @@ async fn list(common: &Common, destination: &str, limit: u32) -> Result<()> {
             for one in &waiting {
                 let left = one
                     .deliveries_left
-                    .map_or("no end".to_owned(), |left| format!("{left} left"));
+                    .map_or_else(|| "no end".to_owned(), |left| format!("{left} left"));
                 let how = match (one.cron.as_str(), one.period_ms) {
                     ("", 0) => String::new(),
                     ("", period) => format!("  every {period} ms, {left}"),
