@@ -398,7 +398,6 @@ impl Shard {
         self.deliveries.early.clear();
         self.between.clear();
         self.deliveries.joined.clear();
-        self.deliveries.torn.clear();
         self.deliver(now, quorate_broker::Input::Deposed, out);
         self.refuse_all(epoch, out);
     }

@@ -363,6 +363,11 @@ impl Cluster {
         let position = delivery.position.value();
         let key = (shard.0, position, delivery.consumer, delivery.generation.0);
         let at_us = self.sent.get(&key).copied().unwrap_or(now);
+        let mark = if delivery.redelivered { " again" } else { "" };
+        let count = delivery.delivery_count;
+        self.say(format_args!(
+            "client {client} gets {shard} {position} x{count}{mark}"
+        ));
         let place = (shard.0, position);
         let sent_before = self.sent.range(
             (place.0, place.1, ConsumerId::default(), 0)

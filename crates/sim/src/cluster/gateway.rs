@@ -298,6 +298,11 @@ impl Cluster {
                 shard,
                 command,
             } => {
+                if !matches!(command, Command::Credit { .. } | Command::Submit { .. }) {
+                    self.say(format_args!(
+                        "gateway {gateway} {shard} to {node}: {command:?}"
+                    ));
+                }
                 let packet = control(shard, command);
                 self.send_link(gateway, node, link, packet);
             }

@@ -21,6 +21,8 @@ impl Shard {
         out: &mut Vec<Effect>,
     ) {
         if !self.replica.is_leading() || self.is_halted() {
+            // What comes behind this may find a leader, which must not take it for the whole.
+            self.deliveries.torn.insert(session);
             if wants_an_answer(&request) {
                 let epoch = self.replica.epoch();
                 out.push(to_session(
@@ -28,6 +30,13 @@ impl Shard {
                     SessionEvent::NotLeading { number: 0, epoch },
                 ));
             }
+            return;
+        }
+        if let SessionRequest::Report { is_first: true, .. } = request {
+            self.deliveries.torn.remove(&session);
+        }
+        // It was told that something was refused, and starts over.
+        if request == SessionRequest::Reported && self.deliveries.torn.contains(&session) {
             return;
         }
         self.submits.seen(session);
@@ -98,18 +107,11 @@ impl Shard {
                 consumer,
                 credit,
             },
-            SessionRequest::Report { is_first, leaving } => {
-                if is_first {
-                    self.deliveries.torn.remove(&session);
-                }
-                BrokerInput::Reporting {
-                    session,
-                    is_first,
-                    leaving,
-                }
-            }
-            // It was told that something was dropped, and starts over.
-            SessionRequest::Reported if self.deliveries.torn.contains(&session) => return,
+            SessionRequest::Report { is_first, leaving } => BrokerInput::Reporting {
+                session,
+                is_first,
+                leaving,
+            },
             SessionRequest::Reported => BrokerInput::Reported { session },
             SessionRequest::Leave => BrokerInput::Left { session },
         };

@@ -38,7 +38,8 @@ pub(super) struct Deliveries {
     pub(super) early: Vec<(SessionId, GatewayId, SessionRequest)>,
     /// Sessions whose gateway the broker knows.
     pub(super) joined: BTreeSet<SessionId>,
-    /// Sessions of which something was dropped: what they report is not whole until they start over.
+    /// Sessions of which something was refused or dropped: what they report is not whole until they start over.
+    /// Outlives a leadership.
     pub(super) torn: BTreeSet<SessionId>,
     browses: usize,
 }
