@@ -373,6 +373,14 @@ fn dispatch_all(load: Load, messages: u64) -> (u128, u128) {
                     Effect::Deliver { deliveries, .. } => {
                         settled += deliveries.len();
                         for delivery in deliveries {
+                            if builder.len() >= 1000 {
+                                entry += 1;
+                                inputs.push(Input::Committed {
+                                    entry,
+                                    stamp_ms: now.stamp_ms,
+                                    batch: Batch::parse(builder.finish()).unwrap(),
+                                });
+                            }
                             builder
                                 .settle(&queue(), delivery.position, Settlement::Accept)
                                 .unwrap();
