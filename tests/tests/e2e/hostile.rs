@@ -93,7 +93,7 @@ async fn bad_sends_get_a_status_that_names_the_thing() -> Result<()> {
         "",
         " orders",
         "a\nb",
-        "a,b",
+        "a,,b",
         "queue://",
         "nonsense://x",
         &"n".repeat(300),

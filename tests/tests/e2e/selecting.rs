@@ -7,7 +7,10 @@ use anyhow::{Context, Result, ensure};
 use quorate_client::{
     Client, Consumer, ConsumerOptions, Delivery, Error, OutboundMessage, Value, value::Kind,
 };
-use quorate_tests::cluster::{Cluster, Size};
+use quorate_tests::{
+    cluster::{Cluster, Size},
+    eventually::eventually,
+};
 use tokio::time::timeout;
 
 const MESSAGES: usize = 600;
@@ -158,6 +161,13 @@ async fn groups_stay_with_their_consumer_over_a_leader_kill() -> Result<()> {
         let client = Client::connect(url.parse()?).await?;
         consumers.push(client.consumer(QUEUE, &options)?);
     }
+    // A consumer that is alone gets all groups, and keeps them.
+    eventually("both consumers to be attached", PATIENCE, async || {
+        let found = client.queues(QUEUE).await?;
+        let attached: u32 = found.queues.iter().map(|queue| queue.consumers).sum();
+        Ok((attached == 2).then_some(()))
+    })
+    .await?;
     let half = MESSAGES / 2;
     send(&client, (0..half).map(grouped).collect()).await?;
     let mut owners: BTreeMap<usize, usize> = BTreeMap::new();
