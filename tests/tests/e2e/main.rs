@@ -10,4 +10,6 @@ mod hostile;
 mod selecting;
 mod services;
 mod tool;
+mod topics;
 mod traces;
+mod transactions;
