@@ -68,6 +68,16 @@ fn choosy(selector: &str) -> ConsumerOptions {
     }
 }
 
+/// Waits until a queue has so many consumers.
+async fn attached(client: &Client, queue: &str, consumers: u32) -> Result<()> {
+    eventually("the consumers to be attached", PATIENCE, async || {
+        let found = client.queues(queue).await?;
+        let attached: u32 = found.queues.iter().map(|queue| queue.consumers).sum();
+        Ok((attached == consumers).then_some(()))
+    })
+    .await
+}
+
 async fn kill_leader(cluster: &mut Cluster, queue: &str) -> Result<()> {
     let (_, leader) = cluster.leader_of(queue).await?;
     cluster.nodes[leader].kill()
@@ -162,12 +172,7 @@ async fn groups_stay_with_their_consumer_over_a_leader_kill() -> Result<()> {
         consumers.push(client.consumer(QUEUE, &options)?);
     }
     // A consumer that is alone gets all groups, and keeps them.
-    eventually("both consumers to be attached", PATIENCE, async || {
-        let found = client.queues(QUEUE).await?;
-        let attached: u32 = found.queues.iter().map(|queue| queue.consumers).sum();
-        Ok((attached == 2).then_some(()))
-    })
-    .await?;
+    attached(&client, QUEUE, 2).await?;
     let half = MESSAGES / 2;
     send(&client, (0..half).map(grouped).collect()).await?;
     let mut owners: BTreeMap<usize, usize> = BTreeMap::new();
