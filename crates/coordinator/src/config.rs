@@ -31,9 +31,9 @@ pub struct Config {
     pub store: StoreKind,
     /// The servers of a store that is not embedded, "host:port" or "https://host:port" each.
     pub store_endpoints: Vec<String>,
-    /// Where the store keeps what the coordinator knows; empty: "/quorate-state/<cluster>".
+    /// Where the store keeps what the coordinator knows; empty: `/quorate-state/<cluster>`.
     pub store_path: String,
-    /// Where the store shows the live storage nodes, one child each; empty: "/quorate/<cluster>".
+    /// Where the store shows the live storage nodes, one child each; empty: `/quorate/<cluster>`.
     #[serde(alias = "zk_path")]
     pub members_path: String,
     /// Silence after which the active coordinator is replaced by another one.
