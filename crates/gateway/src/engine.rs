@@ -420,6 +420,10 @@ impl Running {
                 self.metrics.dropped(deliveries);
                 debug!(%shard, deliveries, "deliveries dropped: held already, or out of date");
             }
+            Note::Hung { shard, messages } => {
+                self.metrics.hung();
+                info!(%shard, messages, "consumer ended: it held messages beyond their acknowledgement time-out");
+            }
             Note::Overdue { shard, calls } => {
                 warn!(%shard, calls, "calls failed: no answer within the deadline");
             }

@@ -205,3 +205,10 @@ pub const OWNED_GROUPS_MAX: usize = 65_536;
 
 /// How often a change of settings is made anew because others came in between.
 pub const SETTINGS_TRIES: usize = 10;
+
+/// A consumer is looked at so often within the acknowledgement time-out of its queue: one that hangs is found late by no
+/// more than that part of the time, and one that settles well costs little.
+pub const LOOKS_IN_TIMEOUT: u64 = 16;
+
+/// A consumer is looked at no more often than this, in microseconds, however short the time-out is.
+pub const LOOK_MICROS_MIN: u64 = 50_000;

@@ -18,6 +18,7 @@ pub(crate) struct GatewayMetrics {
     resent: Counter,
     dropped: Counter,
     failed: Counter,
+    hung: Counter,
     calls: Gauge,
     consumers: Gauge,
     waiting_bytes: Gauge,
@@ -70,6 +71,11 @@ impl GatewayMetrics {
                     "failed_calls",
                     "Calls that ended without success",
                     &this.failed,
+                ),
+                (
+                    "hung_consumers",
+                    "Consumers that were ended by an acknowledgement time-out",
+                    &this.hung,
                 ),
             ];
             for (name, help, counter) in counters {
@@ -125,6 +131,10 @@ impl GatewayMetrics {
 
     pub(crate) fn failed(&self) {
         self.failed.inc();
+    }
+
+    pub(crate) fn hung(&self) {
+        self.hung.inc();
     }
 
     /// Takes over what the machine knows.

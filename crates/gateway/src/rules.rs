@@ -146,12 +146,6 @@ fn make(settings: &mut Settings, change: &v1::SettingsChange) -> Result<(), Stat
              `drop-head` or `dead-letter`"
         )));
     }
-    if named.ack_timeout_ms.is_some_and(|millis| millis > 0) {
-        return Err(Status::invalid_argument(format!(
-            "`ack_timeout_ms` of `{pattern}` cannot be set: acknowledgements are not timed in this version; a consumer \
-             that hangs gives its messages back when its connection ends"
-        )));
-    }
     if named == PartialSettings::default() && !change.clear.is_empty() {
         settings.remove(&pattern);
         return Ok(());
@@ -244,11 +238,6 @@ mod tests {
                 "`max_bytes` cannot be `much`",
             ),
             (change("a", &[]), Code::InvalidArgument, "names no setting"),
-            (
-                change("a", &[("ack_timeout_ms", "5000")]),
-                Code::InvalidArgument,
-                "acknowledgements are not timed",
-            ),
             (
                 change("a", &[("on_full", "block")]),
                 Code::InvalidArgument,

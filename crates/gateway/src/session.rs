@@ -12,6 +12,7 @@ mod consuming;
 mod core;
 mod effect;
 mod group;
+mod hanging;
 mod ids;
 mod input;
 mod lane;

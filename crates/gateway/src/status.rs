@@ -57,6 +57,20 @@ pub(crate) fn failure_status(failure: &Failure) -> Status {
                 shard.0, expected.0
             ),
         ),
+        Failure::Hangs {
+            queue,
+            position: (shard, position),
+            patience_ms,
+        } => (
+            Code::FailedPrecondition,
+            format!(
+                "consumer held message {}:{} of {queue} unsettled for more than {patience_ms} ms (ack_timeout_ms of \
+                 its settings); it is ended, and what it held goes to other consumers: settle sooner, ask for fewer \
+                 messages at a time, or raise the setting",
+                shard.0,
+                position.value()
+            ),
+        ),
         Failure::TransactionTooLarge => (
             Code::InvalidArgument,
             format!(

@@ -89,6 +89,23 @@ impl Pattern {
         parts.next().is_none()
     }
 
+    /// Whether it matches every name that the other one matches.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut theirs = other.elements().peekable();
+        for element in self.elements() {
+            if element == REST {
+                return true;
+            }
+            match theirs.next() {
+                Some(REST) | None => return false,
+                Some(other) if element == ONE || element == other => {}
+                Some(_) => return false,
+            }
+        }
+        theirs.next().is_none()
+    }
+
     /// The order of precedence, most specific first: at the first element that differs in kind a name comes before
     /// `*`, and `*` before `>`; a pattern that goes on comes before one that has ended. Equals are sorted by text.
     #[must_use]
@@ -148,6 +165,35 @@ mod tests {
     fn matches(pattern: &str, name: &str) -> bool {
         let name = DestinationName::new(name).expect("a name");
         Pattern::new(pattern).expect("a pattern").matches(&name)
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_matches_whole() {
+        let covers = |wide: &str, narrow: &str| {
+            let pattern = |text| Pattern::new(text).expect("a pattern");
+            pattern(wide).covers(&pattern(narrow))
+        };
+        for (wide, narrow) in [
+            (">", "a.*"),
+            ("a.>", "a.>"),
+            ("a.>", "a"),
+            ("a.>", "a.b.*.>"),
+            ("a.*", "a.b"),
+            ("*.b", "a.b"),
+            ("a.b", "a.b"),
+        ] {
+            assert!(covers(wide, narrow), "{wide} covers {narrow}");
+        }
+        for (wide, narrow) in [
+            ("a.*", "a.>"),
+            ("a.b", "a.*"),
+            ("a.b.>", "a.>"),
+            ("a", "a.>"),
+            ("a.b", "a"),
+            ("*", "a.b"),
+        ] {
+            assert!(!covers(wide, narrow), "{wide} does not cover {narrow}");
+        }
     }
 
     #[test]

@@ -332,6 +332,16 @@ impl Settings {
         }
     }
 
+    /// What is said of all destinations of a pattern together: by the rules that match each of them.
+    #[must_use]
+    pub fn of_pattern(&self, pattern: &Pattern) -> QueueSettings {
+        let mut merged = PartialSettings::default();
+        for rule in self.rules.iter().filter(|r| r.pattern.covers(pattern)) {
+            merged.complete(&rule.settings);
+        }
+        merged.into_whole()
+    }
+
     /// The places of the rules that match a name, most specific first.
     #[must_use]
     pub fn matching(&self, name: &DestinationName) -> Vec<u16> {

@@ -469,8 +469,9 @@ impl Holding {
         matches!(self.state, State::Closing) && !self.has_unconfirmed()
     }
 
-    /// Ends the consumer with a reason.
+    /// Ends the consumer with a reason. What the application has not taken goes to others.
     pub(super) fn end(&mut self, error: Error) {
+        self.inbox.clear();
         if !matches!(self.state, State::Ended(_)) {
             self.state = State::Ended(error);
         }

@@ -1,8 +1,11 @@
 //! What goes to storage nodes and coordinators and comes from them. What cannot be read is refused whole: the stream it
 //! came on ends, since nothing after it can be trusted.
 
+use std::sync::Arc;
+
 use quorate_message::{
-    ConsumerId, Destination, DestinationKind, GroupId, GroupMark, MessagePosition, Outcome, Terms,
+    ConsumerId, Destination, DestinationKind, GroupId, GroupMark, MessagePosition, Outcome,
+    Settings, Terms,
 };
 use quorate_proto::{internal::v1 as wire, v1};
 
@@ -283,5 +286,9 @@ pub(crate) fn topology(told: &wire::Topology) -> Topology {
             })
             .collect(),
         slots: told.slots.iter().map(|shard| ShardId(*shard)).collect(),
+        settings: match told.settings.is_empty() {
+            true => Some(Arc::default()),
+            false => Settings::decode(&told.settings).map(Arc::new),
+        },
     }
 }

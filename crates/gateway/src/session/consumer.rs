@@ -50,6 +50,8 @@ pub(super) enum Phase {
 struct Held {
     /// Order of arrival; a position that came back after a release has another.
     order: u64,
+    /// Since when it is in the consumer's hands without a word about it.
+    since: Time,
     /// The settlement that is under way.
     settling: Option<Settlement>,
 }
@@ -115,6 +117,10 @@ pub(super) struct Consumer {
     pub(super) terms: Terms,
     /// The groups that are its own.
     owned: BTreeSet<GroupId>,
+    /// How long, in microseconds, it may hold a message without settling it; none: for ever.
+    pub(super) patience_micros: Option<u64>,
+    /// When it is looked at next.
+    pub(super) looked_at: Option<Time>,
 }
 
 impl Consumer {
@@ -154,6 +160,8 @@ impl Consumer {
             paused: false,
             terms: Terms::default(),
             owned: BTreeSet::new(),
+            patience_micros: None,
+            looked_at: None,
         }
     }
 
@@ -180,10 +188,11 @@ impl Consumer {
     }
 
     /// Remembers a position as held, the last in order.
-    pub(super) fn hold(&mut self, position: MessagePosition) {
+    pub(super) fn hold(&mut self, now: Time, position: MessagePosition) {
         self.orders += 1;
         let held = Held {
             order: self.orders,
+            since: now,
             settling: None,
         };
         self.held.insert(position, held);
@@ -230,6 +239,20 @@ impl Consumer {
         let mut held: Vec<_> = held.map(|(p, h)| (h.order, *p)).collect();
         held.sort_unstable();
         held.into_iter().map(|(_, position)| position).collect()
+    }
+
+    /// When the message came that it has held unsettled for longest.
+    pub(super) fn oldest_unsettled(&self) -> Option<Time> {
+        let held = self.held.values().filter(|held| held.settling.is_none());
+        held.map(|held| held.since).min()
+    }
+
+    /// What it has held unsettled since `until` or before, in the order in which it came.
+    pub(super) fn unsettled_since(&self, until: Time) -> Vec<MessagePosition> {
+        let unsettled = self.unsettled().into_iter();
+        unsettled
+            .filter(|position| self.held[position].since <= until)
+            .collect()
     }
 
     /// Another call has this message from now on.
@@ -358,7 +381,12 @@ impl Consumer {
     }
 
     /// Takes a delivery of the present attachment. False when the client holds the message already.
-    pub(super) fn deliver(&mut self, delivery: &StoredDelivery, body_bytes: u64) -> bool {
+    pub(super) fn deliver(
+        &mut self,
+        now: Time,
+        delivery: &StoredDelivery,
+        body_bytes: u64,
+    ) -> bool {
         let size = delivery.message.len() as u64;
         self.lent.messages = self.lent.messages.saturating_sub(1);
         self.lent.bytes = self.lent.bytes.saturating_sub(size);
@@ -375,7 +403,7 @@ impl Consumer {
                 | None => return false,
             }
         }
-        self.hold(delivery.position);
+        self.hold(now, delivery.position);
         self.note_group(delivery.group);
         self.credit_messages = self.credit_messages.saturating_sub(1);
         let body = i64::try_from(body_bytes).unwrap_or(i64::MAX);
@@ -414,8 +442,8 @@ impl Consumer {
         true
     }
 
-    /// The transaction is over: what it settled is gone, or the consumer's as before.
-    pub(super) fn unreserve(&mut self, position: MessagePosition, decision: Decision) {
+    /// The transaction is over: what it settled is gone, or the consumer's as if it had just come.
+    pub(super) fn unreserve(&mut self, now: Time, position: MessagePosition, decision: Decision) {
         match decision {
             Decision::Commit => {
                 self.held.remove(&position);
@@ -423,6 +451,7 @@ impl Consumer {
             Decision::Rollback => {
                 if let Some(held) = self.held.get_mut(&position) {
                     held.settling = None;
+                    held.since = now;
                 }
             }
         }

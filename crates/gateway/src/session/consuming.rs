@@ -68,8 +68,9 @@ impl Core {
         let mut consumer = Consumer::new(call, what, admission, generation, now);
         consumer.follows = self.consumer_calls.get(&open.consumer).copied();
         for (_, position) in &open.held {
-            consumer.hold(*position);
+            consumer.hold(now, *position);
         }
+        consumer.patience_micros = self.patience(&consumer);
         consumer.terms = open.terms;
         consumer.credited(open.credit);
         self.calls.insert(call, Call::Consuming);
@@ -80,6 +81,7 @@ impl Core {
         if let Some(shard) = self.shards.get_mut(&shard) {
             shard.consumers.insert(call);
         }
+        self.look_later(now, call);
         if let Err(failure) = self.ask_admission(now, call) {
             self.fail(call, failure, effects);
         }
@@ -226,11 +228,23 @@ impl Core {
 
     /// Gives back, through the log, what a client had in hand: every later leader then knows that it was sent.
     fn release_unsettled(&mut self, call: CallId) {
+        if let Some(consumer) = self.consumers.get(&call) {
+            let positions = consumer.unsettled();
+            self.give_back(call, Settlement::Release, &positions);
+        }
+    }
+
+    /// Settles for a client what it held; nobody waits for the outcomes.
+    pub(super) fn give_back(
+        &mut self,
+        call: CallId,
+        settlement: Settlement,
+        positions: &[MessagePosition],
+    ) {
         let Some(consumer) = self.consumers.get_mut(&call) else {
             return;
         };
-        let positions = consumer.unsettled();
-        let (request, wanted) = consumer.settle(Settlement::Release, &positions, 0);
+        let (request, wanted) = consumer.settle(settlement, positions, 0);
         let (shard, queue) = (consumer.shard, consumer.queue.clone());
         let Some(state) = self.shards.get_mut(&shard) else {
             return;
@@ -239,15 +253,8 @@ impl Core {
             let position = positions[at as usize];
             let (lane, numbers) = state.lane(kind_of(position));
             let named = (call, request, at);
-            lane.settle(
-                self.now,
-                numbers,
-                named,
-                &queue,
-                position,
-                Settlement::Release,
-            )
-            .expect("one settlement fits an empty batch");
+            lane.settle(self.now, numbers, named, &queue, position, settlement)
+                .expect("one settlement fits an empty batch");
         }
     }
 
@@ -261,6 +268,7 @@ impl Core {
         }
         self.restless.remove(&call);
         self.detached.remove(&call);
+        self.look_no_more(&consumer);
         if let Some(shard) = self.shards.get_mut(&consumer.shard) {
             shard.consumers.remove(&call);
             // Now or never: the consumer is forgotten here, so a pause must not swallow it, nor an attachment that was
@@ -449,6 +457,7 @@ impl Core {
         deliveries: Vec<StoredDelivery>,
         effects: &mut Vec<Effect>,
     ) {
+        let now = self.now;
         let mut dropped = 0;
         let mut rest = deliveries.into_iter().peekable();
         while let Some(first) = rest.next() {
@@ -471,11 +480,12 @@ impl Core {
             let before = run.len();
             run.retain(|delivery| {
                 let body = body_bytes(&delivery.message);
-                consumer.deliver(delivery, body)
+                consumer.deliver(now, delivery, body)
             });
             dropped += before - run.len();
             let call = consumer.call;
             if !run.is_empty() {
+                self.look_later(now, call);
                 effects.push(Effect::Delivered {
                     call,
                     shard,

@@ -3,9 +3,12 @@
 //! This file holds its state and sends each fact to where it is thought about: topology and links in `cluster`,
 //! messages and purges in `publishing`, consumers in `consuming`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use quorate_message::{ConsumerId, GatewayId, ProducerId};
+use quorate_message::{ConsumerId, GatewayId, ProducerId, Settings};
 
 use super::{
     cluster::Node,
@@ -70,6 +73,7 @@ pub struct Core {
     pub(super) config: Config,
     pub(super) version: u64,
     pub(super) slots: Vec<ShardId>,
+    pub(super) settings: Arc<Settings>,
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) shards: BTreeMap<ShardId, Shard>,
     pub(super) calls: BTreeMap<CallId, Call>,
@@ -90,6 +94,8 @@ pub struct Core {
     pub(super) now: Time,
     /// Consumers that are not attached.
     pub(super) detached: BTreeSet<CallId>,
+    /// When it is seen whether consumers hang.
+    pub(super) looks: BTreeSet<(Time, CallId)>,
     unrouted: VecDeque<Unrouted>,
     pub(super) ending: Ending,
     /// Bytes of messages that wait.
@@ -106,6 +112,7 @@ impl Core {
             config,
             version: 0,
             slots: Vec::new(),
+            settings: Arc::default(),
             nodes: BTreeMap::new(),
             shards: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -120,6 +127,7 @@ impl Core {
             composites: BTreeMap::new(),
             now: Time(0),
             detached: BTreeSet::new(),
+            looks: BTreeSet::new(),
             unrouted: VecDeque::new(),
             ending: Ending::Running,
             bytes: 0,
@@ -139,6 +147,7 @@ impl Core {
         match input {
             Input::Topology(told) => {
                 self.learn(now, &told, effects);
+                self.govern(now, &told);
                 self.route(now, effects);
             }
             Input::Linked { node, link } => self.linked(now, node, Some(link), effects),
@@ -206,7 +215,7 @@ impl Core {
         let restless = self.restless_ready().then_some(Time(0));
         shards
             .chain(consumers)
-            .chain([unrouted, restless, transactions])
+            .chain([unrouted, restless, transactions, self.next_look()])
             .flatten()
             .min()
     }
@@ -413,6 +422,7 @@ impl Core {
             }
         }
         self.elapsed_for_consumers(now, effects);
+        self.look_at_consumers(now, effects);
         self.elapsed_for_transactions(now, effects);
         while let Some(waiting) = self.unrouted.front()
             && waiting.since.after(deadline) <= now

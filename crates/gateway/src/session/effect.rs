@@ -259,6 +259,15 @@ pub enum Failure {
         /// The shard of the queue.
         expected: ShardId,
     },
+    /// A consumer held a message unsettled for longer than its queue's settings allow. What it held is given back.
+    Hangs {
+        /// The queue or subscription.
+        queue: Destination,
+        /// The message that it held for longest.
+        position: (ShardId, MessagePosition),
+        /// How long it may hold one, in milliseconds.
+        patience_ms: u64,
+    },
     /// A transaction is larger than one may be.
     TransactionTooLarge,
     /// A transaction did not happen.
@@ -311,6 +320,13 @@ pub enum Note {
         shard: ShardId,
         /// How many.
         deliveries: usize,
+    },
+    /// A consumer was ended because it hung.
+    Hung {
+        /// The shard.
+        shard: ShardId,
+        /// How many messages it held for too long.
+        messages: usize,
     },
     /// Calls reached their deadline.
     Overdue {

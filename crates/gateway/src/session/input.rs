@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_message::{
     ConsumerId, Destination, DestinationName, GroupMark, MessagePosition, Outcome, ProducerId,
-    Publication as Head, Schedule, Settlement, Subscription, Terms, TransactionId,
+    Publication as Head, Schedule, Settings, Settlement, Subscription, Terms, TransactionId,
 };
 
 use super::ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId};
@@ -375,6 +375,8 @@ pub struct Topology {
     pub shards: Vec<TopologyShard>,
     /// The shard of each slot. Of another length than the number of slots: not known.
     pub slots: Vec<ShardId>,
+    /// The settings of destinations; none: they cannot be read. Of two the one with the higher version is the newer.
+    pub settings: Option<Arc<Settings>>,
 }
 
 /// A storage node.

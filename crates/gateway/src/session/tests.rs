@@ -1,14 +1,17 @@
 //! Data in, data out: what the machine does about each fact.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
     Batch, Command as Stored, ConsumerId, Destination, DestinationName, GatewayId, Message,
-    MessagePosition, ProducerId, Settlement,
+    MessagePosition, ProducerId, Settings, Settlement,
 };
 
 use super::*;
 
 mod consuming;
+mod hanging;
 mod properties;
 mod publishing;
 mod topics;
@@ -61,6 +64,7 @@ pub(super) fn topology(version: u64, epoch: u64, leader: Option<NodeId>) -> Topo
             leaderless_reason: "a majority is away".into(),
         }],
         slots: vec![SHARD; 1024],
+        settings: None,
     }
 }
 

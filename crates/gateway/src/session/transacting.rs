@@ -417,8 +417,9 @@ impl Core {
             if let Some(holder) = holder.copied()
                 && let Some(consumer) = self.consumers.get_mut(&holder)
             {
-                consumer.unreserve(settled.position, decision);
+                consumer.unreserve(self.now, settled.position, decision);
                 self.restless.insert(holder);
+                self.look_later(self.now, holder);
             }
         }
     }

@@ -236,3 +236,15 @@ fn no_credit_is_given_while_too_many_settlements_are_unconfirmed() {
     confirm(&mut holding, 1, Outcome::Applied);
     assert_eq!(sent(&mut holding), [format!("credit {all}")]);
 }
+
+#[test]
+fn what_an_ended_consumer_had_not_handed_out_is_not_handed_out() {
+    let mut holding = holding(10);
+    holding.begin_call();
+    sent(&mut holding);
+    deliver(&mut holding, &[1, 2]);
+    assert_eq!(holding.receive().map(|d| d.position.value), Some(1));
+    holding.end(Error::Refused("it hung".to_owned()));
+    assert!(holding.receive().is_none());
+    assert!(holding.ended().is_some());
+}

@@ -42,7 +42,7 @@ fn attaches(effects: &[Effect]) -> Vec<(u64, u64, Vec<u64>)> {
         .collect()
 }
 
-fn attached(generation: u64, lost: &[u64]) -> NodeEvent {
+pub(super) fn attached(generation: u64, lost: &[u64]) -> NodeEvent {
     NodeEvent::Attached {
         consumer: CONSUMER,
         generation: Generation(generation),
@@ -50,7 +50,7 @@ fn attached(generation: u64, lost: &[u64]) -> NodeEvent {
     }
 }
 
-fn deliveries(epoch: u64, generation: u64, entries: &[u64]) -> NodeEvent {
+pub(super) fn deliveries(epoch: u64, generation: u64, entries: &[u64]) -> NodeEvent {
     NodeEvent::Deliveries {
         epoch: Epoch(epoch),
         deliveries: entries
@@ -60,7 +60,7 @@ fn deliveries(epoch: u64, generation: u64, entries: &[u64]) -> NodeEvent {
     }
 }
 
-fn delivered(effects: &[Effect]) -> Vec<u64> {
+pub(super) fn delivered(effects: &[Effect]) -> Vec<u64> {
     effects
         .iter()
         .filter_map(|effect| match effect {
@@ -86,7 +86,12 @@ fn opened(effects: &[Effect]) -> Vec<Vec<u64>> {
         .collect()
 }
 
-fn settle(bench: &mut Bench, settlement: Settlement, entries: &[u64], token: u64) -> Vec<Effect> {
+pub(super) fn settle(
+    bench: &mut Bench,
+    settlement: Settlement,
+    entries: &[u64],
+    token: u64,
+) -> Vec<Effect> {
     bench.step(Input::Settle {
         call: CALL,
         settlement,
@@ -98,7 +103,7 @@ fn settle(bench: &mut Bench, settlement: Settlement, entries: &[u64], token: u64
     })
 }
 
-fn settled(effects: &[Effect]) -> Vec<(u64, Vec<Outcome>)> {
+pub(super) fn settled(effects: &[Effect]) -> Vec<(u64, Vec<Outcome>)> {
     effects
         .iter()
         .filter_map(|effect| match effect {
@@ -110,7 +115,7 @@ fn settled(effects: &[Effect]) -> Vec<(u64, Vec<Outcome>)> {
         .collect()
 }
 
-fn attached_bench() -> Bench {
+pub(super) fn attached_bench() -> Bench {
     let mut bench = Bench::linked();
     assert_eq!(attaches(&open(&mut bench, &[])), [(101, 10, vec![])]);
     let effects = bench.hear(NODE_A, 1, attached(101, &[]));

@@ -333,7 +333,7 @@ fn a_batch_carries_the_first_trace_of_its_messages_and_only_that_batch() {
     assert_eq!(publish(&mut bench, 5, None), [None]);
 }
 
-fn traces(effects: &[Effect]) -> Vec<Option<std::sync::Arc<str>>> {
+fn traces(effects: &[Effect]) -> Vec<Option<Arc<str>>> {
     let traces = effects.iter().filter_map(|effect| match effect {
         Effect::Submit { trace, .. } => Some(trace.clone()),
         _ => None,
