@@ -60,3 +60,6 @@ pub(crate) const CLOSE: Duration = Duration::from_secs(2);
 
 /// Longest time for one attempt of a call that asks a question. Longer than the gateway's own deadline of 30 s.
 pub(crate) const UNARY: Duration = Duration::from_secs(35);
+
+/// Destinations of one producer whose reasons for holding it back are remembered, to be told when its time is over.
+pub(crate) const HELD_BACK: usize = 16;

@@ -252,7 +252,12 @@ async fn run(shared: Arc<Shared>, mut gateways: Gateways) {
     let timeout = gateways.timeout();
     let error = tokio::select! {
         error = deliver(&shared, &mut gateways) => error,
-        () = stalled(&shared, timeout) => gateways.gave_up(),
+        () = stalled(&shared, timeout) => match (gateways.gave_up(), shared.lock().held_back()) {
+            (Error::Unanswered { .. }, held_back) if !held_back.is_empty() => {
+                Error::Unanswered { last: held_back }
+            }
+            (error, _) => error,
+        },
     };
     let destinations = shared.lock().unconfirmed_destinations();
     warn!(%error, ?destinations, "producer ends with unconfirmed messages");
@@ -292,6 +297,9 @@ async fn call(shared: &Arc<Shared>, gateways: &mut Gateways, channel: Channel) -
             Err(status) => return status.into(),
         };
         gateways.progressed();
+        for held in &response.held_back {
+            warn!(reason = held.reason, "producer is held back");
+        }
         let mut window = shared.lock();
         let confirmed = window.confirm(response);
         let wakers = window.take_wakers();

@@ -155,7 +155,10 @@ impl Admin {
         };
         match ask(&self.engine, pause).await? {
             Answer::Purged(_) => Ok(()),
-            Answer::Confirmed(_) | Answer::Committed | Answer::Unsubscribed(_) => {
+            Answer::Confirmed(..)
+            | Answer::Wrong(_)
+            | Answer::Committed
+            | Answer::Unsubscribed(_) => {
                 Err(Status::internal("a pause was answered as something else"))
             }
         }
@@ -267,9 +270,10 @@ impl AdminService for Admin {
         };
         match ask(&self.engine, purge).instrument(span).await? {
             Answer::Purged(removed) => Ok(Response::new(v1::PurgeQueueResponse { removed })),
-            Answer::Confirmed(_) | Answer::Committed | Answer::Unsubscribed(_) => {
-                Err(Status::internal("a purge was answered as a message"))
-            }
+            Answer::Confirmed(..)
+            | Answer::Wrong(_)
+            | Answer::Committed
+            | Answer::Unsubscribed(_) => Err(Status::internal("a purge was answered as a message")),
         }
     }
 
@@ -309,9 +313,11 @@ impl AdminService for Admin {
             Answer::Unsubscribed(None) => Err(Status::not_found(format!(
                 "no subscription {name:?} of client {client_id:?}; `quorate subscriptions list` shows them"
             ))),
-            Answer::Confirmed(_) | Answer::Purged(_) | Answer::Committed => Err(Status::internal(
-                "an unsubscription was answered as another call",
-            )),
+            Answer::Confirmed(..) | Answer::Wrong(_) | Answer::Purged(_) | Answer::Committed => {
+                Err(Status::internal(
+                    "an unsubscription was answered as another call",
+                ))
+            }
         }
     }
 
@@ -441,7 +447,10 @@ impl AdminService for Admin {
             Answer::Purged(removed) => Ok(Response::new(v1::CancelScheduledResponse {
                 cancelled: removed > 0,
             })),
-            Answer::Confirmed(_) | Answer::Committed | Answer::Unsubscribed(_) => {
+            Answer::Confirmed(..)
+            | Answer::Wrong(_)
+            | Answer::Committed
+            | Answer::Unsubscribed(_) => {
                 Err(Status::internal("a cancel was answered as something else"))
             }
         }

@@ -6,21 +6,47 @@ use quorate_proto::v1;
 use tonic::Status;
 
 use crate::{
-    convert,
+    convert::{
+        self,
+        outcome::{held_back, outcome_error, push_confirm},
+    },
     limits::OFFER_BYTES,
     mailbox::Gather,
-    session::{Effect, Outcome, ShardId, StoredDelivery},
+    session::{Cause, Effect, Outcome, ShardId, StoredDelivery},
 };
 
 /// Confirms, neighbours together.
 #[derive(Debug, Default)]
 pub(crate) struct Confirms {
     confirms: Vec<v1::Confirm>,
+    held_back: Vec<v1::HeldBack>,
 }
 
 impl Confirms {
-    pub(crate) fn push(&mut self, first: u64, count: u32, outcome: Outcome) {
-        convert::push_confirm(&mut self.confirms, first, count, outcome);
+    /// Neighbours from `first` on have an outcome.
+    pub(crate) fn push(
+        &mut self,
+        (first, count): (u64, u32),
+        outcome: Outcome,
+        cause: Option<&Cause>,
+    ) {
+        let error = outcome_error(outcome, cause);
+        let outcome = convert::outcome(outcome);
+        push_confirm(&mut self.confirms, (first, count), outcome, error);
+    }
+
+    /// A message is wrong as it is.
+    pub(crate) fn push_wrong(&mut self, ordinal: u64, reason: &str) {
+        let (outcome, error) = (v1::Outcome::Invalid, reason.to_owned());
+        push_confirm(&mut self.confirms, (ordinal, 1), outcome, error);
+    }
+
+    /// Messages for a destination wait for room.
+    pub(crate) fn push_held_back(&mut self, cause: &Cause) {
+        self.held_back.push(v1::HeldBack {
+            destination: cause.destination.to_string(),
+            reason: held_back(cause),
+        });
     }
 }
 
@@ -29,11 +55,16 @@ impl Gather for Confirms {
 
     fn take(&mut self) -> Option<v1::PublishResponse> {
         let confirms = std::mem::take(&mut self.confirms);
-        (!confirms.is_empty()).then_some(v1::PublishResponse { confirms })
+        let held_back = std::mem::take(&mut self.held_back);
+        let is_empty = confirms.is_empty() && held_back.is_empty();
+        (!is_empty).then_some(v1::PublishResponse {
+            confirms,
+            held_back,
+        })
     }
 
     fn len(&self) -> usize {
-        self.confirms.len()
+        self.confirms.len() + self.held_back.len()
     }
 }
 
@@ -92,6 +123,8 @@ impl Offers {
             | Effect::Submit { .. }
             | Effect::Control { .. }
             | Effect::Confirmed { .. }
+            | Effect::Wrong { .. }
+            | Effect::HeldBack { .. }
             | Effect::Purged { .. }
             | Effect::Committed { .. }
             | Effect::Unsubscribed { .. }

@@ -3,8 +3,11 @@
 //! Whatever a client gets wrong is refused here with a status that names the thing and the remedy.
 
 pub(crate) mod node;
+pub(crate) mod outcome;
 pub(crate) mod subscription;
 pub(crate) mod terms;
+
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
@@ -17,8 +20,8 @@ use tonic::Status;
 use crate::{
     limits::{COMPOSITE_MAX, FRAME_MESSAGES_MAX, SETTLE_POSITIONS_MAX},
     session::{
-        Credit, OpenConsumer, Outcome, Publication, ShardId, StoredDelivery, TransactedSettlement,
-        may_transact,
+        Credit, OpenConsumer, Outcome, Publication, Sent, ShardId, StoredDelivery,
+        TransactedSettlement, may_transact,
     },
 };
 
@@ -86,11 +89,14 @@ impl Publications {
     }
 
     /// The messages of a frame, each encoded once, all into one buffer.
+    ///
+    /// # Errors
+    /// When there are too many. One that is wrong costs only itself.
     pub(crate) fn read(
         &mut self,
         messages: Vec<v1::OutboundMessage>,
         needs_numbers: bool,
-    ) -> Result<Vec<Publication>, Status> {
+    ) -> Result<Vec<Sent>, Status> {
         if messages.len() > FRAME_MESSAGES_MAX {
             return Err(Status::invalid_argument(format!(
                 "request holds {} messages; at most {FRAME_MESSAGES_MAX} are allowed, send the rest in the next",
@@ -99,9 +105,21 @@ impl Publications {
         }
         let bodies = messages.iter().filter_map(|m| m.message.as_ref());
         let mut buffer = BytesMut::with_capacity(bodies.map(|m| m.body.len() + 64).sum());
-        messages
-            .into_iter()
-            .map(|outbound| self.read_one(outbound, needs_numbers, &mut buffer))
+        let read = messages.into_iter().map(|outbound| {
+            let read = self.read_one(outbound, needs_numbers, &mut buffer);
+            read.map_err(|status| Arc::from(status.message()))
+        });
+        Ok(read.collect())
+    }
+
+    /// The messages of a frame, of which none may be wrong.
+    pub(crate) fn read_all(
+        &mut self,
+        messages: Vec<v1::OutboundMessage>,
+        needs_numbers: bool,
+    ) -> Result<Vec<Publication>, Status> {
+        let read = self.read(messages, needs_numbers)?.into_iter();
+        read.map(|one| one.map_err(|reason| Status::invalid_argument(&*reason)))
             .collect()
     }
 
@@ -420,64 +438,4 @@ pub(crate) fn outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::RolledBack => v1::Outcome::RolledBack,
         Outcome::InDoubt => v1::Outcome::InDoubt,
     }
-}
-
-/// What a client is told about an outcome that is an error; empty for the others.
-pub(crate) fn outcome_error(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Stored | Outcome::Duplicate | Outcome::Applied | Outcome::UnknownMessage => "",
-        Outcome::NumberTooOld => {
-            "the producer's number is below its window of 4,096, so whether the message was stored is not known; \
-             repeat unconfirmed messages before sending new ones"
-        }
-        Outcome::LimitReached => {
-            "a limit of the shard is reached and the message is not stored; remove what is not needed, then retry"
-        }
-        Outcome::RolledBack => "the transaction did not happen, nothing of it was done",
-        Outcome::InDoubt => {
-            "an earlier try to commit the transaction is not resolved yet; repeat the commit in some seconds"
-        }
-        Outcome::QueueFull | Outcome::Blocked => {
-            "the destination is full (max_messages or max_bytes of its settings) and the message is not stored; \
-             consume or purge some, or change its settings, then retry"
-        }
-        Outcome::UnknownDestination => {
-            "the destination does not exist, and its settings (auto_create) do not let a message make it; \
-             look at the name, or change the settings"
-        }
-    }
-}
-
-/// Whether an outcome tells that there is no room, so that a repeat can help.
-pub(crate) fn is_shortage(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::LimitReached | Outcome::QueueFull | Outcome::Blocked => true,
-        Outcome::Stored
-        | Outcome::Duplicate
-        | Outcome::Applied
-        | Outcome::UnknownMessage
-        | Outcome::NumberTooOld
-        | Outcome::UnknownDestination
-        | Outcome::RolledBack
-        | Outcome::InDoubt => false,
-    }
-}
-
-/// Confirms that neighbours share, as one where the last ends where this begins.
-pub(crate) fn push_confirm(confirms: &mut Vec<v1::Confirm>, first: u64, count: u32, with: Outcome) {
-    let proto = outcome(with) as i32;
-    if let Some(last) = confirms.last_mut()
-        && last.first + u64::from(last.count) == first
-        && last.outcome == proto
-        && let Some(sum) = last.count.checked_add(count)
-    {
-        last.count = sum;
-        return;
-    }
-    confirms.push(v1::Confirm {
-        first,
-        count,
-        outcome: proto,
-        error: outcome_error(with).to_owned(),
-    });
 }

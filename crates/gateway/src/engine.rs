@@ -23,7 +23,7 @@ use crate::{
     limits::{ENGINE_INPUTS_MAX, ENGINE_STEP_INPUTS},
     mailbox::Mailbox,
     metrics::GatewayMetrics,
-    session::{CallId, Core, Effect, Failure, Input, LinkId, NodeId, Note, Outcome, Time},
+    session::{CallId, Cause, Core, Effect, Failure, Input, LinkId, NodeId, Note, Outcome, Time},
     status::failure_status,
     upstream::{Commands, Parcels},
 };
@@ -31,8 +31,10 @@ use crate::{
 /// What a unary call gets.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// Its message has this outcome.
-    Confirmed(Outcome),
+    /// Its message has this outcome, and there is this to say of one that is an error.
+    Confirmed(Outcome, Option<Box<Cause>>),
+    /// Its message is wrong as it is.
+    Wrong(Arc<str>),
     /// So many messages are purged.
     Purged(u64),
     /// Its transaction is committed.
@@ -299,6 +301,8 @@ impl Running {
             Effect::Left => self.left.notify_one(),
             Effect::Note(note) => self.note(note),
             Effect::Confirmed { .. }
+            | Effect::Wrong { .. }
+            | Effect::HeldBack { .. }
             | Effect::Opened { .. }
             | Effect::Delivered { .. }
             | Effect::Settled { .. }
@@ -324,14 +328,34 @@ impl Running {
                 first,
                 count,
                 outcome,
+                cause,
             } => {
                 self.metrics.confirmed(outcome, count);
                 match self.calls.get(&call) {
                     Some(Caller::Publisher(mailbox)) => {
-                        mailbox.put(|confirms| confirms.push(first, count, outcome));
+                        let cause = cause.as_deref();
+                        mailbox.put(|confirms| confirms.push((first, count), outcome, cause));
                     }
-                    Some(Caller::Unary(_)) => self.reply(call, Ok(Answer::Confirmed(outcome))),
+                    Some(Caller::Unary(_)) => {
+                        self.reply(call, Ok(Answer::Confirmed(outcome, cause)));
+                    }
                     Some(Caller::Consumer(_)) | None => {}
+                }
+            }
+            Effect::Wrong {
+                call,
+                ordinal,
+                reason,
+            } => {
+                self.metrics.wrong();
+                if let Some(Caller::Publisher(mailbox)) = self.calls.get(&call) {
+                    mailbox.put(|confirms| confirms.push_wrong(ordinal, &reason));
+                }
+                self.reply(call, Ok(Answer::Wrong(reason)));
+            }
+            Effect::HeldBack { call, cause } => {
+                if let Some(Caller::Publisher(mailbox)) = self.calls.get(&call) {
+                    mailbox.put(|confirms| confirms.push_held_back(&cause));
                 }
             }
             Effect::Purged { call, removed } => self.reply(call, Ok(Answer::Purged(removed))),

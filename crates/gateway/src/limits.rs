@@ -212,3 +212,22 @@ pub const LOOKS_IN_TIMEOUT: u64 = 16;
 
 /// A consumer is looked at no more often than this, in microseconds, however short the time-out is.
 pub const LOOK_MICROS_MIN: u64 = 50_000;
+
+/// First pause, in microseconds, before messages are sent again for which their destination had no room.
+pub const ROOM_MICROS_MIN: u64 = 20_000;
+
+/// Longest such pause, in microseconds: a destination that stays full costs its shard two small entries a second for each
+/// gateway, and room is found within this.
+pub const ROOM_MICROS_MAX: u64 = 500_000;
+
+/// Messages that are sent again at one time for one destination: about a batch.
+pub const ROOM_TRY_MESSAGES: usize = 1024;
+
+/// Messages of one call that wait for room; its client is not read from above that.
+pub const HELD_BACK_MESSAGES_MAX: u64 = 4_096;
+
+/// What a message that waits for room takes here beside its bytes.
+pub const HELD_BACK_OVERHEAD_BYTES: u64 = 512;
+
+/// A client with a time-out that is held back is told why so long before it is over, or a tenth of it.
+pub const PATIENCE_MARGIN: Duration = Duration::from_millis(200);

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use quorate_message::ConsumerId;
@@ -17,12 +18,15 @@ use tracing::{Instrument, Span, debug, info_span};
 use crate::{
     browse::Browser,
     calls::{Confirms, Offers},
-    convert::{self, Publications},
+    convert::{
+        self, Publications,
+        outcome::{is_shortage, outcome_error},
+    },
     engine::{Answer, CallGuard, Caller, Engine, Event},
-    limits::FIRST_REQUEST_TIMEOUT,
+    limits::{FIRST_REQUEST_TIMEOUT, PATIENCE_MARGIN},
     listener::first,
     mailbox::{Frames, Mailbox},
-    session::{CallId, Failure, Input, Publication},
+    session::{CallId, Failure, Input, Sent},
     status::failure_status,
     transact::TransactReader,
 };
@@ -40,12 +44,31 @@ pub(crate) async fn ask(
     engine: &Engine,
     input: impl FnOnce(CallId) -> Input,
 ) -> Result<Answer, Status> {
-    let (reply, answer) = oneshot::channel();
+    ask_within(engine, input, None).await
+}
+
+/// The same for a client that gives it so much time.
+async fn ask_within(
+    engine: &Engine,
+    input: impl FnOnce(CallId) -> Input,
+    patience: Option<Duration>,
+) -> Result<Answer, Status> {
+    let (reply, mut answer) = oneshot::channel();
     let guard = engine.call(Caller::Unary(reply)).await?;
-    engine.tell(Event::Input(input(guard.call))).await?;
-    let answer: Result<Answer, Failure> = answer
-        .await
-        .map_err(|_| Status::unavailable("gateway is stopping; retry on another gateway"))?;
+    let call = guard.call;
+    engine.tell(Event::Input(input(call))).await?;
+    let answered = tokio::select! {
+        answered = &mut answer => Some(answered),
+        () = over(patience) => None,
+    };
+    let answer: Result<Answer, Failure> = match answered {
+        Some(answered) => answered,
+        None => {
+            engine.tell(Event::Input(Input::GiveUp { call })).await?;
+            answer.await
+        }
+    }
+    .map_err(|_| Status::unavailable("gateway is stopping; retry on another gateway"))?;
     answer.map_err(|failure| failure_status(&failure))
 }
 
@@ -60,11 +83,37 @@ fn trace_of(span: &Span, metadata: &MetadataMap) -> Option<Arc<str>> {
     trace_context::asked_for(span, metadata).map(Arc::from)
 }
 
+/// How long the client of a call waits at most, less the time that it takes to tell it why it waited.
+fn patience_of(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let digits = text.len().checked_sub(1)?;
+    let (value, unit) = text.split_at_checked(digits)?;
+    let value: u64 = value.parse().ok()?;
+    let patience = match unit {
+        "H" => Duration::from_secs(value.saturating_mul(3_600)),
+        "M" => Duration::from_secs(value.saturating_mul(60)),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    };
+    Some(patience.saturating_sub((patience / 10).min(PATIENCE_MARGIN)))
+}
+
+/// Ends when a client waits no longer.
+async fn over(patience: Option<Duration>) {
+    match patience {
+        Some(patience) => tokio::time::sleep(patience).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Messaging {
     async fn send_one(
         &self,
         request: v1::SendRequest,
-        trace: Option<Arc<str>>,
+        (trace, patience): (Option<Arc<str>>, Option<Duration>),
     ) -> Result<v1::SendResponse, Status> {
         let named = !request.producer_id.is_empty();
         let producer = match named {
@@ -79,21 +128,26 @@ impl Messaging {
                 "message has a number but no producer_id; give both, or none to let the gateway number it",
             ));
         }
-        let messages = Publications::new(self.message_bytes_max).read(vec![message], named)?;
+        let messages = Publications::new(self.message_bytes_max).read_all(vec![message], named)?;
+        let messages = messages.into_iter().map(Ok).collect();
         let publish = |call| Input::Publish {
             call,
             producer,
             messages,
             trace,
         };
-        match ask(&self.engine, publish).await? {
-            Answer::Confirmed(outcome) => match convert::outcome_error(outcome) {
-                "" => Ok(v1::SendResponse {
-                    outcome: convert::outcome(outcome) as i32,
-                }),
-                error if convert::is_shortage(outcome) => Err(Status::resource_exhausted(error)),
-                error => Err(Status::failed_precondition(error)),
-            },
+        match ask_within(&self.engine, publish, patience).await? {
+            Answer::Confirmed(outcome, _) if outcome.is_stored() => Ok(v1::SendResponse {
+                outcome: convert::outcome(outcome) as i32,
+            }),
+            Answer::Confirmed(outcome, cause) => {
+                let error = outcome_error(outcome, cause.as_deref());
+                Err(match is_shortage(outcome) {
+                    true => Status::resource_exhausted(error),
+                    false => Status::failed_precondition(error),
+                })
+            }
+            Answer::Wrong(reason) => Err(Status::invalid_argument(&*reason)),
             Answer::Purged(_) | Answer::Committed | Answer::Unsubscribed(_) => {
                 Err(Status::internal("a message was answered as something else"))
             }
@@ -113,7 +167,9 @@ impl MessagingService for Messaging {
     ) -> Result<Response<v1::SendResponse>, Status> {
         let span = span_of(info_span!("send"), request.metadata());
         let trace = trace_of(&span, request.metadata());
-        let sent = self.send_one(request.into_inner(), trace).instrument(span);
+        let patience = patience_of(request.metadata());
+        let sent = self.send_one(request.into_inner(), (trace, patience));
+        let sent = sent.instrument(span);
         sent.await.map(Response::new)
     }
 
@@ -131,6 +187,7 @@ impl MessagingService for Messaging {
             publications: Publications::new(self.message_bytes_max),
             producer: None,
             trace: trace_of(&span, request.metadata()),
+            patience: patience_of(request.metadata()),
             mailbox: Arc::clone(&mailbox),
         };
         tokio::spawn(reader.run(request.into_inner()).instrument(span));
@@ -184,14 +241,21 @@ struct PublishReader {
     publications: Publications,
     producer: Option<(bytes::Bytes, quorate_message::ProducerId)>,
     trace: Option<Arc<str>>,
+    /// Until when the client waits.
+    patience: Option<Duration>,
     mailbox: Arc<Mailbox<Confirms>>,
 }
 
 impl PublishReader {
     async fn run(mut self, mut requests: Streaming<v1::PublishRequest>) {
         let mailbox = Arc::clone(&self.mailbox);
-        if let Err(status) = self.read(&mut requests).await {
-            debug!(call = %self.call, %status, "publish call ends");
+        let (engine, call, patience) = (self.engine.clone(), self.call, self.patience);
+        let ended = tokio::select! {
+            read = self.read(&mut requests) => read,
+            () = over(patience) => engine.tell(Event::Input(Input::GiveUp { call })).await,
+        };
+        if let Err(status) = ended {
+            debug!(%call, %status, "publish call ends");
             mailbox.end(Err(status));
         }
     }
@@ -224,7 +288,7 @@ impl PublishReader {
     fn check(
         &mut self,
         request: v1::PublishRequest,
-    ) -> Result<(quorate_message::ProducerId, Vec<Publication>), Status> {
+    ) -> Result<(quorate_message::ProducerId, Vec<Sent>), Status> {
         let id = request.producer_id;
         let producer = match &self.producer {
             Some((named, producer)) if id.is_empty() || *named == id => *producer,

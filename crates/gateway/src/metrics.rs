@@ -22,6 +22,7 @@ pub(crate) struct GatewayMetrics {
     calls: Gauge,
     consumers: Gauge,
     waiting_bytes: Gauge,
+    held_back: Gauge,
     shards: Gauge,
     shards_reachable: Gauge,
     pub(crate) connections: Gauge,
@@ -31,77 +32,88 @@ impl GatewayMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let this = Self::default();
         metrics.register(|registry| {
-            let counters = [
-                (
-                    "confirmed_messages",
-                    "Messages stored or accepted",
-                    &this.confirmed,
-                ),
-                (
-                    "refused_messages",
-                    "Messages whose outcome is an error",
-                    &this.refused,
-                ),
-                (
-                    "delivered_messages",
-                    "Messages handed to consumers",
-                    &this.delivered,
-                ),
-                (
-                    "batches",
-                    "Batches of messages sent to leaders",
-                    &this.batches,
-                ),
-                (
-                    "batch_bytes",
-                    "Bytes of batches of messages sent to leaders",
-                    &this.batch_bytes,
-                ),
-                (
-                    "resent_batches",
-                    "Batches sent again after a change of leader or link",
-                    &this.resent,
-                ),
-                (
-                    "dropped_deliveries",
-                    "Deliveries that a consumer held already, or that were out of date",
-                    &this.dropped,
-                ),
-                (
-                    "failed_calls",
-                    "Calls that ended without success",
-                    &this.failed,
-                ),
-                (
-                    "hung_consumers",
-                    "Consumers that were ended by an acknowledgement time-out",
-                    &this.hung,
-                ),
-            ];
-            for (name, help, counter) in counters {
+            for (name, help, counter) in this.counters() {
                 registry.register(name, help, counter.clone());
             }
-            let gauges = [
-                ("calls", "Calls that are open", &this.calls),
-                ("consumers", "Consumers that are open", &this.consumers),
-                (
-                    "waiting_bytes",
-                    "Bytes of messages that wait for an answer",
-                    &this.waiting_bytes,
-                ),
-                ("shards", "Shards that are known", &this.shards),
-                (
-                    "shards_reachable",
-                    "Shards whose leader is linked",
-                    &this.shards_reachable,
-                ),
-                ("connections", "Connections of clients", &this.connections),
-            ];
-            for (name, help, gauge) in gauges {
+            for (name, help, gauge) in this.gauges() {
                 registry.register(name, help, gauge.clone());
             }
         });
         this
+    }
+
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 9] {
+        [
+            (
+                "confirmed_messages",
+                "Messages stored or accepted",
+                &self.confirmed,
+            ),
+            (
+                "refused_messages",
+                "Messages whose outcome is an error",
+                &self.refused,
+            ),
+            (
+                "delivered_messages",
+                "Messages handed to consumers",
+                &self.delivered,
+            ),
+            (
+                "batches",
+                "Batches of messages sent to leaders",
+                &self.batches,
+            ),
+            (
+                "batch_bytes",
+                "Bytes of batches of messages sent to leaders",
+                &self.batch_bytes,
+            ),
+            (
+                "resent_batches",
+                "Batches sent again after a change of leader or link",
+                &self.resent,
+            ),
+            (
+                "dropped_deliveries",
+                "Deliveries that a consumer held already, or that were out of date",
+                &self.dropped,
+            ),
+            (
+                "failed_calls",
+                "Calls that ended without success",
+                &self.failed,
+            ),
+            (
+                "hung_consumers",
+                "Consumers that were ended by an acknowledgement time-out",
+                &self.hung,
+            ),
+        ]
+    }
+
+    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 7] {
+        [
+            ("calls", "Calls that are open", &self.calls),
+            ("consumers", "Consumers that are open", &self.consumers),
+            (
+                "waiting_bytes",
+                "Bytes of messages that wait for an answer",
+                &self.waiting_bytes,
+            ),
+            (
+                "held_back_messages",
+                "Messages that wait for room in a full destination",
+                &self.held_back,
+            ),
+            ("shards", "Shards that are known", &self.shards),
+            (
+                "shards_reachable",
+                "Shards whose leader is linked",
+                &self.shards_reachable,
+            ),
+            ("connections", "Connections of clients", &self.connections),
+        ]
     }
 
     pub(crate) fn confirmed(&self, outcome: Outcome, count: u32) {
@@ -110,6 +122,10 @@ impl GatewayMetrics {
             false => &self.refused,
         };
         counter.inc_by(u64::from(count));
+    }
+
+    pub(crate) fn wrong(&self) {
+        self.refused.inc();
     }
 
     pub(crate) fn delivered(&self, messages: usize) {
@@ -142,6 +158,7 @@ impl GatewayMetrics {
         self.calls.set(bounded(calls as u64));
         self.consumers.set(bounded(core.consumers() as u64));
         self.waiting_bytes.set(bounded(core.waiting_bytes()));
+        self.held_back.set(bounded(core.held_back() as u64));
         self.shards.set(bounded(core.shards() as u64));
         self.shards_reachable
             .set(bounded(core.shards_reachable() as u64));

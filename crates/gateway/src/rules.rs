@@ -5,7 +5,7 @@
 
 use quorate_message::{
     Pattern, Settings,
-    settings::{OnFull, PartialSettings, Rule},
+    settings::{PartialSettings, Rule},
 };
 use quorate_proto::{internal::v1 as wire, v1};
 use tonic::{Code, Status};
@@ -140,12 +140,6 @@ fn make(settings: &mut Settings, change: &v1::SettingsChange) -> Result<(), Stat
             .set_text(name, value)
             .map_err(|error| invalid(&error))?;
     }
-    if named.on_full == Some(OnFull::Block) {
-        return Err(Status::invalid_argument(format!(
-            "`on_full` of `{pattern}` cannot be `block`: gateways do not hold producers back; it is `refuse`, \
-             `drop-head` or `dead-letter`"
-        )));
-    }
     if named == PartialSettings::default() && !change.clear.is_empty() {
         settings.remove(&pattern);
         return Ok(());
@@ -239,9 +233,9 @@ mod tests {
             ),
             (change("a", &[]), Code::InvalidArgument, "names no setting"),
             (
-                change("a", &[("on_full", "block")]),
+                change("a", &[("on_full", "explode")]),
                 Code::InvalidArgument,
-                "cannot be `block`",
+                "`on_full` cannot be `explode`",
             ),
             (removed, Code::NotFound, "`nobody`"),
         ] {

@@ -6,13 +6,17 @@
 //! from leaders that follow one another while it holds that message; nothing grows without a bound. It knows no
 //! sockets, no gRPC and no clock: everything comes in as an [`Input`], everything goes out as an [`Effect`].
 
+mod backlog;
 mod cluster;
+mod confirming;
 mod consumer;
 mod consuming;
+mod copying;
 mod core;
 mod effect;
 mod group;
 mod hanging;
+mod holding_back;
 mod ids;
 mod input;
 mod lane;
@@ -24,10 +28,10 @@ mod transacting;
 mod transaction;
 
 pub use self::core::{Config, Core};
-pub use effect::{Command, Effect, Failure, Leaving, Note};
+pub use effect::{Cause, Command, Effect, Failure, Leaving, Note};
 pub use ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId, Time};
 pub use input::{
-    Credit, Input, NodeEvent, OpenConsumer, Outcomes, Publication, StoredDelivery, Topology,
+    Credit, Input, NodeEvent, OpenConsumer, Outcomes, Publication, Sent, StoredDelivery, Topology,
     TopologyNode, TopologyShard, TransactedSettlement,
 };
 pub use quorate_message::Outcome;

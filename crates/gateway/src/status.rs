@@ -1,10 +1,12 @@
 //! Failures as gRPC statuses: the one place where they are made.
 
+use quorate_message::Destination;
 use tonic::{Code, Status};
 
 use crate::{
+    convert::outcome::{held_back, is_shortage, outcome_error},
     limits::{TRANSACTION_BYTES_MAX, TRANSACTION_COMMANDS_MAX},
-    session::{Failure, Outcome},
+    session::{Cause, Failure, Outcome},
 };
 
 /// The status of a failed call: it names the thing, and says whether and how to retry.
@@ -30,6 +32,13 @@ pub(crate) fn failure_status(failure: &Failure) -> Status {
                  slow down, then retry"
             ),
         ),
+        Failure::HeldBack { cause } => (
+            Code::ResourceExhausted,
+            format!(
+                "{}; retry with the same producer id and number",
+                held_back(cause)
+            ),
+        ),
         Failure::Malformed { shard, reason } => (
             Code::InvalidArgument,
             format!("shard {} cannot take this: {reason}", shard.0),
@@ -49,36 +58,18 @@ pub(crate) fn failure_status(failure: &Failure) -> Status {
             Code::InvalidArgument,
             format!("consumer names more than {held_max} held messages; settle or drop some"),
         ),
-        Failure::ForeignPosition { shard, expected } => (
-            Code::InvalidArgument,
-            format!(
-                "position of shard {} was named, but the consumer's queue is in shard {}; name positions as they \
-                 were delivered",
-                shard.0, expected.0
-            ),
-        ),
+        Failure::ForeignPosition { shard, expected } => foreign(shard.0, expected.0),
         Failure::Hangs {
             queue,
             position: (shard, position),
             patience_ms,
-        } => (
-            Code::FailedPrecondition,
-            format!(
-                "consumer held message {}:{} of {queue} unsettled for more than {patience_ms} ms (ack_timeout_ms of \
-                 its settings); it is ended, and what it held goes to other consumers: settle sooner, ask for fewer \
-                 messages at a time, or raise the setting",
-                shard.0,
-                position.value()
-            ),
-        ),
-        Failure::TransactionTooLarge => (
-            Code::InvalidArgument,
-            format!(
-                "a transaction has at most {TRANSACTION_COMMANDS_MAX} messages and {TRANSACTION_BYTES_MAX} bytes; \
-                 nothing of it was done, commit more often"
-            ),
-        ),
-        Failure::NotCommitted { shard, outcome } => not_committed(shard.0, *outcome),
+        } => hangs(queue, (shard.0, position.value()), *patience_ms),
+        Failure::TransactionTooLarge => too_large(),
+        Failure::NotCommitted {
+            shard,
+            outcome,
+            cause,
+        } => not_committed(shard.0, *outcome, cause.as_deref()),
         Failure::Refused { shard, outcome } => (
             Code::ResourceExhausted,
             format!("shard {} answered {}; retry later", shard.0, name(*outcome)),
@@ -87,8 +78,36 @@ pub(crate) fn failure_status(failure: &Failure) -> Status {
     Status::new(code, text)
 }
 
+/// A transaction beyond its bounds.
+fn too_large() -> (Code, String) {
+    let text = format!(
+        "a transaction has at most {TRANSACTION_COMMANDS_MAX} messages and {TRANSACTION_BYTES_MAX} bytes; nothing of \
+         it was done, commit more often"
+    );
+    (Code::InvalidArgument, text)
+}
+
+/// A position of another shard than the consumer's.
+fn foreign(shard: u32, expected: u32) -> (Code, String) {
+    let text = format!(
+        "position of shard {shard} was named, but the consumer's queue is in shard {expected}; name positions as they \
+         were delivered"
+    );
+    (Code::InvalidArgument, text)
+}
+
+/// Why a consumer was ended. Its client is not to come back by itself.
+fn hangs(queue: &Destination, (shard, position): (u32, u64), patience_ms: u64) -> (Code, String) {
+    let text = format!(
+        "consumer held message {shard}:{position} of {queue} unsettled for more than {patience_ms} ms (ack_timeout_ms \
+         of its settings); it is ended, and what it held goes to other consumers: settle sooner, ask for fewer \
+         messages at a time, or raise the setting"
+    );
+    (Code::FailedPrecondition, text)
+}
+
 /// Why a transaction did not happen. What a repeat under the same name can mend is retryable.
-fn not_committed(shard: u32, outcome: Outcome) -> (Code, String) {
+fn not_committed(shard: u32, outcome: Outcome, cause: Option<&Cause>) -> (Code, String) {
     let (code, why) = match outcome {
         Outcome::InDoubt => (
             Code::Unavailable,
@@ -115,8 +134,14 @@ fn not_committed(shard: u32, outcome: Outcome) -> (Code, String) {
             (Code::FailedPrecondition, "nothing of it was done")
         }
     };
+    let about = match cause {
+        Some(cause) if is_shortage(outcome) => format!("{}; ", outcome_error(outcome, Some(cause))),
+        Some(cause) => format!("{}: ", cause.destination),
+        None => String::new(),
+    };
     let outcome = name(outcome);
-    let text = format!("transaction is rolled back: shard {shard} answered {outcome}: {why}");
+    let text =
+        format!("transaction is rolled back: shard {shard} answered {outcome}: {about}{why}");
     (code, text)
 }
 

@@ -74,7 +74,7 @@ impl TransactReader {
         Ok(Input::Transact {
             call,
             transaction,
-            sends: unscheduled(self.publications.read(request.messages, false)?)?,
+            sends: unscheduled(self.publications.read_all(request.messages, false)?)?,
             settlements: settlements.collect::<Result<_, _>>()?,
         })
     }
@@ -87,9 +87,11 @@ fn committed(
         answer.map_err(|_| Status::unavailable("gateway is stopping; retry on another gateway"))?;
     match answer.map_err(|failure| failure_status(&failure))? {
         Answer::Committed => Ok(v1::TransactResponse {}),
-        Answer::Confirmed(_) | Answer::Purged(_) | Answer::Unsubscribed(_) => Err(
-            Status::internal("a transaction was answered as something else"),
-        ),
+        Answer::Confirmed(..) | Answer::Wrong(_) | Answer::Purged(_) | Answer::Unsubscribed(_) => {
+            Err(Status::internal(
+                "a transaction was answered as something else",
+            ))
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use quorate_proto::v1::{self, Confirm, Outcome, PublishRequest, PublishResponse}
 
 use crate::{
     Error, OutboundMessage,
-    limits::{FRAME_BYTES, FRAME_MESSAGES, PRODUCER_DESTINATIONS},
+    limits::{FRAME_BYTES, FRAME_MESSAGES, HELD_BACK, PRODUCER_DESTINATIONS},
 };
 
 /// See the module.
@@ -36,6 +36,8 @@ pub(super) struct Window {
     /// Outcomes of messages that have left the window, if they are errors and somebody will ask.
     failed: HashMap<u64, Error>,
     call: Call,
+    /// What the gateway said of destinations that hold this producer back, since everything was confirmed last.
+    held_back: Vec<String>,
     ended: Option<Error>,
     wakers: Vec<Waker>,
 }
@@ -84,6 +86,7 @@ impl Window {
             slots: VecDeque::new(),
             failed: HashMap::new(),
             call: Call::default(),
+            held_back: Vec::new(),
             ended: None,
             wakers: Vec::new(),
         }
@@ -136,6 +139,7 @@ impl Window {
             .map(|(sequence, _)| sequence)
             .collect();
         self.wakers.extend(self.call.waker.take());
+        self.held_back.clear();
         self.call = Call {
             number: self.call.number + 1,
             opened: false,
@@ -205,13 +209,25 @@ impl Window {
 
     /// Takes the confirms of the current call and returns the room that they make.
     pub(super) fn confirm(&mut self, response: PublishResponse) -> Result<Room, NotSent> {
+        self.held_back
+            .extend(response.held_back.into_iter().map(|held| held.reason));
         for confirm in response.confirms {
             for ordinal in confirm.first..confirm.first.saturating_add(u64::from(confirm.count)) {
                 let sequence = self.sequence_of(ordinal).ok_or(NotSent { ordinal })?;
                 self.settle(sequence, &confirm);
             }
         }
-        Ok(self.advance())
+        let room = self.advance();
+        if self.is_empty() {
+            self.held_back.clear();
+        }
+        self.held_back.truncate(HELD_BACK);
+        Ok(room)
+    }
+
+    /// Returns what the gateway said of why messages wait; empty when it said nothing.
+    pub(super) fn held_back(&self) -> String {
+        self.held_back.join("; ")
     }
 
     fn sequence_of(&self, ordinal: u64) -> Option<u64> {
@@ -345,6 +361,7 @@ fn outcome(confirm: &Confirm, message: v1::OutboundMessage) -> Result<(), Error>
         | Outcome::UnknownMessage
         | Outcome::Blocked
         | Outcome::UnknownDestination
+        | Outcome::Invalid
         | Outcome::RolledBack
         | Outcome::InDoubt => Err(Error::Refused(if confirm.error.is_empty() {
             format!("gateway answered {:?}", confirm.outcome())

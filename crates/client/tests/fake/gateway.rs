@@ -273,7 +273,10 @@ async fn publish(
         // Later ones first: the order of confirms is free.
         confirms.reverse();
         if answers
-            .send(Ok(PublishResponse { confirms }))
+            .send(Ok(PublishResponse {
+                confirms,
+                held_back: Vec::new(),
+            }))
             .await
             .is_err()
         {

@@ -258,7 +258,9 @@ fn outcome(said: i32) -> Result<Outcome, Unreadable> {
         Ok(v1::Outcome::UnknownDestination) => Ok(Outcome::UnknownDestination),
         Ok(v1::Outcome::RolledBack) => Ok(Outcome::RolledBack),
         Ok(v1::Outcome::InDoubt) => Ok(Outcome::InDoubt),
-        Ok(v1::Outcome::Unspecified) | Err(_) => Err(Unreadable("an outcome that is unknown")),
+        Ok(v1::Outcome::Unspecified | v1::Outcome::Invalid) | Err(_) => {
+            Err(Unreadable("an outcome that is unknown"))
+        }
     }
 }
 

@@ -8,16 +8,18 @@ use std::{
     sync::Arc,
 };
 
-use quorate_message::{ConsumerId, GatewayId, ProducerId, Settings};
+use quorate_message::{ConsumerId, Destination, GatewayId, ProducerId, Settings};
 
 use super::{
+    backlog::Backlog,
     cluster::Node,
     consumer::Consumer,
+    copying::Composite,
     effect::{Effect, Failure, Note},
     group::Group,
     ids::{CallId, LinkId, NodeId, ShardId, Time},
     input::{Input, NodeEvent, Publication},
-    publishing::{Composite, Publisher},
+    publishing::Publisher,
     reporting::{Ending, Report},
     shard::Shard,
     transaction::Transaction,
@@ -90,6 +92,8 @@ pub struct Core {
     pub(super) restless_groups: BTreeSet<CallId>,
     /// Messages with a composite destination, by call and ordinal.
     pub(super) composites: BTreeMap<(CallId, u64), Composite>,
+    /// What waits for room, by destination.
+    pub(super) backlogs: BTreeMap<Destination, Backlog>,
     /// When the present step is.
     pub(super) now: Time,
     /// Consumers that are not attached.
@@ -98,8 +102,9 @@ pub struct Core {
     pub(super) looks: BTreeSet<(Time, CallId)>,
     unrouted: VecDeque<Unrouted>,
     pub(super) ending: Ending,
-    /// Bytes of messages that wait.
+    /// Bytes of messages that wait, in all, and of those that wait for room.
     pub(super) bytes: u64,
+    pub(super) held_back_bytes: u64,
     /// The number that the gateway gave last.
     pub(super) own_number: u64,
 }
@@ -125,12 +130,14 @@ impl Core {
             last_leg: 0,
             restless_groups: BTreeSet::new(),
             composites: BTreeMap::new(),
+            backlogs: BTreeMap::new(),
             now: Time(0),
             detached: BTreeSet::new(),
             looks: BTreeSet::new(),
             unrouted: VecDeque::new(),
             ending: Ending::Running,
             bytes: 0,
+            held_back_bytes: 0,
             own_number: 0,
         }
     }
@@ -185,6 +192,7 @@ impl Core {
                 }
             }
             Input::Dropped { call } => self.dropped(call),
+            Input::GiveUp { call } => self.give_up(call, effects),
             Input::Leave => self.leave(),
             Input::Taken { call, bytes } => self.taken(call, bytes),
             Input::Drained => self.flush(now, effects),
@@ -215,7 +223,8 @@ impl Core {
         let restless = self.restless_ready().then_some(Time(0));
         shards
             .chain(consumers)
-            .chain([unrouted, restless, transactions, self.next_look()])
+            .chain([unrouted, restless, transactions])
+            .chain([self.next_look(), self.next_try()])
             .flatten()
             .min()
     }
@@ -293,6 +302,7 @@ impl Core {
             | Input::LinkLost { .. }
             | Input::FromNode { .. }
             | Input::Dropped { .. }
+            | Input::GiveUp { .. }
             | Input::Leave
             | Input::Taken { .. }
             | Input::Drained
@@ -311,12 +321,11 @@ impl Core {
             return;
         }
         let mut bytes = 0;
-        if let Input::Publish { messages, .. }
-        | Input::Transact {
-            sends: messages, ..
-        } = &input
-        {
-            bytes = messages.iter().map(|m| m.message.len() as u64).sum();
+        if let Input::Publish { messages, .. } = &input {
+            bytes = size_of(messages.iter().flatten());
+        }
+        if let Input::Transact { sends, .. } = &input {
+            bytes = size_of(sends);
         }
         if self.is_too_much(bytes) {
             let bytes_max = self.config.memory_bytes;
@@ -382,6 +391,7 @@ impl Core {
 
     /// Sends out what was gathered.
     fn flush(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.try_again(now);
         for shard in self.shards.values_mut() {
             shard.send(effects);
         }
@@ -435,6 +445,7 @@ impl Core {
     /// Ends a call without success.
     pub(super) fn fail(&mut self, call: CallId, failure: Failure, effects: &mut Vec<Effect>) {
         self.forget_unrouted(call);
+        self.forget_held_back(call);
         self.abandon_transaction(call);
         let is_over = matches!(self.calls.get(&call), Some(Call::Over));
         self.abandon_group(call);
@@ -478,6 +489,7 @@ impl Core {
 
     fn dropped(&mut self, call: CallId) {
         self.forget_unrouted(call);
+        self.forget_held_back(call);
         self.abandon_transaction(call);
         if let Some(Call::Consuming) = self.calls.remove(&call) {
             self.abandon_group(call);
@@ -566,4 +578,10 @@ impl Core {
             | NodeEvent::AttachRefused { .. } => {}
         }
     }
+}
+
+/// Bytes of messages.
+pub(super) fn size_of<'a>(messages: impl IntoIterator<Item = &'a Publication>) -> u64 {
+    let sizes = messages.into_iter().map(|m| m.message.len() as u64);
+    sizes.sum()
 }

@@ -65,6 +65,24 @@ pub enum Effect {
         count: u32,
         /// The outcome.
         outcome: Outcome,
+        /// What there is to say of an outcome that is an error, the same for all.
+        cause: Option<Box<Cause>>,
+    },
+    /// A message of a call is not stored, nor ever would be: it is wrong as it is.
+    Wrong {
+        /// The call.
+        call: CallId,
+        /// Its ordinal.
+        ordinal: u64,
+        /// What is wrong.
+        reason: Arc<str>,
+    },
+    /// Messages of a call begin to wait for room in a destination. Said once, until all of them are confirmed.
+    HeldBack {
+        /// The call.
+        call: CallId,
+        /// The destination.
+        cause: Box<Cause>,
     },
     /// A consumer is attached, for the first time or to a new leader.
     Opened {
@@ -151,6 +169,17 @@ pub struct Leaving {
     pub positions: Vec<MessagePosition>,
 }
 
+/// The destination that did not take a message, and what its settings allow it to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The destination.
+    pub destination: Destination,
+    /// Messages; 0: any number.
+    pub max_messages: u64,
+    /// Bytes; 0: any number.
+    pub max_bytes: u64,
+}
+
 /// A command on the control stream.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -231,6 +260,11 @@ pub enum Failure {
         /// Bytes that it may hold.
         bytes_max: u64,
     },
+    /// Messages wait for room in their destination, and the client's time is over, or there is no room here to wait in.
+    HeldBack {
+        /// The destination.
+        cause: Box<Cause>,
+    },
     /// The shard calls a batch malformed. What was in it is not stored.
     Malformed {
         /// The shard.
@@ -276,6 +310,8 @@ pub enum Failure {
         shard: ShardId,
         /// Why.
         outcome: Outcome,
+        /// The destination whose command was refused, if it was for a destination.
+        cause: Option<Box<Cause>>,
     },
     /// A purge met a limit of the shard.
     Refused {

@@ -499,6 +499,8 @@ fn call_of(effect: &Effect) -> Option<CallId> {
         | Effect::Submit { .. }
         | Effect::Control { .. }
         | Effect::Confirmed { .. }
+        | Effect::Wrong { .. }
+        | Effect::HeldBack { .. }
         | Effect::Purged { .. }
         | Effect::Committed { .. }
         | Effect::Unsubscribed { .. }

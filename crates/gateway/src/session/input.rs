@@ -51,7 +51,7 @@ pub enum Input {
         /// The producer; none: the gateway names and numbers the messages itself.
         producer: Option<ProducerId>,
         /// The messages, in order.
-        messages: Vec<Publication>,
+        messages: Vec<Sent>,
         /// The trace of the call, if its client follows it. Means nothing here.
         trace: Option<Arc<str>>,
     },
@@ -127,6 +127,11 @@ pub enum Input {
         /// Whether delivery ends.
         is_paused: bool,
     },
+    /// The client's time for this call is about to be over. If its messages wait for room, the call fails and says so.
+    GiveUp {
+        /// The call.
+        call: CallId,
+    },
     /// The client sends nothing more on this call. `Effect::Ended` follows when everything is answered.
     Finished {
         /// The call.
@@ -153,6 +158,9 @@ pub enum Input {
     /// A deadline may have passed.
     Elapsed,
 }
+
+/// A message as its client sent it; of one that is wrong as it is, what is wrong.
+pub type Sent = Result<Publication, Arc<str>>;
 
 /// A message on its way in.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use quorate_message::{
 };
 
 use super::{
+    backlog::{Origin, Place},
     ids::{BatchNumber, CallId, Time},
     input::Publication,
 };
@@ -46,6 +47,12 @@ pub(super) enum Part {
         ordinal: u64,
         bytes: u64,
     },
+    /// A message that waits for room in its destination.
+    Again {
+        origin: Origin,
+        destination: Destination,
+        place: Place,
+    },
     /// A step of a transaction: so many commands.
     Transaction {
         call: CallId,
@@ -74,6 +81,7 @@ impl Part {
             | Self::Unsubscribe { call }
             | Self::Copy { call, .. }
             | Self::Transaction { call, .. } => *call,
+            Self::Again { origin, .. } => origin.call,
         }
     }
 
@@ -83,10 +91,27 @@ impl Part {
             Self::Purge { .. }
             | Self::Admission { .. }
             | Self::Unsubscribe { .. }
+            | Self::Again { .. }
             | Self::Copy { .. } => 1,
             Self::Transaction { commands, .. } => *commands,
         }
     }
+}
+
+/// A message that is sent again because its destination may have room.
+#[derive(Debug)]
+pub(super) struct Again<'a> {
+    pub(super) origin: Origin,
+    pub(super) place: Place,
+    pub(super) producer: Producer,
+    pub(super) publication: &'a Publication,
+}
+
+/// Whose a message is, and whether no earlier one of his for its destination is under way or has to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Producer {
+    pub(super) id: ProducerId,
+    pub(super) is_first: bool,
 }
 
 /// A batch that is not answered.
@@ -146,7 +171,7 @@ impl Lane {
         &mut self,
         now: Time,
         numbers: &mut BatchNumber,
-        producer: ProducerId,
+        producer: Producer,
         (call, ordinal, trace): (CallId, u64, Option<&Arc<str>>),
         publication: &Publication,
     ) -> Result<(), BatchFull> {
@@ -181,15 +206,36 @@ impl Lane {
         &mut self,
         now: Time,
         numbers: &mut BatchNumber,
-        producer: ProducerId,
+        producer: Producer,
         publication: &Publication,
     ) -> Result<(), BatchFull> {
-        let head = publication.head(producer, publication.number);
-        let message = &publication.message;
-        self.add(now, numbers, |builder| match &publication.schedule {
-            None => builder.publish(&head, message),
-            Some(schedule) => builder.publish_scheduled(&head, schedule, message),
+        self.add(now, numbers, |builder| {
+            put_into(builder, producer, publication)
         })
+    }
+
+    /// Adds messages that waited for room, as many of them as fit one batch, alone in it. Returns how many.
+    pub(super) fn again<'a>(
+        &mut self,
+        now: Time,
+        numbers: &mut BatchNumber,
+        tries: impl Iterator<Item = Again<'a>>,
+    ) -> usize {
+        self.seal(numbers);
+        for next in tries {
+            let is_open = self.open(now).is_ok();
+            if !is_open || put_into(&mut self.builder, next.producer, next.publication).is_err() {
+                break;
+            }
+            self.parts.push(Part::Again {
+                origin: next.origin,
+                destination: next.publication.destination.clone(),
+                place: next.place,
+            });
+        }
+        let count = self.parts.len();
+        self.seal(numbers);
+        count
     }
 
     /// Adds a settlement: the `at`-th of a request of a call.
@@ -247,7 +293,7 @@ impl Lane {
         &mut self,
         now: Time,
         numbers: &mut BatchNumber,
-        producer: ProducerId,
+        producer: Producer,
         (call, ordinal): (CallId, u64),
         publication: &Publication,
     ) -> Result<(), BatchFull> {
@@ -472,4 +518,35 @@ impl Lane {
         }
         calls
     }
+}
+
+/// Puts a message into a batch.
+fn put_into(
+    builder: &mut BatchBuilder,
+    producer: Producer,
+    publication: &Publication,
+) -> Result<u16, BatchFull> {
+    let head = publication.head(producer.id, publication.number);
+    let message = &publication.message;
+    let ordinal = match &publication.schedule {
+        None => builder.publish(&head, message),
+        Some(schedule) => builder.publish_scheduled(&head, schedule, message),
+    }?;
+    if producer.is_first {
+        builder.mark_first(ordinal);
+    }
+    Ok(ordinal)
+}
+
+/// Whether a message can be in any batch.
+pub(super) fn check(publication: &Publication) -> Result<(), BatchFull> {
+    let mut builder = match publication.non_persistent {
+        true => BatchBuilder::transient(),
+        false => BatchBuilder::persistent(),
+    };
+    let producer = Producer {
+        id: ProducerId::default(),
+        is_first: false,
+    };
+    put_into(&mut builder, producer, publication).map(drop)
 }

@@ -7,14 +7,15 @@ use quorate_message::{
 };
 
 use super::{
-    core::{Call, Core},
+    backlog::{Origin, Tried},
+    core::{Call, Core, size_of},
     effect::{Effect, Failure},
     ids::{CallId, ShardId, Time},
-    input::{Outcomes, Publication},
-    lane::{Part, Pending},
+    input::{Outcomes, Publication, Sent},
+    lane::{Part, Pending, Producer, check},
     shard::Kind,
 };
-use crate::limits::{CALL_BYTES_MAX, CALL_MESSAGES_MAX};
+use crate::limits::{CALL_BYTES_MAX, CALL_MESSAGES_MAX, HELD_BACK_MESSAGES_MAX};
 
 /// A call that sends messages.
 #[derive(Debug, Default)]
@@ -29,15 +30,9 @@ pub(super) struct Publisher {
     full: bool,
     /// Shards whose bound is reached and to which it sends.
     full_shards: BTreeSet<ShardId>,
+    /// Messages that wait for room in their destinations.
+    pub(super) held_back: u64,
     paused: bool,
-}
-
-/// A message that goes to several destinations, until all have answered.
-#[derive(Debug)]
-pub(super) struct Composite {
-    left: usize,
-    /// The worst of the outcomes so far.
-    outcome: Outcome,
 }
 
 impl Publisher {
@@ -51,14 +46,15 @@ impl Publisher {
         self.paused
     }
 
-    /// Sees whether the client must be held back or let go.
-    fn weigh(&mut self, call: CallId, effects: &mut Vec<Effect>) {
+    /// Sees whether the client must be held back or let go; `crowded` when much waits for room in the gateway.
+    fn weigh(&mut self, call: CallId, crowded: bool, effects: &mut Vec<Effect>) {
         let (bytes_max, messages_max) = match self.full {
             true => (CALL_BYTES_MAX / 2, CALL_MESSAGES_MAX / 2),
             false => (CALL_BYTES_MAX, CALL_MESSAGES_MAX),
         };
         self.full = self.bytes > bytes_max || self.messages > messages_max;
-        let pause = self.full || !self.full_shards.is_empty();
+        let holds_much = self.held_back > HELD_BACK_MESSAGES_MAX || self.held_back > 0 && crowded;
+        let pause = self.full || holds_much || !self.full_shards.is_empty();
         if pause != self.paused {
             self.paused = pause;
             effects.push(match pause {
@@ -75,10 +71,10 @@ impl Core {
         now: Time,
         (call, trace): (CallId, Option<Arc<str>>),
         producer: Option<ProducerId>,
-        messages: Vec<Publication>,
+        messages: Vec<Sent>,
         effects: &mut Vec<Effect>,
     ) {
-        let size: u64 = messages.iter().map(|m| m.message.len() as u64).sum();
+        let size = size_of(messages.iter().flatten());
         if self.is_too_much(size) {
             let bytes_max = self.config.memory_bytes;
             return self.fail(call, Failure::OutOfMemory { bytes_max }, effects);
@@ -91,10 +87,12 @@ impl Core {
         publisher.next += messages.len() as u64;
         publisher.messages += messages.len() as u64;
         publisher.bytes += size;
-        let shards = match self.gather(now, (call, first, trace.as_ref()), producer, messages) {
+        let from = (call, first, trace.as_ref());
+        let shards = match self.gather(now, from, producer, messages, effects) {
             Ok(shards) => shards,
             Err(failure) => return self.fail(call, failure, effects),
         };
+        let crowded = self.is_crowded();
         let most = self.shard_bytes_max();
         for id in shards {
             let shard = self.shards.get_mut(&id);
@@ -106,8 +104,13 @@ impl Core {
             }
         }
         if let Some(Call::Publishing(publisher)) = self.calls.get_mut(&call) {
-            publisher.weigh(call, effects);
+            publisher.weigh(call, crowded, effects);
         }
+    }
+
+    /// Much waits for room: whoever adds to that is not read from.
+    fn is_crowded(&self) -> bool {
+        self.held_back_bytes > self.config.memory_bytes / 4
     }
 
     /// Puts messages into the batches of their shards. Returns which shards these are.
@@ -116,13 +119,27 @@ impl Core {
         now: Time,
         (call, first, trace): (CallId, u64, Option<&Arc<str>>),
         producer: Option<ProducerId>,
-        messages: Vec<Publication>,
+        messages: Vec<Sent>,
+        effects: &mut Vec<Effect>,
     ) -> Result<BTreeSet<ShardId>, Failure> {
         let mut touched = BTreeSet::new();
         let mut last: Option<(DestinationName, ShardId)> = None;
-        for (ordinal, mut publication) in (first..).zip(messages) {
+        for (ordinal, publication) in (first..).zip(messages) {
+            let mut publication = match publication {
+                Ok(publication) => publication,
+                Err(reason) => {
+                    self.found_wrong((call, ordinal), (reason, 0), effects);
+                    continue;
+                }
+            };
             if !publication.also.is_empty() {
-                self.copies(now, (call, ordinal), producer, publication, &mut touched)?;
+                let copied = (producer, publication);
+                self.copies(now, (call, ordinal), copied, &mut touched, effects)?;
+                continue;
+            }
+            let sender = self.producer_of(producer, &mut publication);
+            if !publication.non_persistent && self.is_held_back(&publication.destination) {
+                self.queue_up((call, ordinal), sender.id, publication, effects)?;
                 continue;
             }
             let id = match &last {
@@ -139,106 +156,76 @@ impl Core {
             let Some(shard) = self.shards.get_mut(&id) else {
                 return Err(Failure::NoTopology);
             };
-            let (kind, own) = match publication.non_persistent {
-                true => (Kind::Transient, self.config.transient_producer),
-                false => (Kind::Stored, self.config.producer),
-            };
-            let producer = producer.unwrap_or_else(|| {
-                self.own_number += 1;
-                publication.number = self.own_number;
-                own
-            });
-            let (lane, numbers) = shard.lane(kind);
+            let (lane, numbers) = shard.lane(kind_of_publication(&publication));
             let from = (call, ordinal, trace);
-            if let Err(full) = lane.publish(now, numbers, producer, from, &publication) {
+            let size = publication.message.len() as u64;
+            if let Err(full) = lane.publish(now, numbers, sender, from, &publication) {
                 let reason = Arc::from(full.to_string());
-                return Err(Failure::Malformed { shard: id, reason });
+                self.found_wrong((call, ordinal), (reason, size), effects);
+                continue;
             }
-            shard.bytes += publication.message.len() as u64;
-            self.bytes += publication.message.len() as u64;
+            shard.bytes += size;
+            self.bytes += size;
         }
         Ok(touched)
     }
 
-    /// Puts a message with a composite destination into the batches of each.
-    fn copies(
+    /// Whose a message is; one without a producer gets this gateway's name and next number. Those have no order.
+    pub(super) fn producer_of(
         &mut self,
-        now: Time,
-        (call, ordinal): (CallId, u64),
-        producer: Option<ProducerId>,
-        mut publication: Publication,
-        touched: &mut BTreeSet<ShardId>,
-    ) -> Result<(), Failure> {
-        let (kind, own) = match publication.non_persistent {
-            true => (Kind::Transient, self.config.transient_producer),
-            false => (Kind::Stored, self.config.producer),
-        };
-        let also = std::mem::take(&mut publication.also);
-        let destinations: BTreeSet<_> = [publication.destination.clone()]
-            .into_iter()
-            .chain(also)
-            .collect();
-        let producer = match producer {
-            Some(producer) => of_composite(producer, &destinations),
-            None => {
-                self.own_number += 1;
-                publication.number = self.own_number;
-                own
-            }
-        };
-        let composite = Composite {
-            left: destinations.len(),
-            outcome: Outcome::Duplicate,
-        };
-        self.composites.insert((call, ordinal), composite);
-        for destination in destinations {
-            let id = self.shard_of(&destination.name);
-            let shard = id.and_then(|id| self.shards.get_mut(&id));
-            let shard = shard.ok_or(Failure::NoTopology)?;
-            let id = shard.id;
-            touched.insert(id);
-            publication.destination = destination;
-            let (lane, numbers) = shard.lane(kind);
-            let added = lane.publish_copy(now, numbers, producer, (call, ordinal), &publication);
-            added.map_err(|full| Failure::Malformed {
-                shard: id,
-                reason: Arc::from(full.to_string()),
-            })?;
-            shard.bytes += publication.message.len() as u64;
-            self.bytes += publication.message.len() as u64;
+        named: Option<ProducerId>,
+        publication: &mut Publication,
+    ) -> Producer {
+        if let Some(id) = named {
+            return Producer {
+                id,
+                is_first: false,
+            };
         }
-        Ok(())
+        self.own_number += 1;
+        publication.number = self.own_number;
+        let id = match publication.non_persistent {
+            true => self.config.transient_producer,
+            false => self.config.producer,
+        };
+        Producer { id, is_first: true }
     }
 
-    /// One of the destinations of a message has answered.
-    fn copied(
+    /// Lets a message wait behind others for the same destination.
+    fn queue_up(
         &mut self,
         (call, ordinal): (CallId, u64),
-        (outcome, bytes): (Option<Outcome>, u64),
+        producer: ProducerId,
+        publication: Publication,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        if let Err(full) = check(&publication) {
+            let size = publication.message.len() as u64;
+            let wrong = (Arc::from(full.to_string()), size);
+            self.found_wrong((call, ordinal), wrong, effects);
+            return Ok(());
+        }
+        let origin = Origin {
+            call,
+            ordinal,
+            is_copy: false,
+        };
+        self.hold_back((origin, None), producer, publication, effects)
+    }
+
+    /// A message of a call can never be stored.
+    pub(super) fn found_wrong(
+        &mut self,
+        (call, ordinal): (CallId, u64),
+        (reason, bytes): (Arc<str>, u64),
         effects: &mut Vec<Effect>,
     ) {
-        let Some(composite) = self.composites.get_mut(&(call, ordinal)) else {
-            return;
-        };
-        composite.left -= 1;
-        let outcome = outcome.unwrap_or(Outcome::Stored);
-        if !outcome.is_stored() || composite.outcome == Outcome::Duplicate {
-            composite.outcome = outcome;
-        }
-        if composite.left > 0 {
-            return;
-        }
-        let outcome = composite.outcome;
-        self.composites.remove(&(call, ordinal));
-        if let Some(Call::Publishing(_)) = self.calls.get(&call) {
-            effects.push(Effect::Confirmed {
-                call,
-                first: ordinal,
-                count: 1,
-                outcome,
-            });
-            self.unburden(call, 1, bytes, effects);
-        }
+        effects.push(Effect::Wrong {
+            call,
+            ordinal,
+            reason,
+        });
+        self.unburden(call, 1, bytes, effects);
     }
 
     /// An operator pauses a queue or resumes it. Answered as a purge that removes nothing.
@@ -298,6 +285,7 @@ impl Core {
         }
         let mut at = batch.lead;
         let mut freed = 0;
+        let mut tried = Tried::default();
         for part in &batch.parts {
             let range = at..at + part.commands();
             at = range.end;
@@ -310,9 +298,16 @@ impl Core {
                 } => {
                     freed += bytes;
                     if let Some(Call::Publishing(_)) = self.calls.get(call) {
-                        confirm((*call, *first), *count, outcomes, range.start, effects);
-                        self.unburden(*call, u64::from(*count), *bytes, effects);
+                        let run = (*call, *first, *count, *bytes);
+                        self.confirm(run, (outcomes, &batch, range.start), effects);
                     }
+                }
+                Part::Again {
+                    destination, place, ..
+                } => {
+                    let outcome = outcomes.get(at - 1).unwrap_or(Outcome::Stored);
+                    tried.count(destination, outcome);
+                    self.tried((destination, *place), outcome, effects);
                 }
                 Part::Settlements {
                     call,
@@ -338,14 +333,16 @@ impl Core {
                     bytes,
                 } => {
                     freed += bytes;
-                    let answer = (outcomes.get(at - 1), *bytes);
-                    self.copied((*call, *ordinal), answer, effects);
+                    let outcome = outcomes.get(at - 1).unwrap_or(Outcome::Stored);
+                    let copy = (*call, *ordinal, *bytes);
+                    self.copy_answered(copy, (outcome, &batch, at - 1), effects);
                 }
                 Part::Purge { call } => {
                     self.purged(id, *call, (outcomes.get(at - 1), removed), effects)
                 }
             }
         }
+        self.try_is_over(tried);
         self.free(id, freed, effects);
     }
 
@@ -365,6 +362,11 @@ impl Core {
             if let Part::Copy { call, ordinal, .. } = part {
                 self.composites.remove(&(*call, *ordinal));
             }
+            if let Part::Again { destination, .. } = part {
+                let mut tried = Tried::default();
+                tried.count(destination, Outcome::Stored);
+                self.try_is_over(tried);
+            }
             let reason = Arc::clone(reason);
             if let Part::Transaction { call, step, .. } = part {
                 self.transaction_malformed(batch.since, id, (*call, *step), effects);
@@ -380,7 +382,14 @@ impl Core {
     }
 
     /// Messages of a call are answered.
-    fn unburden(&mut self, call: CallId, messages: u64, bytes: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn unburden(
+        &mut self,
+        call: CallId,
+        messages: u64,
+        bytes: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let crowded = self.is_crowded();
         let Some(Call::Publishing(publisher)) = self.calls.get_mut(&call) else {
             return;
         };
@@ -389,13 +398,14 @@ impl Core {
         if publisher.finished && publisher.messages == 0 {
             return self.end(call, effects);
         }
-        publisher.weigh(call, effects);
+        publisher.weigh(call, crowded, effects);
     }
 
     /// Bytes of a shard are answered.
     fn free(&mut self, id: ShardId, bytes: u64, effects: &mut Vec<Effect>) {
         self.bytes -= bytes;
         let most = self.shard_bytes_max();
+        let crowded = self.is_crowded();
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
@@ -406,7 +416,7 @@ impl Core {
         for call in std::mem::take(&mut shard.paused) {
             if let Some(Call::Publishing(publisher)) = self.calls.get_mut(&call) {
                 publisher.full_shards.remove(&id);
-                publisher.weigh(call, effects);
+                publisher.weigh(call, crowded, effects);
             }
         }
     }
@@ -441,19 +451,6 @@ impl Core {
     }
 }
 
-/// The name under which a producer's messages for a composite destination are known at each of its parts: apart from
-/// those that it sends there directly, which have numbers of their own.
-fn of_composite(producer: ProducerId, destinations: &BTreeSet<Destination>) -> ProducerId {
-    let mut mixed = u128::from_le_bytes(producer.0);
-    for destination in destinations {
-        for byte in destination.to_string().bytes().chain([0]) {
-            mixed =
-                (mixed ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-        }
-    }
-    ProducerId(mixed.to_le_bytes())
-}
-
 /// Whether a position is one of the leader's memory only.
 pub(super) fn kind_of(position: MessagePosition) -> Kind {
     match position.is_transient() {
@@ -462,35 +459,10 @@ pub(super) fn kind_of(position: MessagePosition) -> Kind {
     }
 }
 
-/// Confirms neighbours, those of one outcome together.
-fn confirm(
-    (call, first): (CallId, u64),
-    count: u32,
-    outcomes: &Outcomes,
-    at: usize,
-    effects: &mut Vec<Effect>,
-) {
-    let each = match outcomes {
-        Outcomes::All(outcome) => {
-            effects.push(Effect::Confirmed {
-                call,
-                first,
-                count,
-                outcome: *outcome,
-            });
-            return;
-        }
-        Outcomes::Each(each) => &each[at..at + count as usize],
-    };
-    let mut ordinal = first;
-    for run in each.chunk_by(|a, b| a == b) {
-        let count = u32::try_from(run.len()).expect("a run is no longer than the part");
-        effects.push(Effect::Confirmed {
-            call,
-            first: ordinal,
-            count,
-            outcome: run[0],
-        });
-        ordinal += u64::from(count);
+/// The lane of a message.
+pub(super) fn kind_of_publication(publication: &Publication) -> Kind {
+    match publication.non_persistent {
+        true => Kind::Transient,
+        false => Kind::Stored,
     }
 }

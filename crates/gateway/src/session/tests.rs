@@ -12,6 +12,7 @@ use super::*;
 
 mod consuming;
 mod hanging;
+mod holding_back;
 mod properties;
 mod publishing;
 mod topics;
@@ -122,7 +123,7 @@ impl Bench {
         self.step(Input::Publish {
             call: CALL,
             producer: Some(ProducerId([9; 16])),
-            messages: numbers.map(publication).collect(),
+            messages: numbers.map(publication).map(Ok).collect(),
             trace: None,
         })
     }
@@ -167,14 +168,31 @@ pub(super) fn chained(effects: &[Effect]) -> Vec<(u64, Option<u64>)> {
 }
 
 pub(super) fn numbers(batch: &Bytes) -> Vec<u64> {
+    let heads = heads(batch).into_iter();
+    heads.map(|(number, _)| number).collect()
+}
+
+/// The numbers in a batch of messages, and whether each is named as its producer's first.
+pub(super) fn heads(batch: &Bytes) -> Vec<(u64, bool)> {
     let batch = Batch::parse(batch.clone()).unwrap();
     let commands = batch.commands();
     commands
         .map(|(_, command)| match command {
-            Stored::Publish { number, .. } => number,
+            Stored::Publish {
+                number, is_first, ..
+            } => (number, is_first),
             other => panic!("not a publish: {other:?}"),
         })
         .collect()
+}
+
+/// Batches of messages that go out: their numbers, and their heads.
+pub(super) fn submitted_heads(effects: &[Effect]) -> Vec<(u64, Vec<(u64, bool)>)> {
+    let sent = effects.iter().filter_map(|effect| match effect {
+        Effect::Submit { number, batch, .. } => Some((number.0, heads(batch))),
+        _ => None,
+    });
+    sent.collect()
 }
 
 /// Commands on the control stream, but for what is reported.

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use quorate_message::{Attempt, Decision, Outcome, Settlement, TransactionId};
 
 use super::{
-    core::{Call, Core},
+    confirming::destination_of,
+    core::{Call, Core, size_of},
     effect::{Effect, Failure},
     ids::{CallId, ShardId, Time},
     input::{Publication, TransactedSettlement},
@@ -36,7 +37,7 @@ impl Core {
             self.calls.insert(call, Call::Transacting);
             self.transactions.insert(call, Transaction::new(id));
         }
-        let size: u64 = sends.iter().map(|m| m.message.len() as u64).sum();
+        let size = size_of(&sends);
         let is_too_much = self.is_too_much(size);
         let Some(transaction) = self.transactions.get_mut(&call) else {
             return;
@@ -61,7 +62,12 @@ impl Core {
         for settlement in settlements {
             if let Err(shard) = self.reserve(call, settlement) {
                 let outcome = Outcome::UnknownMessage;
-                return self.fail(call, Failure::NotCommitted { shard, outcome }, effects);
+                let failure = Failure::NotCommitted {
+                    shard,
+                    outcome,
+                    cause: None,
+                };
+                return self.fail(call, failure, effects);
             }
         }
     }
@@ -129,7 +135,12 @@ impl Core {
             .find(|s| !known(s));
         if let Some(shard) = foreign {
             let outcome = Outcome::UnknownMessage;
-            return self.fail(call, Failure::NotCommitted { shard, outcome }, effects);
+            let failure = Failure::NotCommitted {
+                shard,
+                outcome,
+                cause: None,
+            };
+            return self.fail(call, failure, effects);
         }
         match transaction.plan(&shards) {
             Ok(Some(plan)) => self.carry_out(now, call, plan),
@@ -200,7 +211,7 @@ impl Core {
         let is_taken = outcomes.first().is_some_and(is_done);
         match step {
             Step::Prepare => {
-                let refusal = (!is_taken).then(|| refusal(shard, outcomes));
+                let refusal = (!is_taken).then(|| refusal(shard, outcomes, batch));
                 self.prepared(now, call, refusal, effects);
             }
             Step::Decide if is_taken => self.decided(now, call, effects),
@@ -208,7 +219,7 @@ impl Core {
                 // Of two copies in the log the later may be judged otherwise: then the shards ask the owner, and the
                 // client asks again.
                 let is_final = batch.tries == 1;
-                let mut refusal = refusal(shard, outcomes);
+                let mut refusal = refusal(shard, outcomes, batch);
                 if !is_final {
                     refusal.outcome = Outcome::InDoubt;
                 }
@@ -230,6 +241,7 @@ impl Core {
         let refusal = Refusal {
             shard,
             outcome: Outcome::RolledBack,
+            destination: None,
         };
         match step {
             Step::Prepare => self.prepared(now, call, Some(refusal), effects),
@@ -252,9 +264,11 @@ impl Core {
         let Phase::Preparing { open, refusal, .. } = &mut transaction.phase else {
             return;
         };
-        *refusal = refusal.or(refused);
+        if refusal.is_none() {
+            *refusal = refused;
+        }
         *open -= 1;
-        let (open, refusal) = (*open, *refusal);
+        let (open, refusal) = (*open, refusal.clone());
         if open > 0 {
             return;
         }
@@ -313,8 +327,12 @@ impl Core {
         let is_awaited = self.transactions.get(&call).is_some_and(|t| t.is_awaited);
         self.end_transaction(call, Decision::Rollback);
         if is_awaited {
-            let Refusal { shard, outcome } = refusal;
-            self.fail(call, Failure::NotCommitted { shard, outcome }, effects);
+            let failure = Failure::NotCommitted {
+                shard: refusal.shard,
+                outcome: refusal.outcome,
+                cause: refusal.destination.map(|of| self.cause(&of)),
+            };
+            self.fail(call, failure, effects);
         }
     }
 
@@ -473,17 +491,18 @@ impl Core {
 }
 
 /// Why a shard refused: the outcome that is a reason, rather than one that followed from another.
-fn refusal(shard: ShardId, outcomes: &[Outcome]) -> Refusal {
+fn refusal(shard: ShardId, outcomes: &[Outcome], batch: &Pending) -> Refusal {
     let is_reason = |outcome: &&Outcome| {
         !matches!(
             outcome,
             Outcome::RolledBack | Outcome::Applied | Outcome::Stored
         )
     };
-    let outcome = outcomes.iter().find(is_reason);
+    let at = outcomes.iter().position(|outcome| is_reason(&outcome));
     Refusal {
         shard,
-        outcome: outcome.copied().unwrap_or(Outcome::RolledBack),
+        outcome: at.map_or(Outcome::RolledBack, |at| outcomes[at]),
+        destination: at.and_then(|at| destination_of(batch, at)),
     }
 }
 

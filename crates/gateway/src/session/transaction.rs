@@ -66,10 +66,12 @@ pub(super) enum Phase {
 }
 
 /// Why a transaction cannot be committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) shard: ShardId,
     pub(super) outcome: Outcome,
+    /// Of the command that was refused, if it has one.
+    pub(super) destination: Option<Destination>,
 }
 
 /// What is to be done to commit a transaction.

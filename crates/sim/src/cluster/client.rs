@@ -251,6 +251,7 @@ impl Cluster {
                     message: sent.bytes.clone(),
                 }
             })
+            .map(Ok)
             .collect();
         let input = Input::Publish {
             call,

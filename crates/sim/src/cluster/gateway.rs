@@ -311,6 +311,7 @@ impl Cluster {
                 first,
                 count,
                 outcome,
+                cause: _,
             } => {
                 let event = ClientEvent::Confirmed {
                     first,
@@ -337,6 +338,8 @@ impl Cluster {
             Effect::Note(note) => self.say(format_args!("gateway {gateway}: {note:?}")),
             Effect::Committed { .. }
             | Effect::Purged { .. }
+            | Effect::HeldBack { .. }
+            | Effect::Wrong { .. }
             | Effect::Unsubscribed { .. }
             | Effect::Pause { .. }
             | Effect::Resume { .. }
@@ -588,10 +591,7 @@ fn topology_of(topology: &coordination::Topology) -> Topology {
                 leaderless_reason: Arc::from(shard.reason.as_str()),
             })
             .collect(),
-        slots: topology
-            .slots
-            .iter()
-            .map(|shard| ShardId(shard.0))
-            .collect(),
+        slots: topology.slots.iter().map(|s| ShardId(s.0)).collect(),
+        settings: Some(Arc::clone(&topology.settings)),
     }
 }

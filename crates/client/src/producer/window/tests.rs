@@ -35,6 +35,7 @@ fn confirm(window: &mut Window, first: u64, count: u32, outcome: Outcome) -> Res
             outcome: outcome.into(),
             error: String::new(),
         }],
+        held_back: Vec::new(),
     })
 }
 
@@ -200,4 +201,27 @@ fn after_the_end_everybody_is_told_why() {
         window.push(OutboundMessage::default(), ROOM),
         Err(Error::Closed)
     );
+}
+
+#[test]
+fn why_messages_wait_is_remembered_until_they_are_confirmed_or_sent_elsewhere() {
+    let mut window = window();
+    let held = || PublishResponse {
+        confirms: Vec::new(),
+        held_back: vec![v1::HeldBack {
+            destination: "queue://a".to_owned(),
+            reason: "queue://a is full".to_owned(),
+        }],
+    };
+    push(&mut window, "a");
+    let call = window.begin_call();
+    sent(&mut window, call);
+    window.confirm(held()).expect("nothing is confirmed");
+    assert_eq!(window.held_back(), "queue://a is full");
+    let call = window.begin_call();
+    assert_eq!(window.held_back(), "", "another gateway says it itself");
+    sent(&mut window, call);
+    window.confirm(held()).expect("nothing is confirmed");
+    confirm(&mut window, 0, 1, Outcome::Stored).expect("it was sent");
+    assert_eq!(window.held_back(), "");
 }

@@ -27,6 +27,10 @@ enum Act {
     NotLeadingAtFirst,
     ChangeLeader,
     Wait,
+    /// The queue is bounded, and this much of it is consumed.
+    MakeRoom(u8),
+    /// The producer leaves out a number: its message was wrong.
+    SkipNumber,
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -46,11 +50,28 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act, 1..60)
 }
 
+fn acts_in_a_bounded_queue() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        6 => (1_u8..5).prop_map(Act::Publish),
+        8 => Just(Act::Carry),
+        3 => Just(Act::CarryAndAnswerLater),
+        1 => Just(Act::CarryAndLoseAnswer),
+        1 => Just(Act::OverloadedAndToldLater),
+        1 => Just(Act::LoseLink),
+        1 => Just(Act::NotLeadingAtFirst),
+        1 => Just(Act::ChangeLeader),
+        6 => Just(Act::Wait),
+        3 => (1_u8..4).prop_map(Act::MakeRoom),
+        1 => Just(Act::SkipNumber),
+    ];
+    proptest::collection::vec(act, 1..60)
+}
+
 /// A batch as the leader gets it.
 struct Sent {
     number: u64,
     previous: Option<u64>,
-    messages: Vec<u64>,
+    messages: Vec<(u64, bool)>,
 }
 
 struct World {
@@ -67,7 +88,12 @@ struct World {
     answers: VecDeque<NodeEvent>,
     /// Numbers in the order in which they were stored.
     log: Vec<u64>,
-    published: u64,
+    /// What the queue still takes, if it is bounded and holds its producers back.
+    room: Option<u64>,
+    /// The producer's last number.
+    last: u64,
+    /// The number of each ordinal.
+    published: Vec<u64>,
     /// Outcome of each ordinal.
     confirmed: BTreeMap<u64, Outcome>,
 }
@@ -84,15 +110,17 @@ impl World {
             taken: None,
             answers: VecDeque::new(),
             log: Vec::new(),
-            published: 0,
+            room: None,
+            last: 0,
+            published: Vec::new(),
             confirmed: BTreeMap::new(),
         }
     }
 
     fn see(&mut self, effects: &[Effect]) {
-        for ((node, number, messages), (_, previous)) in
-            submitted(effects).into_iter().zip(chained(effects))
-        {
+        let sent = submitted(effects).into_iter().zip(chained(effects));
+        let sent = sent.zip(submitted_heads(effects));
+        for (((node, number, _), (_, previous)), (_, messages)) in sent {
             assert_eq!(node, self.leader, "batches go to the leader");
             self.inbox.push_back(Sent {
                 number,
@@ -102,10 +130,8 @@ impl World {
         }
         for (first, count, outcome) in confirms(effects) {
             for ordinal in first..first + u64::from(count) {
-                assert!(
-                    self.log.contains(&(ordinal + 1)),
-                    "confirmed and not stored"
-                );
+                let number = self.published[usize::try_from(ordinal).unwrap()];
+                assert!(self.log.contains(&number), "confirmed and not stored");
                 assert_eq!(
                     self.confirmed.insert(ordinal, outcome),
                     None,
@@ -129,9 +155,16 @@ impl World {
             return self.answers.push_back(overloaded(number));
         }
         self.taken = Some(number);
-        let outcomes = sent.messages.into_iter().map(|number| {
+        let outcomes = sent.messages.into_iter().map(|(number, is_first)| {
             if self.log.contains(&number) {
                 return Outcome::Duplicate;
+            }
+            if let Some(room) = &mut self.room {
+                let follows = number <= self.log.last().unwrap_or(&0) + 1;
+                if *room == 0 || !(is_first || follows) {
+                    return Outcome::Blocked;
+                }
+                *room -= 1;
             }
             self.log.push(number);
             Outcome::Stored
@@ -185,9 +218,10 @@ impl World {
     fn act(&mut self, act: &Act) {
         match act {
             Act::Publish(count) => {
-                let first = self.published + 1;
-                self.published += u64::from(*count);
-                let effects = self.bench.publish(first..=self.published);
+                let first = self.last + 1;
+                self.last += u64::from(*count);
+                self.published.extend(first..=self.last);
+                let effects = self.bench.publish(first..=self.last);
                 self.see(&effects);
             }
             Act::Carry => {
@@ -234,6 +268,10 @@ impl World {
                 let effects = self.bench.step(Input::Topology(told));
                 self.see(&effects);
             }
+            Act::MakeRoom(count) => {
+                self.room = self.room.map(|room| room + u64::from(*count));
+            }
+            Act::SkipNumber => self.last += 1,
             Act::Wait => {
                 self.bench.now = self.bench.now.after(10_000);
                 let effects = self.bench.step(Input::Elapsed);
@@ -262,9 +300,32 @@ proptest! {
             world.act(&Act::Wait);
             world.act(&Act::Carry);
         }
-        let all: Vec<_> = (1..=world.published).collect();
-        prop_assert_eq!(&world.log, &all);
-        prop_assert_eq!(world.confirmed.len() as u64, world.published);
+        prop_assert_eq!(&world.log, &world.published);
+        prop_assert_eq!(world.confirmed.len(), world.published.len());
         prop_assert_eq!(world.bench.core.waiting_bytes(), 0);
+    }
+
+    #[test]
+    fn a_producer_that_is_held_back_loses_nothing_and_keeps_its_order(
+        acts in acts_in_a_bounded_queue()
+    ) {
+        let mut world = World::new();
+        world.room = Some(2);
+        for act in &acts {
+            world.act(act);
+        }
+        // A healthy leader and consumers: everything gets through.
+        for _ in 0..600 {
+            world.act(&Act::MakeRoom(2));
+            for _ in 0..3 {
+                world.act(&Act::Wait);
+            }
+            world.act(&Act::Carry);
+        }
+        prop_assert_eq!(&world.log, &world.published);
+        prop_assert_eq!(world.confirmed.len(), world.published.len());
+        prop_assert!(world.confirmed.values().all(|outcome| outcome.is_stored()));
+        prop_assert_eq!(world.bench.core.waiting_bytes(), 0);
+        prop_assert_eq!(world.bench.core.held_back(), 0);
     }
 }

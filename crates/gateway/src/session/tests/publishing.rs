@@ -223,7 +223,7 @@ fn a_full_shard_holds_back_its_own_publishers_until_it_drains() {
         let effects = bench.step(Input::Publish {
             call: CallId(sent),
             producer: Some(ProducerId([9; 16])),
-            messages: vec![large.clone()],
+            messages: vec![Ok(large.clone())],
             trace: None,
         });
         if paused(&effects) {
@@ -252,7 +252,7 @@ fn one_call_cannot_fill_the_memory() {
     let mut bench = Bench::linked();
     let mut large = publication(1);
     large.message = stored(&"x".repeat(1 << 20));
-    let messages = vec![large; 33];
+    let messages = vec![Ok(large); 33];
     let effects = bench.step(Input::Publish {
         call: CALL,
         producer: Some(ProducerId([9; 16])),
@@ -280,7 +280,7 @@ fn the_gateway_numbers_what_has_no_producer() {
         let effects = bench.step(Input::Publish {
             call: CallId(call),
             producer: None,
-            messages: vec![publication(0)],
+            messages: vec![Ok(publication(0))],
             trace: None,
         });
         for (_, number, numbers) in submitted(&effects) {
@@ -299,7 +299,7 @@ fn non_persistent_messages_go_in_batches_of_their_own() {
     let effects = bench.step(Input::Publish {
         call: CALL,
         producer: Some(ProducerId([9; 16])),
-        messages: vec![publication(1), second, publication(3)],
+        messages: vec![Ok(publication(1)), Ok(second), Ok(publication(3))],
         trace: None,
     });
     let mut batches = submitted(&effects);
@@ -315,7 +315,7 @@ fn a_batch_carries_the_first_trace_of_its_messages_and_only_that_batch() {
         let effects = bench.step(Input::Publish {
             call: CallId(number),
             producer: None,
-            messages: vec![publication(number)],
+            messages: vec![Ok(publication(number))],
             trace: trace.map(Into::into),
         });
         traces(&effects)

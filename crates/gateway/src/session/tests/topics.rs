@@ -314,7 +314,7 @@ fn a_composite_destination_is_confirmed_when_all_have_it() {
     let effects = bench.step(Input::Publish {
         call: CALL,
         producer: Some(ProducerId([9; 16])),
-        messages: vec![message],
+        messages: vec![Ok(message)],
         trace: None,
     });
     let sent = submitted(&effects);

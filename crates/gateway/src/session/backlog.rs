@@ -1,0 +1,167 @@
+//! What waits for room in one destination, because it is full and its settings hold producers back.
+//!
+//! Messages keep the order in which they came. A try takes some from the front, under their own names and numbers, and
+//! leaves them here until it is answered: what the destination took goes, the rest stays in its place. Tries grow while
+//! all is taken and shrink to one message when none is, so that a destination that stays full costs a small entry of
+//! its shard's log now and then, and one that has room again is filled at speed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_message::{Destination, Outcome, ProducerId};
+
+use super::{
+    ids::{BatchNumber, CallId, Time},
+    input::Publication,
+};
+use crate::limits::{ROOM_MICROS_MAX, ROOM_MICROS_MIN, ROOM_TRY_MESSAGES};
+
+/// Where a message stands in the order of its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// It was sent, in this batch at this place of it, before anything waited.
+    Returned(BatchNumber, usize),
+    /// It came when others waited.
+    Arrived(u64),
+}
+
+/// For whom a message waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) call: CallId,
+    pub(super) ordinal: u64,
+    /// One of the copies of a message with a composite destination.
+    pub(super) is_copy: bool,
+}
+
+/// A message that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) origin: Origin,
+    pub(super) producer: ProducerId,
+    pub(super) publication: Publication,
+}
+
+/// What a batch said of a try.
+#[derive(Debug, Default)]
+pub(super) struct Tried<'a> {
+    /// What was tried; none: nothing was.
+    pub(super) destination: Option<&'a Destination>,
+    /// Messages that were taken, or will never be.
+    pub(super) taken: usize,
+    /// Messages for which there was no room.
+    pub(super) refused: usize,
+}
+
+impl<'a> Tried<'a> {
+    /// One message more.
+    pub(super) fn count(&mut self, destination: &'a Destination, outcome: Outcome) {
+        self.destination = Some(destination);
+        match outcome == Outcome::Blocked {
+            true => self.refused += 1,
+            false => self.taken += 1,
+        }
+    }
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    waiting: BTreeMap<Place, Waiting>,
+    arrivals: u64,
+    /// Messages of the next try.
+    window: usize,
+    /// When the next try is; none: one is under way.
+    try_at: Option<Time>,
+    pause_micros: u64,
+    /// Calls that were told that they are held back.
+    told: BTreeSet<CallId>,
+}
+
+impl Backlog {
+    /// One whose first message was refused at this time.
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            arrivals: 0,
+            window: 1,
+            try_at: Some(now.after(ROOM_MICROS_MIN)),
+            pause_micros: ROOM_MICROS_MIN,
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// Adds a message, behind all others or where it was. True when its call has nothing else here and never had.
+    pub(super) fn add(&mut self, returned: Option<Place>, message: Waiting) -> bool {
+        let is_new = self.told.insert(message.origin.call);
+        let place = returned.unwrap_or_else(|| {
+            self.arrivals += 1;
+            Place::Arrived(self.arrivals)
+        });
+        self.waiting.insert(place, message);
+        is_new
+    }
+
+    /// When something is to be tried; none while a try is under way.
+    pub(super) fn try_at(&self) -> Option<Time> {
+        self.try_at
+    }
+
+    /// Begins a try: what it is to take, in order.
+    pub(super) fn begin_try(&mut self) -> impl Iterator<Item = (Place, &Waiting)> {
+        self.try_at = None;
+        let waiting = self.waiting.iter().take(self.window);
+        waiting.map(|(place, message)| (*place, message))
+    }
+
+    /// A try was answered: so many of its messages were taken, or will never be, and so many not.
+    pub(super) fn tried(&mut self, now: Time, (taken, refused): (usize, usize)) {
+        if refused == 0 {
+            self.window = (self.window * 2).min(ROOM_TRY_MESSAGES);
+            self.pause_micros = ROOM_MICROS_MIN;
+            self.try_at = Some(now);
+        } else {
+            self.window = 1;
+            let pause = match taken {
+                0 => self.pause_micros,
+                // There was room a moment ago; perhaps the next one only waited for its forerunner to be known.
+                _ => 0,
+            };
+            self.pause_micros = match taken {
+                0 => (self.pause_micros * 2).min(ROOM_MICROS_MAX),
+                _ => ROOM_MICROS_MIN,
+            };
+            self.try_at = Some(now.after(pause));
+        }
+    }
+
+    /// Takes out a message; none: its call is gone.
+    pub(super) fn remove(&mut self, place: Place) -> Option<Waiting> {
+        self.waiting.remove(&place)
+    }
+
+    /// Takes out everything of a call.
+    pub(super) fn remove_call(&mut self, call: CallId) -> Vec<Waiting> {
+        if !self.told.remove(&call) {
+            return Vec::new();
+        }
+        let of_call = self.waiting.iter().filter(|(_, m)| m.origin.call == call);
+        let places: Vec<Place> = of_call.map(|(place, _)| *place).collect();
+        let waiting = &mut self.waiting;
+        places.iter().filter_map(|at| waiting.remove(at)).collect()
+    }
+
+    /// Whether something of a call waits.
+    pub(super) fn holds(&self, call: CallId) -> bool {
+        self.told.contains(&call) && self.waiting.values().any(|m| m.origin.call == call)
+    }
+
+    /// Whether nothing waits, and nothing is under way.
+    pub(super) fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.try_at.is_some()
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
