@@ -7,7 +7,7 @@ use quorate_message::{
     PreviousCheckpoint, Subscription,
 };
 
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Gateways};
 use crate::state::{Change, Record, State, Turn};
 use crate::{AttachRefusal, Clock, Effect, Input, Limits, Outcomes, RestoreError};
 
@@ -434,6 +434,13 @@ impl Broker {
     /// The gateways whose attachment is logged.
     pub fn gateways(&self) -> impl Iterator<Item = GatewayId> + '_ {
         self.state.gateways().iter()
+    }
+
+    /// The gateways that this leader gives up: they were away for too long, and what they held goes back before their loss
+    /// is logged.
+    pub fn gateways_given_up(&self) -> impl Iterator<Item = GatewayId> + '_ {
+        let gateways = self.dispatcher.as_ref().map(Dispatcher::gateways);
+        gateways.into_iter().flat_map(Gateways::given_up)
     }
 
     /// What happened so far.

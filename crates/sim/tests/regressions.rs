@@ -55,3 +55,22 @@ fn mistakes_of_the_fake_parts() {
         runs_well(seed);
     }
 }
+
+#[test]
+fn a_report_taken_for_the_whole_by_a_leader_that_refused_its_beginning() {
+    for seed in [98, 124] {
+        runs_well(seed);
+    }
+}
+
+#[test]
+fn a_gateway_that_was_back_before_its_returns_were_committed() {
+    for seed in [330, 382] {
+        runs_well(seed);
+    }
+}
+
+#[test]
+fn a_report_whose_beginning_was_refused_without_an_answer() {
+    runs_well(549);
+}

@@ -206,7 +206,9 @@ impl Dispatcher {
             Some(Holder::Consumer(holder)) => return holder == reference,
             // A client that came back another way has it; the settlement is of the way that it left.
             Some(Holder::Leaving(gateway)) => self.gateways.left(gateway, id, position),
-            Some(Holder::Returning | Holder::Expiring) => return false,
+            // It was given up, and is back before the return is committed: that takes it from nobody.
+            Some(Holder::Returning) => self.returns.ended(),
+            Some(Holder::Expiring) => return false,
             None => {}
         }
         let turn = if position.is_transient() {

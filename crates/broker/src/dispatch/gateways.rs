@@ -88,6 +88,12 @@ impl Gateways {
         self.sessions.get(&session).copied()
     }
 
+    /// Those that are given up.
+    pub(crate) fn given_up(&self) -> impl Iterator<Item = GatewayId> + '_ {
+        let known = self.known.iter().filter(|(_, known)| known.is_losing);
+        known.map(|(id, _)| *id)
+    }
+
     /// What is leaving by way of this gateway.
     pub(crate) fn leaving(&self) -> impl Iterator<Item = (GatewayId, LaneId, MessagePosition)> {
         self.known.iter().flat_map(|(gateway, known)| {
@@ -218,7 +224,9 @@ impl Dispatcher {
                 }
                 self.let_go(id, position, Holder::Consumer(holder));
             }
-            Some(Holder::Consumer(_) | Holder::Returning | Holder::Expiring) => return false,
+            // Given up and back in time: its own settlement comes behind the return in the log, and decides.
+            Some(Holder::Returning) => self.let_go(id, position, Holder::Returning),
+            Some(Holder::Consumer(_) | Holder::Expiring) => return false,
             None => {
                 let queue = lane.queue.map(|queue| state.queue(queue));
                 let Some(turn) = queue.and_then(|queue| queue.turn_of(position)) else {

@@ -16,8 +16,6 @@ use crate::cluster::handover::Arrival;
 use crate::cluster::packet::{ClientEvent, Happening};
 use crate::rng::finish;
 
-/// A client that lost its gateway tries another after this.
-const RECONNECT_US: u64 = 30_000;
 /// Messages that a producer has unconfirmed.
 const WINDOW: usize = 16;
 /// Credit of a consumer.
@@ -315,7 +313,6 @@ impl Cluster {
                 sent.out_of_order = true;
             }
         }
-        self.schedule.after(RECONNECT_US, Happening::Client(client));
     }
 
     fn confirmed(&mut self, client: usize, first: u64, count: u32, outcome: Outcome) {
@@ -387,6 +384,8 @@ impl Cluster {
                 key: (consumer.queue.clone(), producer.clone(), number),
                 consumer: consumer.history_name(),
                 gateway,
+                shard: quorate_replication::ShardId(shard.0),
+                sent_us: at_us,
                 is_marked: delivery.redelivered,
                 was_sent,
             });

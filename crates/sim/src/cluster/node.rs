@@ -11,7 +11,7 @@ use quorate_replication::{
     Claim, Config, DiskId, Member, NodeId, Position, RoleName, ShardId, Stamp, Write, WriteId,
 };
 use quorate_storage_node::shard::effect::{Act, SessionEvent};
-use quorate_storage_node::shard::input::{Checkpoint, Clock, Input, Submission};
+use quorate_storage_node::shard::input::{Checkpoint, Clock, Input, SessionRequest, Submission};
 use quorate_storage_node::shard::{OpenError, Shard};
 
 use crate::checkpoints::FakeCheckpointStore;
@@ -321,6 +321,10 @@ impl Cluster {
                     return;
                 };
                 if self.has_shard(node, shard) {
+                    let now = self.now();
+                    let is_report = request == SessionRequest::Reported;
+                    self.handover
+                        .spoke((node, shard), (gateway, session), is_report, now);
                     let input = Input::Session {
                         session,
                         gateway,
@@ -351,6 +355,8 @@ impl Cluster {
         if let Some((session, _)) = process.session_of.remove(&stream) {
             process.sessions.remove(&session);
             let shards: Vec<ShardId> = process.shards.keys().copied().collect();
+            let now = self.schedule.now();
+            self.handover.session_ends(node, session, now);
             for shard in shards {
                 self.step_shard(node, shard, Input::SessionLost { session });
             }

@@ -45,7 +45,10 @@ impl Cluster {
                 .after(notice, Happening::Closed(stream, side.other()));
         }
         match host {
-            Host::Node(node) => self.nodes[node].process = None,
+            Host::Node(node) => {
+                self.nodes[node].process = None;
+                self.handover.node_ends(node);
+            }
             Host::Gateway(gateway) => {
                 self.gateways[gateway].process = None;
                 let connected = |client: &crate::cluster::client::Client| {

@@ -7,6 +7,7 @@ use quorate_storage_node::shard::effect::{Act, Read, SessionEvent};
 use quorate_storage_node::shard::input::{Checkpoint, Input, Placement, SegmentInfo};
 
 use crate::cluster::Cluster;
+use crate::cluster::handover::Seen;
 use crate::cluster::node::checkpoint_of;
 use crate::cluster::packet::{Happening, Packet, Task};
 use crate::network::{Host, Side};
@@ -29,18 +30,29 @@ pub(super) enum DiskJob {
 }
 
 impl Cluster {
-    /// Steps a shard's machine and carries out what it asks for.
     /// What the replica that serves knows of gateways.
     fn look_at_gateways(&mut self, node: usize, shard: ShardId) {
+        let now = self.now();
         let process = self.nodes[node].process.as_ref();
-        let runtime = process.and_then(|process| process.shards.get(&shard));
-        if let Some(runtime) = runtime.filter(|runtime| runtime.shard.is_serving()) {
-            let broker = runtime.shard.broker();
-            self.handover
-                .look_at(shard, broker.applied(), broker.gateways());
+        let Some(runtime) = process.and_then(|process| process.shards.get(&shard)) else {
+            return;
+        };
+        if !runtime.shard.is_serving() {
+            return self.handover.is_idle(node, shard);
         }
+        let broker = runtime.shard.broker();
+        let seen = Seen {
+            node,
+            shard,
+            applied: broker.applied(),
+            attached: broker.gateways().collect(),
+            giving_up: broker.gateways_given_up().collect(),
+        };
+        let wrong = self.handover.look_at(seen, now);
+        self.failures.extend(wrong);
     }
 
+    /// Steps a shard's machine and carries out what it asks for.
     pub(super) fn step_shard(&mut self, node: usize, shard: ShardId, input: Input) {
         let clock = self.clock(node);
         let Some(process) = self.nodes[node].process.as_mut() else {

@@ -291,7 +291,6 @@ impl Cluster {
         let verdict = checker::judge(&self.history, rules);
         let mut failures = std::mem::take(&mut self.failures);
         failures.append(&mut self.judge.violations);
-        failures.append(&mut self.handover.judge());
         failures.extend(verdict.violations.iter().map(ToString::to_string));
         self.counts.epochs = self.judge.epochs_led();
         self.counts.entries = self.judge.committed();

@@ -122,11 +122,12 @@ impl Shard {
 /// Whether a gateway waits until this is taken, and does it again if it is not.
 fn wants_an_answer(request: &SessionRequest) -> bool {
     match request {
-        SessionRequest::Attach { .. } | SessionRequest::Reported => true,
+        SessionRequest::Attach { .. }
+        | SessionRequest::Report { .. }
+        | SessionRequest::Reported => true,
         SessionRequest::Detach { .. }
         | SessionRequest::Credit { .. }
         | SessionRequest::Recall { .. }
-        | SessionRequest::Report { .. }
         | SessionRequest::Leave => false,
     }
 }
