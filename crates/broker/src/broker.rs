@@ -486,7 +486,9 @@ impl Broker {
                         }
                         dispatcher.watch_backlog(queue, &self.state);
                     }
-                    Change::PutBack(queue, turn) => dispatcher.put_back(queue, turn),
+                    Change::PutBack(queue, turn) => {
+                        dispatcher.put_back(queue, turn, &self.state);
+                    }
                     Change::Removed(queue, turn) => dispatcher.removed(queue, turn),
                     Change::Readied(queue, turn) => dispatcher.readied(queue, turn),
                     Change::Ripened(queue, position) => dispatcher.ripened(queue, position),
@@ -497,10 +499,11 @@ impl Broker {
                     Change::Departed(target) | Change::Transferred(target) => {
                         dispatcher.outbox_changed(target, &self.state);
                     }
+                    Change::Sifted(queue) => dispatcher.sifted(queue, &self.state),
                     Change::Configured => dispatcher.configured(),
                     Change::Resumed(queue) => dispatcher.resumed(queue),
                     Change::Purged(destination) => {
-                        removed += dispatcher.purged(batch.destination(destination));
+                        removed += dispatcher.purged(batch.destination(destination), &self.state);
                     }
                     Change::Ended(queue) => dispatcher.ended(queue, effects),
                     Change::GatewayAttached(gateway) => {

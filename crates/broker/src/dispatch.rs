@@ -8,6 +8,7 @@
 mod attach;
 mod bound;
 mod consumer;
+mod fetching;
 mod gateways;
 mod groups;
 mod lane;
@@ -18,6 +19,7 @@ mod returns;
 mod route;
 mod routing;
 mod sharing;
+mod sift;
 mod timed;
 mod topic;
 mod transient;
@@ -28,16 +30,17 @@ use quorate_message::{Batch, Destination, DestinationName, MessagePosition};
 
 use crate::broker::{Counters, QueueStatus};
 use crate::forward::Forwarder;
-use crate::limits::UNREADABLE_RETRY;
 use crate::state::{Giver, QueueId, State, TargetId, Turn};
 use crate::{Effect, Input, Limits, SessionId};
 use bound::Bounds;
 use consumer::Consumers;
 pub(crate) use consumer::{Consumer, ConsumerRef};
+use fetching::Fetching;
 pub(crate) use gateways::Gateways;
 pub(crate) use lane::{Held, Holder, Lane};
 use resolver::Resolver;
 use returns::Returns;
+use sift::Sifters;
 use timed::Timed;
 use topic::Orphans;
 use transient::Transient;
@@ -71,8 +74,8 @@ pub(crate) struct Dispatcher {
     idle: BTreeSet<LaneId>,
     /// Lanes whose active consumer may be another.
     wants_active: BTreeSet<LaneId>,
-    /// Whose the messages are that are being fetched.
-    fetching: BTreeMap<MessagePosition, (LaneId, Turn)>,
+    fetching: Fetching,
+    sifters: Sifters,
     /// Bytes held or reserved in all lanes.
     read_ahead: u64,
     returns: Returns,
@@ -102,7 +105,8 @@ impl Dispatcher {
             hungry: VecDeque::new(),
             idle: BTreeSet::new(),
             wants_active: BTreeSet::new(),
-            fetching: BTreeMap::new(),
+            fetching: Fetching::default(),
+            sifters: Sifters::new(state),
             read_ahead: 0,
             returns: Returns::default(),
             resolver: Resolver::default(),
@@ -215,6 +219,7 @@ impl Dispatcher {
         self.pass_time(now, state, counters, effects);
         self.forwarder.work(now, state, effects);
         self.end_orphans(now, state, effects);
+        self.sift(now, state, effects);
         self.choose_all_active(state);
         self.resolve(now, state, effects);
         self.tend_gateways(now, state, effects);
@@ -231,6 +236,7 @@ impl Dispatcher {
             self.timed.next_deadline(),
             self.forwarder.next_deadline(),
             self.orphans.next_deadline(),
+            self.sifters.next_deadline(),
             self.resolver.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
@@ -244,6 +250,7 @@ impl Dispatcher {
             self.by_queue.insert(queue, id);
             self.wants_active.insert(id);
         }
+        self.sifters.made(queue, state);
         self.orphans.suspect(queue);
     }
 
@@ -257,6 +264,7 @@ impl Dispatcher {
         last: MessagePosition,
         batch: &Batch,
     ) {
+        self.sift_stored(queue, priority, (first, last), batch);
         let Some(id) = self.by_queue.get(&queue).copied() else {
             return;
         };
@@ -265,6 +273,11 @@ impl Dispatcher {
         let lane = &mut self.lanes[id.0];
         let mut next = first;
         while next <= last && lane.can_stage(Turn::new(priority, next), demand) {
+            if lane.in_flight.contains_key(&next) {
+                // Not selected.
+                next = next.next();
+                continue;
+            }
             let message = batch
                 .message(next.ordinal())
                 .expect("stored from the batch");
@@ -285,6 +298,17 @@ impl Dispatcher {
         first: MessagePosition,
         last: MessagePosition,
     ) {
+        self.sift_later(queue, first, last);
+        self.join(queue, priority, first, last);
+    }
+
+    fn join(
+        &mut self,
+        queue: QueueId,
+        priority: u8,
+        first: MessagePosition,
+        last: MessagePosition,
+    ) {
         let Some(id) = self.by_queue.get(&queue).copied() else {
             return;
         };
@@ -297,9 +321,12 @@ impl Dispatcher {
     }
 
     /// A message that had been taken out is in its queue again; it may have been sent.
-    pub(crate) fn put_back(&mut self, queue: QueueId, turn: Turn) {
+    pub(crate) fn put_back(&mut self, queue: QueueId, turn: Turn, state: &State) {
         let position = turn.position();
-        self.joined(queue, turn.priority(), position, position);
+        if state.sift(queue).is_some_and(|sift| sift.is_late(position)) {
+            self.sift_later(queue, position, position);
+        }
+        self.join(queue, turn.priority(), position, position);
     }
 
     /// The wall clock, as it is in this step.
@@ -315,6 +342,7 @@ impl Dispatcher {
     /// A message was removed from its queue.
     pub(crate) fn removed(&mut self, queue: QueueId, turn: Turn) {
         self.timed.removed(turn.position());
+        self.sifters.forget(queue, turn.position());
         if let Some(id) = self.by_queue.get(&queue).copied() {
             self.forget(id, turn);
         }
@@ -355,7 +383,8 @@ impl Dispatcher {
     }
 
     /// A queue was emptied. Returns how many non-persistent messages went with it.
-    pub(crate) fn purged(&mut self, destination: &Destination) -> u64 {
+    pub(crate) fn purged(&mut self, destination: &Destination, state: &State) -> u64 {
+        self.sifter_purged(destination, state);
         match self.by_name.get(destination).copied() {
             Some(id) => self.empty(id),
             None => 0,
@@ -366,7 +395,7 @@ impl Dispatcher {
     fn empty(&mut self, id: LaneId) -> u64 {
         let lane = &mut self.lanes[id.0];
         for turn in lane.fetching.keys() {
-            self.fetching.remove(&turn.position());
+            self.fetching.drop(id, turn.position());
         }
         let holders = lane.purge(&mut self.read_ahead);
         for (position, held) in holders {
@@ -381,7 +410,7 @@ impl Dispatcher {
         let lane = &mut self.lanes[id.0];
         let (holder, was_fetching) = lane.forget(turn, &mut self.read_ahead);
         if was_fetching {
-            self.fetching.remove(&turn.position());
+            self.fetching.drop(id, turn.position());
         }
         if let Some(holder) = holder {
             self.let_go(id, turn.position(), holder);
@@ -408,7 +437,7 @@ impl Dispatcher {
             }
             Holder::Leaving(gateway) => self.gateways.left(gateway, id, position),
             Holder::Returning => self.returns.ended(),
-            Holder::Expiring => {}
+            Holder::Expiring | Holder::Skipped => {}
         }
     }
 
@@ -438,40 +467,6 @@ impl Dispatcher {
         }
     }
 
-    /// A message was read, or could not be.
-    fn read(
-        &mut self,
-        now: u64,
-        (position, message): (MessagePosition, Option<bytes::Bytes>),
-        state: &State,
-        counters: &mut Counters,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.forwarder
-            .fetched(now, position, message.as_ref(), state, effects);
-        match message {
-            Some(message) => self.fetched(position, message),
-            None => self.missing(now, position, counters),
-        }
-    }
-
-    fn fetched(&mut self, position: MessagePosition, message: bytes::Bytes) {
-        if let Some((id, turn)) = self.fetching.remove(&position) {
-            self.lanes[id.0].fetched(turn, message, &mut self.read_ahead);
-            self.touch(id);
-        }
-    }
-
-    fn missing(&mut self, now: u64, position: MessagePosition, counters: &mut Counters) {
-        if let Some((id, turn)) = self.fetching.remove(&position) {
-            counters.unreadable += 1;
-            self.lanes[id.0].missing(turn, &mut self.read_ahead);
-            self.touch(id);
-            let retry = now.saturating_add(UNREADABLE_RETRY);
-            self.unreadable_at.get_or_insert(retry);
-        }
-    }
-
     /// The lane of a queue, made if need be; none when there are too many.
     fn lane_of(&mut self, destination: &Destination, state: &State) -> Option<LaneId> {
         if let Some(id) = self.by_name.get(destination) {
@@ -493,6 +488,7 @@ impl Dispatcher {
         self.by_name.insert(destination.clone(), id);
         if let Some(queue) = queue {
             self.by_queue.insert(queue, id);
+            self.hold_all_skipped(queue, id, state);
         }
         Some(id)
     }
@@ -568,7 +564,7 @@ impl Dispatcher {
         self.read_ahead
     }
 
-    pub(crate) fn fetching(&self) -> &BTreeMap<MessagePosition, (LaneId, Turn)> {
+    pub(crate) fn fetching(&self) -> &Fetching {
         &self.fetching
     }
 }

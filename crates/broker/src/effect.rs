@@ -42,6 +42,9 @@ pub enum AttachRefusal {
     /// The subscription does not exist, or exists no longer.
     #[error("subscription does not exist; subscribe again")]
     NoSubscription,
+    /// The subscription was made by a later version, whose selectors this one cannot read.
+    #[error("this node cannot read the subscription's selector; upgrade it")]
+    UnreadableSelector,
     /// Somebody else receives from the subscription.
     #[error("subscription has a consumer; close that one, or share the subscription")]
     SubscriptionInUse,

@@ -128,7 +128,7 @@ fn check_nobodys(dispatcher: &Dispatcher) -> Result<(), String> {
             match held.holder {
                 Holder::Returning => returning += 1,
                 Holder::Leaving(_) => leaving += 1,
-                Holder::Consumer(_) | Holder::Expiring => {}
+                Holder::Consumer(_) | Holder::Expiring | Holder::Skipped => {}
             }
         }
     }

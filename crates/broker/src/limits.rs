@@ -89,6 +89,33 @@ pub const DISPATCH_AHEAD: u64 = 4096;
 /// committed.
 pub const PROPOSE_RETRY: u64 = 1_000_000;
 
+/// How long, in microseconds, what a subscription's selector does not select may wait to be logged, so that many
+/// messages share one command. They pin the log meanwhile.
+pub const SKIP_AFTER: u64 = 500_000;
+
+/// Messages of one subscription that are not selected and are logged without waiting for more.
+pub const SKIP_MESSAGES: u64 = 1024;
+
+/// Runs of each kind in one command about what is not selected: 12 bytes each, far below what a batch holds.
+pub const SKIP_RUNS_MAX: usize = 4096;
+
+/// Subscriptions about which one step proposes such commands.
+pub const SKIP_COMMANDS_MAX: usize = 256;
+
+/// After so many messages it is logged how far a subscription's selector was asked, though it selects all of them: a
+/// new leader reads about as many again.
+pub const SIFT_LOG_EVERY: u64 = 4096;
+
+/// Answers of selectors to messages that were just stored, in one step: some milliseconds of work for plain ones. The
+/// rest is read again and asked about in later steps.
+pub const SIFT_AT_ONCE_MAX: usize = 16_384;
+
+/// Bytes that are read at once to be shown to selectors, about.
+pub const SIFT_READ_BYTES: u64 = 256 * 1024;
+
+/// Messages that are read at once for that.
+pub const SIFT_READ_MESSAGES: usize = 256;
+
 /// When, in microseconds, a message that could not be read is asked for again.
 pub const UNREADABLE_RETRY: u64 = 1_000_000;
 

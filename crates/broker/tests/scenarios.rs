@@ -17,8 +17,8 @@ use quorate_broker::{
 use quorate_message::{
     Batch, BatchBuilder, Command, ConsumerId, Destination, DestinationKind, DestinationName,
     GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, GatewayId, Group, Lifetime, Message, MessagePosition,
-    MoveReason, Outcome, Pattern, ProducerId, Publication, Runs, Schedule, Settings, Settlement,
-    Sharing, Start, Subscription, Value,
+    MoveReason, Outcome, Pattern, ProducerId, Publication, Schedule, Settings, Settlement, Sharing,
+    Start, Subscription, Value,
     settings::{PartialSettings, Rule},
 };
 
@@ -62,7 +62,7 @@ fn destination(text: &str) -> Destination {
 }
 
 /// `PATTERN WORD..`, the words being `durable`, `shared`, `retained`, `gen=N`, `after=POSITION`, `since=MILLIS`,
-/// `copy=KEY`, `but=POSITION`.
+/// `selector=TEXT`.
 fn subscription(pattern: &str, words: &[&str]) -> Subscription {
     let mut wanted = Subscription {
         pattern: Pattern::new(pattern).unwrap(),
@@ -75,10 +75,7 @@ fn subscription(pattern: &str, words: &[&str]) -> Subscription {
         generation: 1,
         wants_retained: false,
         start: Start::Next,
-        source: None,
-        without: Runs::default(),
     };
-    let mut without = Vec::new();
     for word in words {
         match word.split_once('=') {
             None if *word == "durable" => wanted.lifetime = Lifetime::Durable,
@@ -87,12 +84,10 @@ fn subscription(pattern: &str, words: &[&str]) -> Subscription {
             Some(("gen", value)) => wanted.generation = number(value),
             Some(("since", value)) => wanted.start = Start::Time(number(value)),
             Some(("from", value)) => wanted.start = Start::Position(position(value)),
-            Some(("copy", key)) => wanted.source = Some(name(key)),
-            Some(("but", value)) => without.push(position(value)),
+            Some(("selector", text)) => wanted.selector = text.to_owned(),
             _ => panic!("unknown word `{word}`"),
         }
     }
-    wanted.without = Runs::of(without);
     wanted
 }
 
@@ -274,20 +269,6 @@ impl Stage {
                 let mut builder = BatchBuilder::persistent();
                 builder.register(&name(queue)).unwrap();
                 self.commit(&mut builder, &mut shown);
-            }
-            ["accept", "all", at, ref settled @ ..] => {
-                let runs = Runs::of(positions(settled));
-                let is_transient = runs.iter().any(|(first, _)| first.is_transient());
-                let mut builder = match is_transient {
-                    true => BatchBuilder::transient(),
-                    false => BatchBuilder::persistent(),
-                };
-                let at = destination(at);
-                builder.settle_runs(&at, &runs, Settlement::Accept).unwrap();
-                match is_transient {
-                    true => self.transient(&mut builder, &mut shown),
-                    false => self.commit(&mut builder, &mut shown),
-                }
             }
             ["live"] => {
                 let live: Vec<String> = self
@@ -712,6 +693,26 @@ fn proposed(batch: &Batch) -> String {
             let gateway = shown(ConsumerId(gateway.0));
             format!("gateway {gateway} lost, what it held is {known}")
         }
+        [
+            Command::Skip {
+                destination,
+                judged_to,
+                ..
+            },
+        ] => {
+            let key = &batch.destination(destination).name;
+            let skipped = batch.skipped(0).unwrap();
+            let runs = |runs: &quorate_message::Runs| {
+                let runs = runs.iter().map(|(first, last)| format!("{first}-{last}"));
+                runs.collect::<Vec<_>>().join(" ")
+            };
+            let ranges = runs(&skipped.ranges);
+            let late = runs(&skipped.late_skipped);
+            let selected = runs(&skipped.late_selected);
+            format!(
+                "{key} skips [{ranges}] late [{late}], selects late [{selected}], judged to {judged_to}"
+            )
+        }
         [Command::Tick { until_ms }] => format!("tick to {until_ms}"),
         [Command::Dispatched { destination, upto }] => {
             let queue = &batch.destination(destination).name;
@@ -802,7 +803,7 @@ fn send(builder: &mut BatchBuilder, queue: &str, producer: &str, sent: &[&str]) 
             .split(',')
             .filter_map(|property| property.split_once('='));
         let publication = Publication {
-            destination: &Destination::queue(name(queue)),
+            destination: &destination(queue),
             producer: ProducerId(identity(producer)),
             number: number(number_text),
             priority,

@@ -41,7 +41,8 @@ pub struct ConsumerOptions {
     pub prefetch_bytes: u64,
     /// Of a consumer of topics.
     pub subscription: Subscription,
-    /// Which messages it wants, as a selector (`color = 'red' AND amount > 5`); empty: all. Of queues only.
+    /// Which messages it wants, as a selector (`color = 'red' AND amount > 5`); empty: all. That of a
+    /// durable subscription is part of it: under another one it begins anew.
     pub selector: String,
     /// Of the exclusive consumers of a queue only one gets messages.
     pub exclusive: bool,

@@ -301,7 +301,7 @@ pub(crate) fn open(
     Ok(OpenConsumer {
         consumer,
         queue,
-        terms: terms::of(&open, subscription.is_some())?,
+        terms: terms::of(&open, subscription.as_ref())?,
         subscription: subscription.map(Box::new),
         held: open.held.iter().map(position).collect(),
         credit: open.credit.as_ref().map_or_else(Credit::default, credit),

@@ -9,14 +9,14 @@ use crate::gateway;
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, CONFIGURE, DECIDE, FINISH, FLAG_TRANSIENT, FORGET, GROUPED,
     HEAD_BYTES, PAUSE, PREPARE, PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE,
-    QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION,
-    TICK, TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
+    QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE, SUBSCRIPTION, TICK,
+    TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
 use crate::reader::Reader;
 use crate::{
     Command, Destination, DestinationKind, DestinationName, MessagePosition, MoveReason,
-    PreviousCheckpoint, ProducerId, Runs, Schedule, Settings, Settlement, Subscription,
+    PreviousCheckpoint, ProducerId, Schedule, Settings, Settlement, Skipped, Subscription,
 };
 
 /// A checked view over the bytes of a batch. Cloning shares the bytes.
@@ -178,15 +178,12 @@ impl Batch {
         Subscription::decode(&body)
     }
 
-    /// The positions that the command of this ordinal settles all at once.
+    /// What the command of this ordinal says that a selector came to.
     #[must_use]
-    pub fn runs(&self, ordinal: u16) -> Option<Runs> {
+    pub fn skipped(&self, ordinal: u16) -> Option<Skipped> {
         let record = self.record(ordinal)?;
-        let body = self.body_of(&record);
-        Runs::parse(
-            body.filter(|_| record.kind == SETTLE_RUNS)?,
-            self.is_transient,
-        )
+        let body = self.body_of(&record).filter(|_| record.kind == SKIP)?;
+        Skipped::decode(&body)
     }
 
     /// The record of a publish, and its producer.
@@ -274,9 +271,10 @@ impl Batch {
                 destination,
                 generation: record.first,
             },
-            SETTLE_RUNS => Command::SettleRuns {
+            SKIP => Command::Skip {
                 destination,
-                settlement: settlement(record.detail).ok_or("settlement")?,
+                made: record.first,
+                judged_to: MessagePosition::from_value(record.second),
             },
             REGISTER => Command::Register { destination },
             CHECKPOINT => Command::Checkpoint {
@@ -370,9 +368,7 @@ impl Batch {
         let body = || self.body_of(record).ok_or("length");
         match record.kind {
             SUBSCRIBE => Subscription::decode(&body()?).map(drop).ok_or("body"),
-            SETTLE_RUNS => Runs::parse(body()?, self.is_transient)
-                .map(drop)
-                .ok_or("body"),
+            SKIP => Skipped::decode(&body()?).map(drop).ok_or("body"),
             PUBLISH if is_scheduled(record) => {
                 Schedule::decode(&body()?).map(drop).ok_or("schedule")
             }
@@ -386,7 +382,7 @@ fn takes(command: u8, kind: DestinationKind) -> bool {
     match (command, kind) {
         (PUBLISH, DestinationKind::Subscription) => false,
         (PUBLISH, DestinationKind::Queue | DestinationKind::Topic) => true,
-        (SUBSCRIBE | UNSUBSCRIBE, kind) => kind == DestinationKind::Subscription,
+        (SUBSCRIBE | UNSUBSCRIBE | SKIP, kind) => kind == DestinationKind::Subscription,
         (REGISTER, kind) => kind == DestinationKind::Queue,
         (TRANSFERRED, _) => true,
         (_, DestinationKind::Queue | DestinationKind::Subscription) => true,
@@ -514,13 +510,15 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
             }
             (rest.destination, rest.first, rest.second) = (0, 0, 0);
         }
-        SUBSCRIBE | UNSUBSCRIBE | REGISTER if is_transient => return Err("kind"),
+        SUBSCRIBE | UNSUBSCRIBE | REGISTER | SKIP if is_transient => return Err("kind"),
         SUBSCRIBE => (rest.destination, rest.offset, rest.length) = (0, 0, 0),
         UNSUBSCRIBE => (rest.destination, rest.first) = (0, 0),
         REGISTER => rest.destination = 0,
-        SETTLE_RUNS => {
-            settlement(record.detail).ok_or("settlement")?;
-            (rest.detail, rest.destination) = (0, 0);
+        SKIP => {
+            if MessagePosition::from_value(record.second).is_transient() {
+                return Err("position");
+            }
+            (rest.destination, rest.first, rest.second) = (0, 0, 0);
             (rest.offset, rest.length) = (0, 0);
         }
         CHECKPOINT if is_transient => return Err("kind"),
@@ -558,7 +556,7 @@ fn extension_bytes(record: &Record, body: &[u8]) -> usize {
 fn has_body(kind: u8) -> bool {
     matches!(
         kind,
-        PUBLISH | CONFIGURE | SUBSCRIBE | SETTLE_RUNS | PREPARE | DECIDE | FORGET
+        PUBLISH | CONFIGURE | SUBSCRIBE | SKIP | PREPARE | DECIDE | FORGET
     )
 }
 

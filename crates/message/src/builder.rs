@@ -12,15 +12,15 @@ use thiserror::Error;
 
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, GROUPED, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE,
-    QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SETTLE_RUNS, SUBSCRIBE, SUBSCRIPTION,
-    TICK, TOPIC, UNSUBSCRIBE, VERSION,
+    QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE, SUBSCRIPTION, TICK,
+    TOPIC, UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_BYTES_TARGET, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX,
 };
 use crate::{
     Destination, DestinationKind, DestinationName, Message, MessageError, MessagePosition,
-    MessageView, PreviousCheckpoint, ProducerId, Runs, Schedule, ScheduleError, Settlement,
+    MessageView, PreviousCheckpoint, ProducerId, Schedule, ScheduleError, Settlement, Skipped,
     Subscription,
 };
 
@@ -227,25 +227,24 @@ impl BatchBuilder {
         }))
     }
 
-    /// Adds one settlement of many messages and returns the command's ordinal.
+    /// Adds what the selector of a subscription, made by the entry `made`, came to, and returns the command's ordinal.
+    /// Of what is pending before `judged_to` all but what is skipped or late is selected.
     ///
     /// # Errors
-    /// When the batch is full, or the destination a topic.
-    pub fn settle_runs(
+    /// When the batch is full or transient.
+    pub fn skip(
         &mut self,
-        destination: &Destination,
-        runs: &Runs,
-        settlement: Settlement,
+        key: &DestinationName,
+        (made, judged_to): (u64, MessagePosition),
+        skipped: &Skipped,
     ) -> Result<u16, BatchFull> {
-        check_holds_messages(destination.kind)?;
-        let is_of_mode = |(first, _): (MessagePosition, _)| first.is_transient();
-        if runs.iter().any(|run| is_of_mode(run) != self.is_transient) {
-            return Err(BatchFull::Command { field: "position" });
-        }
-        self.push_with_body(destination, runs.bytes(), |destination| Record {
-            kind: SETTLE_RUNS,
-            detail: settlement_code(settlement),
+        self.check_persistent()?;
+        let destination = Destination::subscription(key.clone());
+        self.push_with_body(&destination, &skipped.encode(), |destination| Record {
+            kind: SKIP,
             destination,
+            first: made,
+            second: judged_to.value(),
             ..Record::default()
         })
     }

@@ -86,12 +86,14 @@ pub enum Command {
         /// One that was subscribed under a higher generation stays.
         generation: u64,
     },
-    /// Ends the deliveries of many messages, [`crate::Batch::runs`]; those that are not there do not matter.
-    SettleRuns {
-        /// Index of the destination.
+    /// Says what the selector of a subscription came to, [`crate::Batch::skipped`]: what it does not select is removed.
+    Skip {
+        /// Index of the subscription.
         destination: u16,
-        /// How they end.
-        settlement: Settlement,
+        /// The entry that made the subscription: one made later under the same key has another selector.
+        made: u64,
+        /// What is pending before this position, and is not skipped or late, is selected.
+        judged_to: MessagePosition,
     },
     /// Makes a queue, if it does not exist: from here on a virtual topic that it is named after goes to it.
     Register {

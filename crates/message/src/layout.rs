@@ -35,8 +35,8 @@ pub(crate) const GATEWAY_LOST: u8 = 10;
 pub(crate) const DISPATCHED: u8 = 11;
 pub(crate) const SUBSCRIBE: u8 = 12;
 pub(crate) const UNSUBSCRIBE: u8 = 13;
-pub(crate) const SETTLE_RUNS: u8 = 14;
 pub(crate) const REGISTER: u8 = 15;
+pub(crate) const SKIP: u8 = 18;
 pub(crate) const CONFIGURE: u8 = 6;
 pub(crate) const PAUSE: u8 = 7;
 pub(crate) const TRANSFER: u8 = 16;
@@ -100,13 +100,13 @@ pub(crate) const PUBLISH_FIRST: u16 = 16;
 ///
 /// Those about topics:
 ///
-/// | field | subscribe | unsubscribe | settle runs | register |
+/// | field | subscribe | unsubscribe | register | skip |
 /// |---|---|---|---|---|
-/// | kind | 12 | 13 | 14 | 15 |
-/// | detail | 0 | 0 | settlement | 0 |
-/// | destination | the subscription | the subscription | queue or subscription | the queue |
-/// | first | 0 | generation | 0 | 0 |
-/// | body | `Subscription` | none | `Runs` | none |
+/// | kind | 12 | 13 | 15 | 18 |
+/// | destination | the subscription | the subscription | the queue | the subscription |
+/// | first | 0 | generation | 0 | the entry that made it |
+/// | second | 0 | 0 | 0 | position |
+/// | body | `Subscription` | none | none | `Skipped` |
 ///
 /// And those of settings:
 ///

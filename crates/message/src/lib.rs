@@ -25,6 +25,7 @@ mod runs;
 mod schedule;
 pub mod selector;
 pub mod settings;
+mod skipped;
 mod subscription;
 mod terms;
 mod transaction;
@@ -48,6 +49,7 @@ pub use runs::Runs;
 pub use schedule::{Schedule, ScheduleError};
 pub use selector::{Selector, SelectorError};
 pub use settings::{QueueSettings, Settings};
+pub use skipped::Skipped;
 pub use subscription::{
     Lifetime, Sharing, Start, Subscription, SubscriptionError, subscription_key,
 };

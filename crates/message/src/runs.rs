@@ -1,4 +1,4 @@
-//! Positions side by side, as a body of a command: one settlement for many messages.
+//! Positions side by side, in the body of a command.
 //!
 //! ```text
 //! each run: first u64, count u32, little-endian
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::MessagePosition;
 
 /// Length of one run.
-const RUN_BYTES: usize = 12;
+pub(crate) const RUN_BYTES: usize = 12;
 
 /// A checked set of positions, in runs. Cloning shares the bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,22 @@ impl Runs {
                 bytes.extend_from_slice(&part[0].to_le_bytes());
                 bytes.extend_from_slice(&count.to_le_bytes());
             }
+        }
+        Self(bytes.into())
+    }
+
+    /// These ranges, from the first to the last position of each: ascending, and neither touching nor overlapping.
+    ///
+    /// # Panics
+    /// When a range has more than `u32::MAX` positions.
+    #[must_use]
+    pub fn of_ranges(ranges: impl IntoIterator<Item = (MessagePosition, MessagePosition)>) -> Self {
+        let mut bytes = Vec::new();
+        for (first, last) in ranges {
+            let count = u32::try_from(last.value() - first.value() + 1);
+            let count = count.expect("a range has at most `u32::MAX` positions");
+            bytes.extend_from_slice(&first.value().to_le_bytes());
+            bytes.extend_from_slice(&count.to_le_bytes());
         }
         Self(bytes.into())
     }

@@ -3,8 +3,7 @@
 //!
 //! ```text
 //! generation u64, flags u8, start u8, start value u64, owner 16 bytes
-//! pattern short text, client short text, name short text, source short text, selector text
-//! runs that are left out of the source
+//! pattern short text, client short text, name short text, zero u8, selector text
 //! ```
 
 use std::fmt::Write as _;
@@ -14,7 +13,7 @@ use thiserror::Error;
 
 use crate::limits::{NAME_BYTES_MAX, SELECTOR_BYTES_MAX, SHORT_TEXT_BYTES_MAX};
 use crate::reader::Reader;
-use crate::{DestinationName, MessagePosition, Pattern, Runs};
+use crate::{DestinationName, MessagePosition, Pattern};
 
 const SHARED: u8 = 1;
 const DURABLE: u8 = 2;
@@ -72,10 +71,6 @@ pub struct Subscription {
     pub wants_retained: bool,
     /// Where else it begins.
     pub start: Start,
-    /// Begins with what this other subscription of the shard has pending.
-    pub source: Option<DestinationName>,
-    /// What of that is left out.
-    pub without: Runs,
 }
 
 /// Why a subscription cannot be.
@@ -127,6 +122,12 @@ impl Subscription {
             && self.sharing == other.sharing
     }
 
+    /// Whether only some of what is published belongs to it.
+    #[must_use]
+    pub fn has_selector(&self) -> bool {
+        !self.selector.trim().is_empty()
+    }
+
     /// The encoding: that of the command's body.
     ///
     /// # Errors
@@ -149,14 +150,13 @@ impl Subscription {
         bytes.put_u8(start);
         bytes.put_u64_le(value);
         bytes.put_slice(&self.owner);
-        let source = self.source.as_ref().map_or("", DestinationName::as_str);
-        for text in [self.pattern.as_str(), &self.client, &self.name, source] {
+        for text in [self.pattern.as_str(), &self.client, &self.name] {
             bytes.put_u8(u8::try_from(text.len()).expect("checked"));
             bytes.put_slice(text.as_bytes());
         }
+        bytes.put_u8(0);
         bytes.put_u16_le(u16::try_from(self.selector.len()).expect("checked"));
         bytes.put_slice(self.selector.as_bytes());
-        bytes.put_slice(self.without.bytes());
         Ok(bytes.freeze())
     }
 
@@ -181,16 +181,9 @@ impl Subscription {
         let pattern = Pattern::new(reader.short_text()?).ok()?;
         let client = reader.short_text()?.to_owned();
         let name = reader.short_text()?.to_owned();
-        let source = match reader.short_text()? {
-            "" => None,
-            source => Some(DestinationName::new(source).ok()?),
-        };
+        let zero = reader.u8()?;
         let selector = reader.text()?.to_owned();
-        if selector.len() > SELECTOR_BYTES_MAX {
-            return None;
-        }
-        let without = Runs::parse(bytes.slice(reader.position()..), false)?;
-        if source.is_none() && !without.is_empty() {
+        if zero != 0 || selector.len() > SELECTOR_BYTES_MAX || reader.position() != bytes.len() {
             return None;
         }
         Some(Self {
@@ -210,8 +203,6 @@ impl Subscription {
             generation,
             wants_retained: flags & RETAINED != 0,
             start,
-            source,
-            without,
         })
     }
 }
@@ -251,7 +242,7 @@ pub fn subscription_key(
 mod tests {
     use super::*;
 
-    pub(super) fn subscription() -> Subscription {
+    fn subscription() -> Subscription {
         Subscription {
             pattern: Pattern::new("prices.>").expect("a pattern"),
             selector: "a > 1".to_owned(),
@@ -263,8 +254,6 @@ mod tests {
             generation: 7,
             wants_retained: true,
             start: Start::Time(9),
-            source: Some(DestinationName::new("live:x").expect("a name")),
-            without: Runs::of([MessagePosition::new(3, 1)]),
         }
     }
 
@@ -273,9 +262,7 @@ mod tests {
         let bytes = subscription().encode().expect("within the bounds");
         assert_eq!(Subscription::decode(&bytes), Some(subscription()));
         for end in 0..bytes.len() {
-            let cut = Subscription::decode(&bytes.slice(..end));
-            // Without its runs it is another one, and whole.
-            assert!(cut.is_none() || end == bytes.len() - 12, "{end}");
+            assert_eq!(Subscription::decode(&bytes.slice(..end)), None, "{end}");
         }
     }
 

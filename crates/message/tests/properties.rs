@@ -10,7 +10,8 @@ use quorate_message::settings::{PartialSettings, Rule};
 use quorate_message::{
     Batch, BatchBuilder, BatchError, BatchFull, Command, Destination, DestinationName, GatewayId,
     Lifetime, Message, MessagePosition, MoveReason, Pattern, PreviousCheckpoint, ProducerId,
-    Publication, Runs, Schedule, Settings, Settlement, Sharing, Start, Subscription, Value,
+    Publication, Runs, Schedule, Settings, Settlement, Sharing, Skipped, Start, Subscription,
+    Value,
 };
 
 fn value() -> impl Strategy<Value = Value> {
@@ -58,7 +59,7 @@ enum Wish {
     Transferred(u8, u64, u64),
     Subscribe(u8, u64),
     Unsubscribe(u8, u64),
-    SettleRuns(u8, Vec<u16>, Settlement),
+    Skip(u8, u64, Vec<u16>),
     Register(u8),
     Checkpoint(Option<PreviousCheckpoint>),
     Configure(u8),
@@ -115,8 +116,8 @@ fn wish() -> impl Strategy<Value = Wish> {
             .prop_map(|(target, first, more)| Wish::Transferred(target, first, first + more)),
         1 => (0..4_u8, any::<u64>()).prop_map(|(key, generation)| Wish::Subscribe(key, generation)),
         1 => (0..4_u8, any::<u64>()).prop_map(|(key, generation)| Wish::Unsubscribe(key, generation)),
-        1 => (0..4_u8, vec(any::<u16>(), 0..40), settlement())
-            .prop_map(|(key, positions, settlement)| Wish::SettleRuns(key, positions, settlement)),
+        1 => (0..4_u8, any::<u64>(), vec(any::<u16>(), 0..40))
+            .prop_map(|(key, made, positions)| Wish::Skip(key, made, positions)),
         1 => (0..4_u8).prop_map(Wish::Register),
         1 => proptest::option::of(checkpoint).prop_map(Wish::Checkpoint),
         1 => (0..4_u8).prop_map(Wish::Configure),
@@ -160,8 +161,14 @@ fn subscription(generation: u64) -> Subscription {
         generation,
         wants_retained: generation.is_multiple_of(2),
         start: Start::Time(generation),
-        source: None,
-        without: Runs::default(),
+    }
+}
+
+fn skipped(positions: &[u16]) -> Skipped {
+    Skipped {
+        ranges: runs(positions),
+        late_skipped: runs(&positions[..positions.len() / 2]),
+        late_selected: runs(&positions[positions.len() / 2..]),
     }
 }
 
@@ -228,10 +235,10 @@ fn build(wishes: &[Wish]) -> Bytes {
             Wish::Unsubscribe(key, generation) => {
                 builder.unsubscribe(&name(*key), *generation).unwrap()
             }
-            Wish::SettleRuns(key, positions, settlement) => {
-                let key = Destination::subscription(name(*key));
+            Wish::Skip(key, made, positions) => {
+                let judged_to = MessagePosition::new(made >> 20, 0);
                 builder
-                    .settle_runs(&key, &runs(positions), *settlement)
+                    .skip(&name(*key), (*made, judged_to), &skipped(positions))
                     .unwrap()
             }
             Wish::Register(queue) => builder.register(&name(*queue)).unwrap(),
@@ -367,15 +374,17 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 assert_eq!(generation, *wished);
             }
             (
-                Command::SettleRuns {
+                Command::Skip {
                     destination,
-                    settlement,
+                    made,
+                    judged_to,
                 },
-                Wish::SettleRuns(key, positions, wished),
+                Wish::Skip(key, wished, positions),
             ) => {
                 assert_eq!(batch.destination(destination).name, name(*key));
-                assert_eq!(settlement, *wished);
-                assert_eq!(batch.runs(ordinal), Some(runs(positions)));
+                assert_eq!(made, *wished);
+                assert_eq!(judged_to, MessagePosition::new(wished >> 20, 0));
+                assert_eq!(batch.skipped(ordinal), Some(skipped(positions)));
             }
             (Command::Register { destination }, Wish::Register(queue)) => {
                 assert_eq!(
@@ -441,7 +450,7 @@ fn use_everything(batch: &Batch) {
             | Command::Pause { destination, .. }
             | Command::Subscribe { destination }
             | Command::Unsubscribe { destination, .. }
-            | Command::SettleRuns { destination, .. }
+            | Command::Skip { destination, .. }
             | Command::Dispatched { destination, .. }
             | Command::Register { destination } => {
                 assert!(!batch.destination(destination).name.as_str().is_empty());
@@ -474,7 +483,9 @@ fn use_everything(batch: &Batch) {
         if let Some(message) = batch.message(ordinal) {
             let _decoded = Message::decode(&message);
         }
-        let _runs = batch.runs(ordinal).map(|runs| runs.iter().count());
+        let _skipped = batch
+            .skipped(ordinal)
+            .map(|skipped| skipped.ranges.iter().count());
         let _subscription = batch.subscription(ordinal);
     }
 }

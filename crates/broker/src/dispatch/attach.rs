@@ -208,7 +208,7 @@ impl Dispatcher {
             Some(Holder::Leaving(gateway)) => self.gateways.left(gateway, id, position),
             // It was given up, and is back before the return is committed: that takes it from nobody.
             Some(Holder::Returning) => self.returns.ended(),
-            Some(Holder::Expiring) => return false,
+            Some(Holder::Expiring | Holder::Skipped) => return false,
             None => {}
         }
         let turn = if position.is_transient() {
@@ -235,7 +235,7 @@ impl Dispatcher {
     /// Takes a persistent message out of where it waits. What waited behind it may be next.
     pub(super) fn take_out(&mut self, id: LaneId, turn: Turn) {
         if self.lanes[id.0].take_out(turn, &mut self.read_ahead) {
-            self.fetching.remove(&turn.position());
+            self.fetching.drop(id, turn.position());
         }
         self.touch(id);
     }

@@ -226,7 +226,7 @@ impl Dispatcher {
             }
             // Given up and back in time: its own settlement comes behind the return in the log, and decides.
             Some(Holder::Returning) => self.let_go(id, position, Holder::Returning),
-            Some(Holder::Consumer(_) | Holder::Expiring) => return false,
+            Some(Holder::Consumer(_) | Holder::Expiring | Holder::Skipped) => return false,
             None => {
                 let queue = lane.queue.map(|queue| state.queue(queue));
                 let Some(turn) = queue.and_then(|queue| queue.turn_of(position)) else {
@@ -459,6 +459,7 @@ impl Dispatcher {
     /// Whether a settlement that gives a message back means the one who has it now.
     pub(super) fn is_meant(&self, holder: Holder, giver: Giver) -> bool {
         match (holder, giver) {
+            (Holder::Skipped, _) => false,
             (Holder::Expiring, giver) => giver == Giver::Anybody,
             (Holder::Consumer(_) | Holder::Leaving(_) | Holder::Returning, Giver::Anybody) => true,
             (Holder::Returning, Giver::Gateway { id, .. }) => id == LEADER,

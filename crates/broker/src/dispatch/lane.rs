@@ -36,6 +36,8 @@ pub(crate) enum Holder {
     Returning,
     /// Nobody: its time is over, and its removal is on the way through the log.
     Expiring,
+    /// Nobody: its subscription does not select it, and that is to be logged.
+    Skipped,
 }
 
 /// A message in flight.

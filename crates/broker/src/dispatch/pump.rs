@@ -226,12 +226,7 @@ impl Dispatcher {
             total_max,
         );
         if !turns.is_empty() {
-            let positions = turns.iter().map(|turn| turn.position());
-            effects.push(Effect::Fetch {
-                positions: positions.collect(),
-            });
-            let fetching = turns.iter().map(|turn| (turn.position(), (id, *turn)));
-            self.fetching.extend(fetching);
+            self.fetch(id, &turns, effects);
         } else if is_blocked && !self.lanes[id.0].is_blocked() {
             // Nothing was before it after all.
             self.touch(id);

@@ -116,6 +116,9 @@ impl Dispatcher {
             }
             return is_over;
         }
+        if self.is_sifted_out(id, turn, message, state) {
+            return true;
+        }
         let queue = self.lanes[id.0].queue;
         let queue = queue.filter(|queue| state.queue(*queue).timing().has_expiring());
         let Some(queue) = queue.filter(|_| self.timed.is_over(expiry_of(message))) else {
@@ -196,7 +199,7 @@ impl Dispatcher {
             .map(|held| held.holder)
         {
             Some(Holder::Consumer(_) | Holder::Leaving(_) | Holder::Returning) => false,
-            Some(Holder::Expiring) => true,
+            Some(Holder::Expiring | Holder::Skipped) => true,
             None => {
                 self.take_out(id, turn);
                 self.set_aside(id, turn);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate_message::{
     BatchBuilder, Destination, DestinationKind, DestinationName, Lifetime, Outcome, ProducerId,
-    Runs, Settlement, Sharing,
+    Sharing,
 };
 
 use super::transient::TransientMessage;
@@ -88,6 +88,7 @@ impl Dispatcher {
         }
         let id = state.id_of(destination);
         let id = id.ok_or(AttachRefusal::NoSubscription)?;
+        self.admit_selector(id)?;
         let subscription = state.topics().subscription(id);
         let is_exclusive = subscription.is_some_and(|s| s.sharing == Sharing::Exclusive);
         let lane = self.by_queue.get(&id).copied();
@@ -115,6 +116,7 @@ impl Dispatcher {
     pub(crate) fn ended(&mut self, queue: QueueId, effects: &mut Vec<Effect>) {
         self.orphans.forget(queue);
         self.orphans.suspects.remove(&queue);
+        self.sifters.ended(queue);
         self.bounds.forget(queue);
         let Some(id) = self.by_queue.get(&queue).copied() else {
             return;
@@ -204,7 +206,15 @@ impl Dispatcher {
         mut message: TransientMessage,
         state: &State,
     ) -> Outcome {
-        let targets = state.topics().matching(name);
+        let mut targets = state.topics().matching(name);
+        let mut numbered = self.transient_numbered();
+        targets.retain(|target| {
+            let is_selected = self.sifters.selects(*target, numbered, &message.bytes);
+            if is_selected {
+                numbered = numbered.next();
+            }
+            is_selected
+        });
         let cost = message.bytes.len() as u64 + MESSAGE_OVERHEAD_BYTES;
         let copies = targets.len() as u64;
         let topic = Destination::topic(name.clone());
@@ -229,25 +239,5 @@ impl Dispatcher {
             self.put_transient(lane, message.clone());
         }
         Outcome::Stored
-    }
-
-    /// Settles many non-persistent messages at once.
-    pub(super) fn settle_transient_runs(
-        &mut self,
-        destination: &Destination,
-        runs: &Runs,
-        settlement: Settlement,
-    ) -> Outcome {
-        let Some(id) = self.by_name.get(destination).copied() else {
-            return Outcome::UnknownMessage;
-        };
-        for (first, last) in runs.iter() {
-            let messages = &self.lanes[id.0].transient.messages;
-            let there: Vec<_> = messages.range(first..=last).map(|(at, _)| *at).collect();
-            for position in there {
-                self.settle_transient(destination, position, settlement);
-            }
-        }
-        Outcome::Applied
     }
 }

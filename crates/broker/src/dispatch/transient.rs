@@ -144,14 +144,6 @@ impl Dispatcher {
                     let at = batch.destination(destination);
                     self.settle_transient(at, position, settlement)
                 }
-                Command::SettleRuns {
-                    destination,
-                    settlement,
-                } => {
-                    let at = batch.destination(destination);
-                    let runs = batch.runs(ordinal).unwrap_or_default();
-                    self.settle_transient_runs(at, &runs, settlement)
-                }
                 // The batch's own check lets none of these through.
                 Command::Purge { .. }
                 | Command::Configure { .. }
@@ -162,6 +154,7 @@ impl Dispatcher {
                 | Command::Subscribe { .. }
                 | Command::Unsubscribe { .. }
                 | Command::Register { .. }
+                | Command::Skip { .. }
                 | Command::Prepare { .. }
                 | Command::Decide { .. }
                 | Command::Finish { .. }
@@ -226,6 +219,12 @@ impl Dispatcher {
             Verdict::Duplicate => Some(Outcome::Duplicate),
             Verdict::TooOld => Some(Outcome::NumberTooOld),
         }
+    }
+
+    /// The position that the next message gets.
+    pub(super) fn transient_numbered(&self) -> MessagePosition {
+        let last = MessagePosition::TRANSIENT_MAX - 1;
+        MessagePosition::transient(self.epoch, self.transient.numbered.min(last))
     }
 
     /// Puts a message, for which there is room, into a lane.

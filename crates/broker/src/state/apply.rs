@@ -39,6 +39,8 @@ pub(crate) enum Change {
     Transferred(TargetId),
     /// A subscription ended. Its place may be another's by now.
     Ended(QueueId),
+    /// It was logged what the selector of a subscription came to.
+    Sifted(QueueId),
     /// Queues may have other settings.
     Configured,
     /// A queue is delivered again.
@@ -176,10 +178,11 @@ impl State {
                 destination,
                 generation,
             } => self.unsubscribe(destination, generation, batch, record),
-            Command::SettleRuns {
+            Command::Skip {
                 destination,
-                settlement,
-            } => self.settle_runs(destination, settlement, (batch, ordinal), record),
+                made,
+                judged_to,
+            } => self.skip(destination, (made, judged_to), (batch, ordinal), record),
             Command::Register { destination } => self.register(destination, batch, record),
             Command::Tick { until_ms } => {
                 self.tick(until_ms, record);

@@ -171,7 +171,8 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
     for (entry, count) in outbox.entries() {
         live.added(entry, count);
     }
-    topics.decode(cursor, &mut queues)?;
+    let end = MessagePosition::new(applied, 1023).value() + 1;
+    topics.decode(cursor, (&mut queues, end))?;
     let settings = Governing::decode(cursor, &queues)?;
     let transactions = Transactions::decode(cursor, &mut queues, applied)?;
     for (position, held) in transactions.positions_from(MessagePosition::default()) {

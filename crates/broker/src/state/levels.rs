@@ -188,7 +188,8 @@ impl Levels {
     }
 }
 
-fn ascending(
+/// The positions of a set from `from` on.
+pub(super) fn ascending(
     positions: &RoaringTreemap,
     from: MessagePosition,
 ) -> impl Iterator<Item = MessagePosition> + '_ {

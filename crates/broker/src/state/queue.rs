@@ -185,8 +185,16 @@ impl Queue {
         self.pending.first_from(from)
     }
 
+    /// All pending positions from `from` on.
+    pub(crate) fn pending_since(&self, from: MessagePosition) -> RoaringTreemap {
+        let mut positions = RoaringTreemap::new();
+        self.pending.bitmaps().for_each(|level| positions |= level);
+        positions.remove_range(..from.value());
+        positions
+    }
+
     /// The least stored position from `from` on, pending or waiting.
-    pub(super) fn first_stored_from(&self, from: MessagePosition) -> Option<MessagePosition> {
+    pub(crate) fn first_stored_from(&self, from: MessagePosition) -> Option<MessagePosition> {
         let pending = self.pending.first_from(from);
         let waiting = self.timing.waiting.first_from(from);
         pending.into_iter().chain(waiting).min()

@@ -1,10 +1,9 @@
 //! Subscriptions come and go, through the log.
 
-use quorate_message::{Batch, Destination, Outcome, Runs};
-use quorate_message::{Settlement, Subscription};
+use quorate_message::{Batch, Destination, Outcome};
 
 use super::apply::{Change, Record};
-use super::{Queue, QueueId, State};
+use super::{Queue, QueueId, Sift, State};
 
 impl State {
     /// Makes a subscription, or confirms that it is there. Under other conditions than before it begins anew, as JMS
@@ -42,12 +41,10 @@ impl State {
         queue.begin_with(pending);
         queue.govern_as(wanted.pattern.as_name());
         self.settings.made(id, queue.settings_name());
-        let kept = Subscription {
-            source: None,
-            without: Runs::default(),
-            ..wanted
-        };
-        self.topics.subscribed(id, key.clone(), kept);
+        if wanted.has_selector() {
+            self.topics.sifts.insert(id, Sift::new(self.applied));
+        }
+        self.topics.subscribed(id, key.clone(), wanted);
         Outcome::Applied
     }
 
@@ -83,27 +80,6 @@ impl State {
         record.forget_places();
         record.changes.push(Change::Ended(id));
         removed
-    }
-
-    /// Settles many messages at once. Those that are not there do not matter: it is repeated after a failover.
-    pub(super) fn settle_runs(
-        &mut self,
-        destination: u16,
-        settlement: Settlement,
-        (batch, ordinal): (&Batch, u16),
-        record: &mut Record,
-    ) -> Outcome {
-        let Some(id) = self.queue_of(destination, batch, record) else {
-            return Outcome::UnknownMessage;
-        };
-        for (first, last) in batch.runs(ordinal).unwrap_or_default().iter() {
-            let mut next = self.queues[id.0 as usize].first_stored_from(first);
-            while let Some(position) = next.filter(|next| *next <= last) {
-                self.settle(id, position, settlement, record);
-                next = self.queues[id.0 as usize].first_stored_from(position.next());
-            }
-        }
-        Outcome::Applied
     }
 
     /// Makes a queue that somebody consumes from, so that a virtual topic goes to it.

@@ -264,6 +264,9 @@ impl State {
 
     /// Takes a message out of its queue for good. It stays live for whoever takes it over.
     pub(super) fn take_out(&mut self, id: QueueId, position: MessagePosition) -> Option<Turn> {
+        if let Some(sift) = self.topics.sifts.get_mut(&id) {
+            sift.forget(position);
+        }
         let queue = &mut self.queues[id.0 as usize];
         let repeats = queue.timing.repeats.len();
         let turn = queue.remove(position)?;
@@ -330,6 +333,9 @@ impl State {
             removed += messages.len();
             let bitmaps = messages.bitmaps();
             bitmaps.for_each(|positions| self.live.removed_all(positions));
+        }
+        if let Some(sift) = self.topics.sifts.get_mut(&id) {
+            sift.purged();
         }
         let queue = &mut self.queues[id.0 as usize];
         self.calendar.repeats -= queue.timing.repeats.len();

@@ -10,7 +10,7 @@ use quorate_message::{Destination, DestinationKind, DestinationName, MessagePosi
 use quorate_message::{Start, Subscription, virtual_topic};
 
 use super::apply::{Change, Record, Retention};
-use super::{Levels, Queue, QueueId, State, Turn};
+use super::{Levels, Queue, QueueId, Sift, State, Turn};
 use crate::limits::HISTORY_STEP_MS;
 
 /// What is known of topics and subscriptions beyond what is pending in them.
@@ -18,6 +18,8 @@ use crate::limits::HISTORY_STEP_MS;
 pub(crate) struct Topics {
     pub(super) topics: BTreeMap<QueueId, Topic>,
     pub(super) subscriptions: BTreeMap<QueueId, Subscription>,
+    /// Of the subscriptions that have a selector.
+    pub(super) sifts: BTreeMap<QueueId, Sift>,
     /// Places among the queues that nobody has: those of subscriptions that ended.
     pub(super) free: BTreeSet<QueueId>,
     /// What follows is derived.
@@ -141,6 +143,7 @@ impl Topics {
     pub(super) fn unsubscribed(&mut self, id: QueueId, key: &DestinationName) {
         self.by_subscription.remove(key);
         self.patterns.remove(&id);
+        self.sifts.remove(&id);
         let ended = self.subscriptions.remove(&id);
         if let Some(topic) = ended.and_then(|ended| ended.pattern.as_name())
             && let Some(ids) = self.exact.get_mut(&topic)
@@ -253,15 +256,20 @@ impl State {
         (first, last, bytes): (MessagePosition, MessagePosition, u64),
         record: &mut Record,
     ) {
-        let Some(topic) = self.topics.topics.get_mut(&id) else {
+        let Topics { topics, sifts, .. } = &mut self.topics;
+        let Some(topic) = topics.get_mut(&id) else {
             return;
         };
+        let is_late = first.entry() != self.applied;
         let count = last.value() - first.value() + 1;
         let has_groups = self.queues[id.0 as usize].has_groups;
         for queue in topic.targets.iter().copied() {
             self.queues[queue.0 as usize].has_groups |= has_groups;
             self.queues[queue.0 as usize].store(priority, (first, last), bytes);
             self.live.added(first.entry(), count);
+            if let Some(sift) = sifts.get_mut(&queue).filter(|_| is_late) {
+                sift.joined_late(first, last);
+            }
             record.changes.push(Change::Stored {
                 queue,
                 priority,
@@ -347,17 +355,6 @@ impl State {
     /// What a new subscription begins with.
     pub(super) fn first_pending(&self, wanted: &Subscription) -> Levels {
         let mut pending = Levels::default();
-        if let Some(source) = &wanted.source {
-            if let Some(id) = self.topics.subscription_id(source) {
-                pending = self.queues[id.0 as usize].pending.clone();
-            }
-            for (first, last) in wanted.without.iter() {
-                while let Some(left_out) = pending.first_from(first).filter(|at| *at <= last) {
-                    pending.remove(left_out);
-                }
-            }
-            return pending;
-        }
         for (name, id) in &self.topics.by_topic {
             if wanted.pattern.matches(name) {
                 self.add_kept(*id, wanted, &mut pending);

@@ -5,17 +5,17 @@
 //!     place varint, retained varint (position plus one, 0: none)
 //!     steps varint, each: stamp varint, first varint, until varint
 //! subscriptions varint, each in the order of their places:
-//!     place varint, length u32, as a command has it
+//!     place varint, length u32, as a command has it; with a selector: as `sift.rs` has it
 //! ```
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quorate_message::{DestinationKind, MessagePosition, Runs, Subscription};
+use quorate_message::{DestinationKind, MessagePosition, Subscription};
 
 use super::codec::{Cursor, Sink};
 use super::topic::{Step, Topics};
-use super::{Queue, QueueId};
+use super::{Queue, QueueId, Sift};
 
 /// The kind of a destination in a checkpoint.
 pub(super) fn kind_code(kind: DestinationKind) -> u8 {
@@ -56,12 +56,20 @@ impl Topics {
             let bytes = subscription.encode().expect("it came as a command");
             sink.u32(u32::try_from(bytes.len()).expect("bounded by its texts"));
             sink.bytes(&bytes);
+            if let Some(sift) = self.sifts.get(id) {
+                sift.encode(sink);
+            }
             sink.spill();
         }
     }
 
     /// Reads what `encode` wrote into the parts that are empty yet. `queues` are all places.
-    pub(super) fn decode(&mut self, cursor: &mut Cursor<'_>, queues: &mut [Queue]) -> Option<()> {
+    /// Positions lie below `end`.
+    pub(super) fn decode(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        (queues, end): (&mut [Queue], u64),
+    ) -> Option<()> {
         let place = |cursor: &mut Cursor<'_>, queues: &[Queue], kind: DestinationKind| {
             let id = u32::try_from(cursor.varint()?).ok()?;
             let queue = queues.get(id as usize)?;
@@ -98,10 +106,12 @@ impl Topics {
             let length = usize::try_from(cursor.u32()?).ok()?;
             let bytes = Bytes::copy_from_slice(cursor.take(length)?);
             let subscription = Subscription::decode(&bytes)?;
-            let is_plain = subscription.source.is_none() && subscription.without == Runs::default();
             let is_known = self.is_free(id) || self.subscription(id).is_some();
-            if !is_plain || is_known || self.subscription_id(&key).is_some() {
+            if is_known || self.subscription_id(&key).is_some() {
                 return None;
+            }
+            if subscription.has_selector() {
+                self.sifts.insert(id, Sift::decode(cursor, end)?);
             }
             queues[id.0 as usize].govern_as(subscription.pattern.as_name());
             self.subscribed(id, key, subscription);

@@ -113,6 +113,13 @@ impl Transactions {
         self.positions.range(from..).map(|(at, held)| (*at, *held))
     }
 
+    /// The least position from `from` on that a transaction holds, of whatever queue.
+    pub(crate) fn first_held_from(&self, from: MessagePosition) -> Option<MessagePosition> {
+        self.positions_from(from)
+            .next()
+            .map(|(position, _)| position)
+    }
+
     /// Takes out what is prepared to be settled in a queue that is no more.
     fn drop_settlements(&mut self, of: QueueId) -> Vec<MessagePosition> {
         let mut dropped = Vec::new();

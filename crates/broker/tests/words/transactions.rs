@@ -10,8 +10,7 @@
 
 use quorate_broker::{Input, Resolution};
 use quorate_message::{
-    Attempt, BatchBuilder, Decision, Destination, ProducerId, Publication, Settlement,
-    TransactionId,
+    Attempt, BatchBuilder, Decision, ProducerId, Publication, Settlement, TransactionId,
 };
 
 use super::{Stage, identity, name, number, position};
@@ -50,7 +49,7 @@ fn commands(builder: &mut BatchBuilder, (id, _): Names, commands: &[&str]) {
     for command in commands {
         let (settlement, rest) = match command.split_at(1) {
             ("+", queue) => {
-                let destination = Destination::queue(name(queue));
+                let destination = super::destination(queue);
                 let publication = Publication {
                     destination: &destination,
                     producer: id.origin,

@@ -1,8 +1,8 @@
 //! What a client that opens a consumer wants to read: a queue, topics, a subscription of its own or a shared one.
 
 use quorate_message::{
-    ConsumerId, Destination, DestinationName, Lifetime, MessagePosition, Pattern, Runs, Sharing,
-    Start, Subscription, subscription_key, virtual_topic,
+    ConsumerId, Destination, DestinationName, Lifetime, MessagePosition, Pattern, Selector,
+    Sharing, Start, Subscription, subscription_key, virtual_topic,
 };
 use quorate_proto::v1;
 use tonic::Status;
@@ -97,7 +97,10 @@ fn subscribed(
             ));
         }
     };
+    let selector = super::terms::selector(&open.selector)?;
     let wanted = Subscription {
+        selector: selector
+            .map_or_else(String::new, |selector: Selector| selector.text().to_owned()),
         client: open.client_id.clone(),
         name: open.subscription.clone(),
         wants_retained: open.retained,
@@ -122,8 +125,6 @@ fn blank(pattern: Pattern, lifetime: Lifetime, sharing: Sharing) -> Subscription
         generation: 0,
         wants_retained: false,
         start: Start::Next,
-        source: None,
-        without: Runs::default(),
     }
 }
 
@@ -179,6 +180,12 @@ mod tests {
             subscription: "audit".to_owned(),
             ..open("topic://prices")
         };
+        let selective = v1::OpenConsumer {
+            selector: "region = 'north'".to_owned(),
+            ..open("topic://prices.*")
+        };
+        let (_, wanted) = read(&selective).expect("a live one");
+        assert_eq!(wanted.expect("a subscription").selector, selective.selector);
         assert_eq!(
             read(&durable).expect("durable").0,
             "subscription://named:app:audit"
@@ -202,5 +209,6 @@ mod tests {
         assert!(refused(&|o| o.subscription = "s".to_owned(), "topic://a").contains("`durable`"));
         assert!(refused(&|_| {}, "topic://>.a").contains('>'));
         assert!(refused(&|_| {}, "orders.>").contains('>'));
+        assert!(refused(&|o| o.selector = "a ==".to_owned(), "topic://a").contains("column 4"));
     }
 }

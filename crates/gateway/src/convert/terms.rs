@@ -3,18 +3,16 @@
 use std::collections::HashMap;
 
 use quorate_message::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY};
-use quorate_message::{Selector, Terms};
+use quorate_message::{Selector, Subscription, Terms};
 use quorate_proto::v1;
 use tonic::Status;
 
-/// The terms of a consumer that is opened.
-pub(crate) fn of(open: &v1::OpenConsumer, subscribes: bool) -> Result<Terms, Status> {
-    if subscribes && !open.selector.trim().is_empty() {
-        return Err(Status::invalid_argument(format!(
-            "consumer of {:?} names a selector; only consumers of queues can have one in this version",
-            open.queue
-        )));
-    }
+/// The terms of a consumer that is opened. A selector that is its subscription's is none of its own.
+pub(crate) fn of(
+    open: &v1::OpenConsumer,
+    subscription: Option<&Subscription>,
+) -> Result<Terms, Status> {
+    let is_subscriptions = subscription.is_some_and(Subscription::has_selector);
     let priority = i8::try_from(open.priority).map_err(|_| {
         Status::invalid_argument(format!(
             "consumer priority {} is not one of -128 to 127",
@@ -22,7 +20,7 @@ pub(crate) fn of(open: &v1::OpenConsumer, subscribes: bool) -> Result<Terms, Sta
         ))
     })?;
     Ok(Terms {
-        selector: selector(&open.selector)?,
+        selector: selector(&open.selector)?.filter(|_| !is_subscriptions),
         is_exclusive: open.exclusive,
         priority,
         ..Terms::default()
@@ -60,7 +58,7 @@ mod tests {
     use super::*;
 
     fn refusal(open: &v1::OpenConsumer) -> String {
-        of(open, false).unwrap_err().message().to_owned()
+        of(open, None).unwrap_err().message().to_owned()
     }
 
     #[test]
@@ -81,17 +79,6 @@ mod tests {
             refusal(&open),
             "consumer priority 128 is not one of -128 to 127"
         );
-    }
-
-    #[test]
-    fn a_topic_takes_no_selector() {
-        let open = v1::OpenConsumer {
-            queue: "topic://prices".to_owned(),
-            selector: "a = 1".to_owned(),
-            ..v1::OpenConsumer::default()
-        };
-        let refusal = of(&open, true).unwrap_err();
-        assert!(refusal.message().contains("topic://prices"), "{refusal}");
     }
 
     #[test]

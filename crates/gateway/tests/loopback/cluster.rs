@@ -212,7 +212,6 @@ impl State {
                 }
                 Command::Subscribe { .. }
                 | Command::Unsubscribe { .. }
-                | Command::SettleRuns { .. }
                 | Command::Pause { .. }
                 | Command::Origin { .. }
                 | Command::Register { .. } => v1::Outcome::Applied as i32,
@@ -220,6 +219,7 @@ impl State {
                 | Command::Configure { .. }
                 | Command::Tick { .. }
                 | Command::GatewayAttached { .. }
+                | Command::Skip { .. }
                 | Command::GatewayLost { .. }
                 | Command::Dispatched { .. }
                 | Command::Transfer { .. }

@@ -274,14 +274,14 @@ impl Shard {
                 | Command::GatewayAttached { .. }
                 | Command::GatewayLost { .. }
                 | Command::Dispatched { .. }
+                | Command::Skip { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. } => {
-                    let reason = "checkpoints, ticks, expiries, transfers, gateways and bounds are \
-                                  the shard's own";
+                    let reason = "checkpoints, ticks, expiries, transfers, gateways, bounds and what \
+                                  selectors skip are the shard's own";
                     return Err(malformed(reason.to_owned()));
                 }
                 Command::Settle { .. }
-                | Command::SettleRuns { .. }
                 | Command::Subscribe { .. }
                 | Command::Unsubscribe { .. }
                 | Command::Register { .. }

@@ -170,8 +170,6 @@ fn a_subscription_goes_by_its_topic_and_one_with_wildcards_by_what_covers_all_it
                     generation: 0,
                     wants_retained: false,
                     start: Start::Next,
-                    source: None,
-                    without: quorate_message::Runs::default(),
                 })),
                 held: vec![(SHARD, position(5))],
                 terms: Terms::default(),

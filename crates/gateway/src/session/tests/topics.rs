@@ -1,6 +1,6 @@
 //! Consumers of topics: subscribed before they are attached, over several shards with one credit.
 
-use quorate_message::{Destination, DestinationKind, Lifetime, Pattern, Runs, Sharing, Start};
+use quorate_message::{Destination, DestinationKind, Lifetime, Pattern, Sharing, Start};
 use quorate_message::{Subscription, subscription_key};
 
 use super::*;
@@ -40,8 +40,6 @@ fn open(pattern: &str, lifetime: Lifetime, messages: u64) -> OpenConsumer {
             generation: 0,
             wants_retained: false,
             start: Start::Next,
-            source: None,
-            without: Runs::default(),
         })),
         held: Vec::new(),
         terms: quorate_message::Terms::default(),
