@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Context, Result, ensure};
 use quorate_client::{
     Client, Consumer, ConsumerOptions, OutboundMessage, Producer, ProducerOptions, Subscription,
+    Value, value::Kind,
 };
 use quorate_tests::{
     cluster::{Cluster, Size},
@@ -186,5 +187,99 @@ async fn a_durable_subscription_waits_and_a_composite_reaches_all() -> Result<()
     );
     let again = client.delete_subscription("app", "waits").await;
     ensure!(again.is_err(), "it is gone");
+    Ok(())
+}
+
+/// Publishes this round's messages, of which every third is marked, and returns the marked ones.
+async fn publish_marked(producer: &Producer, round: usize) -> Result<BTreeSet<String>> {
+    let mut marked = BTreeSet::new();
+    let mut confirms = Vec::new();
+    for number in 0..30 {
+        let body = format!("{round}/{number}");
+        let mut message = OutboundMessage::text("topic://stock.moves", body.clone());
+        let kind = if number % 3 == 0 { "marked" } else { "plain" };
+        let kind = Kind::Text(kind.to_owned());
+        let kind = Value { kind: Some(kind) };
+        message.message.properties.insert("kind".to_owned(), kind);
+        if number % 3 == 0 {
+            marked.insert(body);
+        }
+        confirms.push(producer.send(message).await?);
+    }
+    for confirm in confirms {
+        confirm.await?;
+    }
+    Ok(marked)
+}
+
+/// Waits until so many messages are pending in the only subscription.
+async fn pending(client: &Client, wanted: usize) -> Result<()> {
+    eventually("what is not selected is gone", ARRIVAL, async || {
+        let listed = client.subscriptions().await?;
+        let one = listed.subscriptions.first().context("no subscription")?;
+        ensure!(
+            one.selector == "kind = 'marked'",
+            "selector {}",
+            one.selector
+        );
+        ensure!(
+            one.messages == wanted as u64,
+            "{} are pending",
+            one.messages
+        );
+        Ok(Some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_absent_subscriber_gets_what_its_selector_selects_over_kills() -> Result<()> {
+    let mut cluster = Cluster::start(Size::default()).await?;
+    let client = Client::connect(cluster.url().parse()?).await?;
+    let wanted = ConsumerOptions {
+        selector: "kind = 'marked'".to_owned(),
+        subscription: Subscription {
+            name: "audit".to_owned(),
+            client_id: "app".to_owned(),
+            durable: true,
+            ..Subscription::default()
+        },
+        ..ConsumerOptions::default()
+    };
+    let topic = "topic://stock.moves";
+    let consumer = client.consumer(topic, &wanted)?;
+    subscribed(&client, 1).await?;
+    consumer.close().await?;
+
+    let producer = client.producer(&ProducerOptions::default())?;
+    let mut marked = BTreeSet::new();
+    for kill in 0..3 {
+        for round in 0..4 {
+            marked.extend(publish_marked(&producer, 4 * kill + round).await?);
+        }
+        // Some of what the leader judged is not logged yet.
+        let (_, leader) = cluster.leader_of("stock.moves").await?;
+        cluster.nodes[leader].kill()?;
+        marked.extend(publish_marked(&producer, 100 + kill).await?);
+        cluster.nodes[leader].start()?;
+        cluster.ready().await?;
+    }
+    pending(&client, marked.len()).await?;
+
+    let mut subscriber = Subscriber {
+        name: "selective",
+        consumer: client.consumer(topic, &wanted)?,
+        got: BTreeSet::new(),
+    };
+    subscriber.has(&marked).await?;
+    marked.extend(publish_marked(&producer, 200).await?);
+    subscriber.has(&marked).await?;
+    ensure!(subscriber.got == marked, "it got what is not selected");
+    pending(&client, 0).await?;
+    ensure!(
+        cluster.errors().is_empty(),
+        "errors: {:?}",
+        cluster.errors()
+    );
     Ok(())
 }
