@@ -559,7 +559,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn exactly_what_matches_is_delivered_and_kept(actions in vec(action(), 1..80)) {

@@ -47,7 +47,7 @@ pub(crate) struct Topic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) stamp_ms: u64,
-    /// Its first message; its last is before the next step's first.
+    /// No message of it, nor of a later step, is before this one.
     pub(super) first: MessagePosition,
     /// When it may be forgotten.
     pub(super) until_ms: u64,
@@ -297,6 +297,12 @@ impl State {
             if is_first {
                 self.topics.expect_due(id);
             }
+        }
+        // What a transaction publishes comes behind later positions: whoever replays these is given it too.
+        let steps = self.topics.topics.get_mut(&id).into_iter();
+        let steps = steps.flat_map(|topic| topic.history.iter_mut().rev());
+        for step in steps.take_while(|step| step.first >= first) {
+            step.first = first;
         }
     }
 
