@@ -345,7 +345,8 @@ impl State {
             return;
         };
         if self.queues[queue.0 as usize].kind() == DestinationKind::Topic {
-            return self.fan_out(queue, priority, (first, last, bytes), record);
+            self.fan_out(queue, priority, (first, last, bytes), record);
+            return self.bound_targets(queue, record);
         }
         self.queues[queue.0 as usize].store(priority, (first, last), bytes);
         let count = last.value() - first.value() + 1;

@@ -120,6 +120,30 @@ impl State {
             )
     }
 
+    /// Makes room in what gets a topic's messages, where settings say that the oldest go: a subscriber who does not keep up
+    /// costs neither the publisher nor the disk. Other policies do not hold for what a topic hands on.
+    pub(super) fn bound_targets(&mut self, topic: QueueId, record: &mut Record) {
+        let is_bounded = |target: &QueueId| {
+            let settings = self.settings.of(*target);
+            settings.has_limit() && settings.on_full == OnFull::DropHead
+        };
+        let targets = self.topics.targets(topic).iter().copied();
+        let bounded: Vec<QueueId> = targets.filter(is_bounded).collect();
+        for target in bounded {
+            let settings = self.settings.of(target);
+            let (max_messages, max_bytes) = (settings.max_messages, settings.max_bytes);
+            loop {
+                let queue = self.queue(target);
+                let messages = queue.pending_count();
+                let is_beyond = max_messages > 0 && messages > max_messages
+                    || max_bytes > 0 && messages > 1 && queue.bytes() > max_bytes;
+                if !is_beyond || !self.drop_head(target, record) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Removes the oldest message, whoever holds it: that is what the operator chose. False: there is none.
     fn drop_head(&mut self, queue: QueueId, record: &mut Record) -> bool {
         let oldest = self

@@ -100,6 +100,12 @@ impl Topics {
         targets
     }
 
+    /// Who gets what is published to the topic at this place.
+    pub(super) fn targets(&self, topic: QueueId) -> &[QueueId] {
+        let topic = self.topics.get(&topic);
+        topic.map_or(&[], |topic| topic.targets.as_slice())
+    }
+
     /// How many get what is published to a topic of this name.
     pub(crate) fn matching_count(&self, topic: &DestinationName) -> u32 {
         u32::try_from(self.matching(topic).len()).unwrap_or(u32::MAX)
