@@ -10,6 +10,7 @@ mod properties {
 use properties::model::{Action, Sent, Span, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use quorate_message::settings::OnFull;
 
 fn sent(is_transient: bool) -> impl Strategy<Value = Sent> {
     let priority = prop_oneof![3 => Just(4), 1 => 0..10_u8];
@@ -36,6 +37,14 @@ fn sent(is_transient: bool) -> impl Strategy<Value = Sent> {
     )
 }
 
+fn on_full() -> impl Strategy<Value = OnFull> {
+    prop_oneof![
+        Just(OnFull::Refuse),
+        Just(OnFull::Block),
+        Just(OnFull::DropHead),
+    ]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => vec(sent(false), 1..12).prop_map(Action::Publish),
@@ -52,6 +61,8 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(consumer, settlement, most)| Action::Settle { consumer, settlement, most }),
         1 => (0..3_u8, 0..60_u16).prop_map(|(queue, place)| Action::SettleAny { queue, place }),
         1 => (0..3_u8).prop_map(Action::Purge),
+        1 => (0..3_u8, 0..9_u64, on_full())
+            .prop_map(|(queue, most, on_full)| Action::Limit { queue, most, on_full }),
         5 => (any::<bool>(), 0..4_u8).prop_map(|(all, skip)| Action::AnswerFetch { all, skip }),
         1 => any::<bool>().prop_map(Action::Lease),
         2 => (0..800_000_u64).prop_map(Action::Advance),

@@ -7,9 +7,10 @@ use bytes::{Bytes, BytesMut};
 use quorate_broker::{
     Broker, Clock, Credit, Delivery, Effect, Forwarded, Input, Limits, Outcomes, SessionId, Terms,
 };
+use quorate_message::settings::{OnFull, PartialSettings, Rule};
 use quorate_message::{
     Batch, BatchBuilder, Command, ConsumerId, Destination, DestinationName, Message,
-    MessagePosition, Outcome, ProducerId, Publication, Schedule, Settlement,
+    MessagePosition, Outcome, Pattern, ProducerId, Publication, Schedule, Settings, Settlement,
 };
 
 #[derive(Clone, Debug)]
@@ -40,6 +41,12 @@ pub(crate) enum Action {
         place: u16,
     },
     Purge(u8),
+    /// The queue may hold so many messages; 0: any number.
+    Limit {
+        queue: u8,
+        most: u64,
+        on_full: OnFull,
+    },
     AnswerFetch {
         all: bool,
         skip: u8,
@@ -185,6 +192,8 @@ pub(crate) struct World {
     queues: BTreeMap<u8, BTreeMap<MessagePosition, Stored>>,
     transient: BTreeMap<u8, BTreeMap<MessagePosition, Stored>>,
     numbers: BTreeMap<(bool, u8, u8), BTreeSet<u64>>,
+    limits: BTreeMap<u8, (u64, OnFull)>,
+    rules_version: u64,
     consumers: BTreeMap<u8, ModelConsumer>,
     proposals: Vec<Bytes>,
     fetches: Vec<Vec<MessagePosition>>,
@@ -236,6 +245,8 @@ impl World {
             queues: BTreeMap::new(),
             transient: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            rules_version: 0,
             consumers: BTreeMap::new(),
             proposals: Vec::new(),
             fetches: Vec::new(),
@@ -298,6 +309,11 @@ impl World {
                 self.settle(*queue, &[position], Settlement::Accept);
             }
             Action::Purge(queue) => self.purge(*queue),
+            Action::Limit {
+                queue,
+                most,
+                on_full,
+            } => self.limit(*queue, *most, *on_full),
             Action::AnswerFetch { all, skip } => self.answer_fetch(*all, *skip),
             Action::Lease(held) => {
                 self.has_lease = *held;
@@ -400,7 +416,8 @@ impl World {
         };
         let mut expected = Vec::new();
         let mut bodies = Vec::new();
-        for sent in messages {
+        let entry = self.entry + 1;
+        for (ordinal, sent) in (0..).zip(messages) {
             let Sent {
                 queue,
                 producer,
@@ -444,11 +461,24 @@ impl World {
                 None => builder.publish(&publication, &body),
             }
             .unwrap();
-            expected.push(if seen.insert(number) {
-                Outcome::Stored
-            } else {
-                Outcome::Duplicate
-            });
+            let outcome = match seen.contains(&number) {
+                true => Outcome::Duplicate,
+                false if is_transient => Outcome::Stored,
+                false => self.make_room(*queue, number <= highest + 1),
+            };
+            if outcome == Outcome::Stored {
+                let key = (is_transient, *queue, *producer);
+                self.numbers.entry(key).or_default().insert(number);
+                if !is_transient {
+                    let stored = Stored::new(*sent, body.clone(), self.now / 1000);
+                    let position = MessagePosition::new(entry, ordinal);
+                    self.queues
+                        .entry(*queue)
+                        .or_default()
+                        .insert(position, stored);
+                }
+            }
+            expected.push(outcome);
             bodies.push((*sent, body));
         }
         let batch = Batch::parse(builder.finish()).unwrap();
@@ -456,18 +486,51 @@ impl World {
             self.publish_transient(batch, &expected, bodies);
             return;
         }
-        let entry = self.entry + 1;
-        for (ordinal, (sent, body)) in (0..).zip(bodies) {
-            if expected[usize::from(ordinal)] == Outcome::Stored {
-                let stored = Stored::new(sent, body, self.now / 1000);
-                let position = MessagePosition::new(entry, ordinal);
-                self.queues
-                    .entry(sent.queue)
-                    .or_default()
-                    .insert(position, stored);
+        self.commit(batch, Some(&expected), None);
+    }
+
+    /// What becomes of a new message for a queue, with room made for it if need be.
+    fn make_room(&mut self, queue: u8, is_next: bool) -> Outcome {
+        let Some((most, on_full)) = self.limits.get(&queue).copied() else {
+            return Outcome::Stored;
+        };
+        let messages = self.queues.entry(queue).or_default();
+        let is_full = messages.len() as u64 >= most;
+        match on_full {
+            OnFull::Refuse if is_full => Outcome::QueueFull,
+            OnFull::Block if is_full || !is_next => Outcome::Blocked,
+            OnFull::Refuse | OnFull::Block | OnFull::DeadLetter => Outcome::Stored,
+            OnFull::DropHead => {
+                while messages.len() as u64 >= most {
+                    let (dropped, _) = messages.pop_first().unwrap();
+                    for known in self.consumers.values_mut() {
+                        known.held.retain(|held| *held != dropped);
+                    }
+                }
+                Outcome::Stored
             }
         }
-        self.commit(batch, Some(&expected), None);
+    }
+
+    fn limit(&mut self, queue: u8, most: u64, on_full: OnFull) {
+        self.limits.remove(&queue);
+        if most > 0 {
+            self.limits.insert(queue, (most, on_full));
+        }
+        let rules = self.limits.iter().map(|(queue, (most, on_full))| Rule {
+            pattern: Pattern::exact(&name(*queue)),
+            settings: PartialSettings {
+                max_messages: Some(*most),
+                on_full: Some(*on_full),
+                ..PartialSettings::default()
+            },
+        });
+        self.rules_version += 1;
+        let settings = Settings::with_rules(self.rules_version, rules).unwrap();
+        let mut builder = BatchBuilder::persistent();
+        builder.configure(&settings).unwrap();
+        let batch = Batch::parse(builder.finish()).unwrap();
+        self.commit(batch, Some(&[Outcome::Applied]), None);
     }
 
     fn publish_transient(
@@ -893,7 +956,7 @@ impl World {
         for (ordinal, message) in (0..).zip(messages) {
             let publication = Publication {
                 destination: &Destination::queue(name(queue)),
-                producer: ProducerId([200; 16]),
+                producer: ProducerId::of_shard(1),
                 number: message.number,
                 priority: message.priority,
                 expires_at_ms: message.expires_at_ms,
