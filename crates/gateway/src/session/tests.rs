@@ -16,6 +16,7 @@ mod holding_back;
 mod properties;
 mod publishing;
 mod topics;
+mod transacting;
 
 pub(super) const NODE_A: NodeId = NodeId(1);
 pub(super) const NODE_B: NodeId = NodeId(2);

@@ -8,7 +8,7 @@ use super::*;
 const OTHER: ShardId = ShardId(2);
 
 /// Two shards, led by A, that share the slots.
-fn two_shards() -> Bench {
+pub(super) fn two_shards() -> Bench {
     let mut bench = Bench::bare();
     let mut topology = topology(1, 1, Some(NODE_A));
     let other = TopologyShard {
