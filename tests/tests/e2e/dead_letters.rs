@@ -1,17 +1,21 @@
 //! Messages that cross shards while leaders are killed: each arrives once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use quorate_client::{Client, MessageSelection, OutboundMessage};
+use quorate_client::{Client, ConsumerOptions, MessageSelection, OutboundMessage};
 use quorate_tests::{
     cluster::{Cluster, Size},
     eventually::eventually,
+    process::program,
 };
+use tokio::{task::spawn_blocking, time::timeout};
 
 const MESSAGES: usize = 2_000;
 /// How long what is on its way may take to arrive when all live again.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(60);
+/// A consumer that gets nothing for so long looks whether its queue is empty.
+const QUIET: Duration = Duration::from_millis(500);
 const DEAD_LETTERS: &str = "ActiveMQ.DLQ";
 
 /// A queue that lives in another shard than the dead letters.
@@ -115,6 +119,113 @@ async fn moved_messages_arrive_once_while_leaders_of_both_shards_are_killed() ->
         .await
         .with_context(|| cluster.log_ends())?;
     ensure!(bodies(&client, &source).await?.is_empty(), "some stayed");
+    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
+    Ok(())
+}
+
+/// Fails with every message of a queue, until nothing is in it: rejects each third, returns the others.
+async fn fail_with_all(client: &Client, queue: &str) -> Result<()> {
+    let mut consumer = client.consumer(queue, &ConsumerOptions::default())?;
+    loop {
+        let Ok(next) = timeout(QUIET, consumer.receive()).await else {
+            consumer.flush().await?;
+            let left = client.queues(queue).await?.queues;
+            if left.iter().all(|queue| queue.messages == 0) {
+                return Ok(());
+            }
+            continue;
+        };
+        let delivery = next?;
+        let body = String::from_utf8(delivery.message.body.to_vec())?;
+        let number: usize = body.trim_start_matches("order ").parse()?;
+        match number.is_multiple_of(3) {
+            true => consumer.reject(&delivery),
+            false => consumer.return_failed(&delivery),
+        }
+    }
+}
+
+/// Consumes as many messages as there are; how often each came.
+async fn consume_all(client: &Client, queue: &str) -> Result<BTreeMap<String, usize>> {
+    let mut consumer = client.consumer(queue, &ConsumerOptions::default())?;
+    let mut consumed = BTreeMap::new();
+    for _ in 0..MESSAGES {
+        let delivery = timeout(ARRIVAL_LIMIT, consumer.receive()).await??;
+        ensure!(delivery.delivery_count == 0, "it begins anew: {delivery:?}");
+        let body = String::from_utf8(delivery.message.body.to_vec())?;
+        *consumed.entry(body).or_insert(0) += 1;
+        consumer.accept(&delivery);
+    }
+    consumer.flush().await?;
+    Ok(consumed)
+}
+
+#[tokio::test]
+async fn poison_messages_end_as_dead_letters_once_and_are_consumed_once_when_retried() -> Result<()>
+{
+    let mut cluster = Cluster::start(Size {
+        nodes: 3,
+        gateways: 2,
+    })
+    .await?;
+    let url = cluster.url();
+    let client = Client::connect(url.parse()?).await?;
+    let source = elsewhere(&cluster).await?;
+    fill(&client, &source).await?;
+    let striking = async {
+        for (letters, struck) in [(100, DEAD_LETTERS), (600, &source), (1_200, DEAD_LETTERS)] {
+            eventually("messages to die", ARRIVAL_LIMIT, async || {
+                let found = bodies(&client, DEAD_LETTERS).await?.len();
+                Ok((found >= letters).then_some(()))
+            })
+            .await?;
+            strike(&mut cluster, struck).await?;
+        }
+        Ok(())
+    };
+    let failing = fail_with_all(&client, &source);
+    let both = timeout(2 * ARRIVAL_LIMIT, async {
+        tokio::try_join!(failing, striking)
+    })
+    .await;
+    both.map_err(anyhow::Error::from)
+        .flatten()
+        .with_context(|| cluster.log_ends())?;
+    all_arrive_once(&client, DEAD_LETTERS, MESSAGES)
+        .await
+        .with_context(|| cluster.log_ends())?;
+    ensure!(bodies(&client, &source).await?.is_empty(), "some stayed");
+
+    let mut retry = Command::new(program("quorate")?);
+    retry.args(["--url", &url, "dead-letters", "retry"]);
+    let mut retrying = retry.spawn()?;
+    eventually("the first to be back", ARRIVAL_LIMIT, async || {
+        Ok((!bodies(&client, &source).await?.is_empty()).then_some(()))
+    })
+    .await
+    .with_context(|| cluster.log_ends())?;
+    strike(&mut cluster, DEAD_LETTERS).await?;
+    strike(&mut cluster, &source).await?;
+    let status = timeout(ARRIVAL_LIMIT, spawn_blocking(move || retrying.wait())).await???;
+    ensure!(status.success(), "{status}");
+    all_arrive_once(&client, &source, MESSAGES)
+        .await
+        .with_context(|| cluster.log_ends())?;
+    ensure!(
+        bodies(&client, DEAD_LETTERS).await?.is_empty(),
+        "some stayed dead"
+    );
+
+    let consumed = consume_all(&client, &source).await?;
+    ensure!(
+        consumed.len() == MESSAGES,
+        "{} of {MESSAGES}",
+        consumed.len()
+    );
+    ensure!(
+        bodies(&client, &source).await?.is_empty(),
+        "something is left"
+    );
     ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
     Ok(())
 }

@@ -7,6 +7,7 @@ mod dev;
 mod etcd;
 mod failover;
 mod hostile;
+mod limits;
 mod selecting;
 mod services;
 mod tool;
