@@ -1,6 +1,6 @@
 # Every target is a line or two; what is longer is Rust in tests/ or in the `quorate` tool.
 .DEFAULT_GOAL := help
-.PHONY: help build run check fix test test-setup test-unit test-e2e sim model bench bench-failover bench-memory clean
+.PHONY: help build run check fix test test-setup test-unit test-e2e sim model bench bench-failover bench-memory bench-drain clean
 
 CARGO ?= cargo
 # The cluster that `make run` starts.
@@ -52,8 +52,11 @@ bench: build ## Confirmed sends and latency on a cluster of its own
 bench-failover: build ## Kill to next confirm, over 50 kills
 	sh tests/scripts/bench.sh failover
 
-bench-memory: build ## Memory of each node with 10 million queued messages
+bench-memory: build ## Memory of each node with 10 million queued messages; MIXED=1 mixes priority, expiry, delay
 	sh tests/scripts/bench.sh memory
+
+bench-drain: build ## How fast full queues are emptied, plain and mixed in turn
+	sh tests/scripts/bench.sh drain
 
 clean: ## Removes what was built and the data of `make run`
 	$(CARGO) clean

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measures a cluster of its own on ports of its own, with its data under target/. usage: bench.sh throughput|failover|memory
+# Measures a cluster of its own on ports of its own, with its data under target/. usage: bench.sh throughput|failover|memory|drain
 set -eu
 cd "$(dirname "$0")/../.."
 bin=target/release
@@ -35,15 +35,18 @@ failover)
     ;;
 memory)
     messages=${MESSAGES:-10000000}
-    bench --producers 4 --window 1024 --size 100 --messages "$messages" --keep
-    echo "--- memory of each storage node with $messages queued messages of 100 bytes"
+    bench --producers 4 --window 1024 --size 100 --messages "$messages" --keep ${MIXED:+--mixed}
+    echo "--- memory of each storage node with $messages queued messages of 100 bytes${MIXED:+, priorities, expiries and delays mixed}"
     for pid in $(pgrep -P $dev -f quorate-storage-node); do
         grep -E '^(Name|VmRSS|VmHWM):' "/proc/$pid/status" | tr '\n' ' '
         echo
     done
     ;;
+drain)
+    bench drain --messages "${MESSAGES:-500000}"
+    ;;
 *)
-    echo "usage: bench.sh throughput|failover|memory" >&2
+    echo "usage: bench.sh throughput|failover|memory|drain" >&2
     exit 2
     ;;
 esac

@@ -11,7 +11,9 @@
 
 mod consume;
 mod disk;
+mod drain;
 mod failover;
+mod mix;
 mod produce;
 mod report;
 mod transactions;
@@ -27,8 +29,12 @@ use quorate_client::{Client, ProducerOptions};
 use tokio::task::JoinSet;
 
 use crate::{arguments::Common, connection::connect, limits::DRAIN, progress};
+use mix::Mix;
 use produce::{Pace, Stop, Workload};
 use report::{Measured, Report};
+
+/// Delay of the delayed messages of `--mixed`: they stay where they are while the bench looks.
+const HELD_BACK: Duration = Duration::from_secs(3600);
 
 /// Flags of `quorate bench`.
 #[derive(Debug, clap::Args)]
@@ -47,6 +53,8 @@ enum What {
     Failover(failover::Failover),
     /// Sends several messages all or none, within one shard or across shards
     Transactions(transactions::Load),
+    /// Fills queues and empties them, plain and with priorities, expiries and delays mixed, in turn
+    Drain(drain::Drain),
 }
 
 /// What to measure.
@@ -96,6 +104,10 @@ struct Load {
     #[arg(long)]
     non_persistent: bool,
 
+    /// Mix priorities 0 to 9, an expiry in an hour on a third of the messages, and a delay of an hour on a tenth
+    #[arg(long, conflicts_with_all = ["non_persistent", "consumers"])]
+    mixed: bool,
+
     /// Leave the messages in the queues
     #[arg(long)]
     keep: bool,
@@ -143,6 +155,7 @@ pub(crate) async fn run(common: &Common, arguments: Bench) -> Result<()> {
     match arguments.what {
         Some(What::Failover(failover)) => failover::run(common, failover).await,
         Some(What::Transactions(load)) => transactions::run(common, load).await,
+        Some(What::Drain(drain)) => drain::run(common, drain).await,
         None => measure(common, arguments.load).await,
     }
 }
@@ -193,7 +206,7 @@ async fn run_load(client: &Client, load: &Load) -> Result<Measured> {
     };
     let queues = load.queues();
     let mut consumers = JoinSet::new();
-    let consumed = Arc::new(consume::Consumed::new(started, counted_from));
+    let consumed = Arc::new(consume::Consumed::stamped(started, counted_from));
     for number in 0..load.consumers {
         let queue = &queues[number % queues.len()];
         let consumer = client.consumer(queue, &quorate_client::ConsumerOptions::default())?;
@@ -216,6 +229,7 @@ async fn run_load(client: &Client, load: &Load) -> Result<Measured> {
             size: load.size,
             stamped_from: (load.consumers > 0).then_some(started),
             non_persistent: load.non_persistent,
+            mix: load.mixed.then(|| Mix::with_delay(HELD_BACK)),
             counted_from,
             stop,
             bar: bar.clone(),

@@ -34,7 +34,8 @@ fn read_stamp(body: &[u8]) -> Option<Duration> {
 #[derive(Debug)]
 pub(super) struct Consumed {
     begin: Instant,
-    counted_from: Instant,
+    /// Messages that were due from this moment on have their latency taken; none, if their bodies carry no time.
+    counted_from: Option<Instant>,
     count: AtomicU64,
     changed: Notify,
     /// Microseconds of each message that counts.
@@ -42,7 +43,17 @@ pub(super) struct Consumed {
 }
 
 impl Consumed {
-    pub(super) fn new(begin: Instant, counted_from: Instant) -> Self {
+    /// Of messages whose bodies say when they were due.
+    pub(super) fn stamped(begin: Instant, counted_from: Instant) -> Self {
+        Self::new(begin, Some(counted_from))
+    }
+
+    /// Of messages that are only counted.
+    pub(super) fn counted() -> Self {
+        Self::new(Instant::now(), None)
+    }
+
+    fn new(begin: Instant, counted_from: Option<Instant>) -> Self {
         Self {
             begin,
             counted_from,
@@ -86,8 +97,9 @@ pub(super) async fn run(mut consumer: Consumer, consumed: Arc<Consumed>) -> Resu
         while let Some(delivery) = next {
             consumer.accept(&delivery);
             count += 1;
-            if let Some(due) = read_stamp(&delivery.message.body)
-                && consumed.begin + due >= consumed.counted_from
+            if let Some(counted_from) = consumed.counted_from
+                && let Some(due) = read_stamp(&delivery.message.body)
+                && consumed.begin + due >= counted_from
             {
                 latencies.push(micros(now.saturating_duration_since(consumed.begin + due)));
             }

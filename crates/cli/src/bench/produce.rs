@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use quorate_client::{Confirm, Error, OutboundMessage, Producer};
 use tokio::sync::watch;
 
-use super::consume::stamp;
+use super::{consume::stamp, mix::Mix};
 use crate::limits::PACE;
 
 /// When a producer ends.
@@ -32,6 +32,8 @@ pub(super) struct Workload {
     /// Begin of the bench, if bodies are to carry the time.
     pub(super) stamped_from: Option<Instant>,
     pub(super) non_persistent: bool,
+    /// What sets the messages apart from each other.
+    pub(super) mix: Option<Mix>,
     /// Messages from this moment on are counted.
     pub(super) counted_from: Instant,
     pub(super) stop: Stop,
@@ -146,6 +148,9 @@ impl Running {
         };
         let mut message = OutboundMessage::bytes(self.workload.queue.clone(), body);
         message.non_persistent = self.workload.non_persistent;
+        if let Some(mix) = &self.workload.mix {
+            mix.apply(&mut message, self.sent);
+        }
         let confirm = self.workload.producer.send(message).await?;
         self.sent += 1;
         self.unconfirmed.push_back((confirm, counts_from));
