@@ -359,7 +359,7 @@ impl Stage {
             }
             ["transfer", reason, queue, position_, target] => {
                 let mut builder = BatchBuilder::persistent();
-                let target = Destination::queue(name(target));
+                let target = destination(target);
                 builder
                     .transfer(
                         &name(queue),
@@ -377,13 +377,13 @@ impl Stage {
                     _ => Outcome::LimitReached,
                 };
                 let input = Input::Forwarded {
-                    target: Destination::queue(name(target)),
+                    target: destination(target),
                     outcomes: numbers.iter().map(|word| (number(word), outcome)).collect(),
                 };
                 self.tell(input, &mut shown);
             }
             ["unreachable", target] => {
-                let target = Destination::queue(name(target));
+                let target = destination(target);
                 self.tell(Input::ForwardRefused { target }, &mut shown);
             }
             ["outbox"] => {

@@ -40,7 +40,9 @@ impl Calendar {
 impl State {
     /// When the next tick has something to do.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.calendar.due.first().map(|(due_ms, _)| *due_ms)
+        let messages = self.calendar.due.first().map(|(due_ms, _)| *due_ms);
+        let history = self.topics.next_due_ms();
+        messages.into_iter().chain(history).min()
     }
 
     /// Queues with messages whose time is over.

@@ -174,6 +174,11 @@ impl Topics {
         self.exact.entry(topic).or_default().insert(id);
     }
 
+    /// When a topic keeps something no longer.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        self.due.first().map(|(due_ms, _)| *due_ms)
+    }
+
     /// Remembers when the oldest step of a topic is due; called when it changes.
     pub(super) fn expect_due(&mut self, id: QueueId) {
         let step = self.topics.get(&id).and_then(|topic| topic.history.front());
