@@ -28,7 +28,12 @@ use anyhow::{Context, Result, ensure};
 use quorate_client::{Client, ProducerOptions};
 use tokio::task::JoinSet;
 
-use crate::{arguments::Common, connection::connect, limits::DRAIN, progress};
+use crate::{
+    arguments::Common,
+    connection::connect,
+    limits::{DRAIN, SUBSCRIBED_LOOK},
+    progress,
+};
 use mix::Mix;
 use produce::{Pace, Stop, Workload};
 use report::{Measured, Report};
@@ -100,6 +105,10 @@ struct Load {
     #[arg(long, default_value_t = 0)]
     consumers: usize,
 
+    /// Publish to topics: each consumer is a live subscriber, and gets every message of its topic
+    #[arg(long)]
+    topics: bool,
+
     /// Send messages that live in the leader's memory only
     #[arg(long)]
     non_persistent: bool,
@@ -119,9 +128,18 @@ struct Load {
 
 impl Load {
     fn queues(&self) -> Vec<String> {
+        let scheme = if self.topics { "topic://" } else { "" };
         (1..=self.destinations)
-            .map(|number| format!("{}-{number}", self.prefix))
+            .map(|number| format!("{scheme}{}-{number}", self.prefix))
             .collect()
+    }
+
+    /// How many consumers get each message.
+    fn copies(&self) -> u64 {
+        match self.topics {
+            true => (self.consumers / self.destinations) as u64,
+            false => 1,
+        }
     }
 
     fn window(&self) -> usize {
@@ -137,6 +155,10 @@ impl Load {
             "--consumers {} leaves some of the {} queues without one; give more, or fewer --destinations",
             self.consumers,
             self.destinations
+        );
+        ensure!(
+            !self.topics || self.consumers.is_multiple_of(self.destinations),
+            "with --topics, --consumers must be a multiple of --destinations: every topic has as many subscribers"
         );
         ensure!(
             self.consumers == 0 || self.size >= consume::STAMP_BYTES,
@@ -180,13 +202,31 @@ async fn measure(common: &Common, load: Load) -> Result<()> {
 }
 
 async fn purge(client: &Client, load: &Load) -> Result<()> {
-    for queue in load.queues() {
+    let queues = load.queues();
+    for queue in queues.into_iter().filter(|_| !load.topics) {
         client
             .purge(&queue)
             .await
             .with_context(|| format!("purge {queue}"))?;
     }
     Ok(())
+}
+
+/// Waits until every subscriber gets what is published from here on.
+async fn subscribed(client: &Client, load: &Load) -> Result<()> {
+    let all = async {
+        loop {
+            let listed = client.subscriptions().await?.subscriptions;
+            let received = listed.iter().filter(|kept| kept.consumers > 0);
+            if received.count() >= load.consumers {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(SUBSCRIBED_LOOK).await;
+        }
+    };
+    let all = tokio::time::timeout(DRAIN, all).await;
+    all.context("the subscribers were not attached in time")?
+        .context("look for the subscribers")
 }
 
 async fn run_load(client: &Client, load: &Load) -> Result<Measured> {
@@ -198,18 +238,24 @@ async fn run_load(client: &Client, load: &Load) -> Result<Measured> {
     } else {
         seconds(load.warmup, "warmup")?
     };
+    let queues = load.queues();
+    let mut attached = Vec::new();
+    for number in 0..load.consumers {
+        let queue = &queues[number % queues.len()];
+        attached.push(client.consumer(queue, &quorate_client::ConsumerOptions::default())?);
+    }
+    if load.topics {
+        subscribed(client, load).await?;
+    }
     let started = Instant::now();
     let counted_from = started + warmup;
     let stop = match load.messages {
         Some(messages) => Stop::After(messages.div_ceil(load.producers as u64)),
         None => Stop::At(counted_from + seconds(load.seconds, "seconds")?),
     };
-    let queues = load.queues();
     let mut consumers = JoinSet::new();
     let consumed = Arc::new(consume::Consumed::stamped(started, counted_from));
-    for number in 0..load.consumers {
-        let queue = &queues[number % queues.len()];
-        let consumer = client.consumer(queue, &quorate_client::ConsumerOptions::default())?;
+    for consumer in attached {
         consumers.spawn(consume::run(consumer, Arc::clone(&consumed)));
     }
     let pace = load
@@ -242,9 +288,10 @@ async fn run_load(client: &Client, load: &Load) -> Result<Measured> {
         measured.add(&done.context("a producer")??)?;
     }
     if load.consumers > 0 {
-        let drained = consumed.reach(measured.stored);
+        let due = measured.stored.saturating_mul(load.copies());
+        let drained = consumed.reach(due);
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            measured.undelivered = measured.stored.saturating_sub(consumed.count());
+            measured.undelivered = due.saturating_sub(consumed.count());
         }
         consumers.shutdown().await;
         measured.end_to_end(&consumed)?;

@@ -34,6 +34,8 @@ pub(crate) const DEV_PROCESSES: u16 = 90;
 
 /// How long a bench waits for the last confirms or deliveries.
 pub(crate) const DRAIN: Duration = Duration::from_secs(60);
+/// Time between two looks whether the subscribers of a bench are attached.
+pub(crate) const SUBSCRIBED_LOOK: Duration = Duration::from_millis(50);
 /// Time between two looks at the schedule of an open loop: what is due is sent then, and timed from when it was due.
 pub(crate) const PACE: Duration = Duration::from_micros(250);
 /// Time for which each size of disk write is measured.

@@ -4,6 +4,7 @@
 
 pub(crate) mod between;
 pub(crate) mod coordination;
+pub(crate) mod deliveries;
 pub(crate) mod moving;
 pub(crate) mod peer;
 pub(crate) mod session;

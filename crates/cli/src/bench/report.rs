@@ -1,6 +1,6 @@
 //! The figures of a bench, for people and for programs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -26,6 +26,8 @@ pub(super) struct Measured {
     last_confirm: Instant,
     end_to_end: Histogram<u64>,
     consumed: u64,
+    /// From the begin of what counts to the last receipt.
+    received_for: Duration,
     pub(super) undelivered: u64,
 }
 
@@ -41,6 +43,7 @@ impl Measured {
             last_confirm: counted_from,
             end_to_end: Histogram::new(3)?,
             consumed: 0,
+            received_for: Duration::ZERO,
             undelivered: 0,
         })
     }
@@ -61,6 +64,7 @@ impl Measured {
     /// Adds what the consumers received.
     pub(super) fn end_to_end(&mut self, consumed: &Consumed) -> Result<()> {
         self.consumed = consumed.add_to(&mut self.end_to_end)?;
+        self.received_for = Instant::now().saturating_duration_since(self.counted_from);
         Ok(())
     }
 }
@@ -73,6 +77,7 @@ pub(super) struct Report {
     window: usize,
     size: usize,
     destinations: usize,
+    topics: bool,
     consumers: usize,
     persistent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +100,7 @@ pub(super) struct Report {
 struct EndToEnd {
     received: u64,
     undelivered: u64,
+    received_per_second: u64,
     latency_us: Latency,
 }
 
@@ -135,6 +141,7 @@ impl Report {
             window: load.window(),
             size: load.size,
             destinations: load.destinations,
+            topics: load.topics,
             consumers: load.consumers,
             persistent: !load.non_persistent,
             rate: load.rate,
@@ -148,6 +155,10 @@ impl Report {
             end_to_end: (load.consumers > 0).then(|| EndToEnd {
                 received: measured.consumed,
                 undelivered: measured.undelivered,
+                received_per_second: per_second(
+                    measured.consumed,
+                    measured.received_for.as_secs_f64(),
+                ),
                 latency_us: Latency::from(&measured.end_to_end),
             }),
             disk,
@@ -173,12 +184,13 @@ pub(super) fn print(format: Format, report: &Report) -> Result<()> {
         .map(|rate| format!(" at {rate} messages/s"))
         .unwrap_or_default();
     output::line(&format!(
-        "{} loop{rate}: {} producers, window {}, {} bytes, {} queues, {} consumers, {}",
+        "{} loop{rate}: {} producers, window {}, {} bytes, {} {}, {} consumers, {}",
         report.mode,
         report.producers,
         report.window,
         report.size,
         report.destinations,
+        if report.topics { "topics" } else { "queues" },
         report.consumers,
         if report.persistent {
             "persistent"
@@ -201,8 +213,8 @@ pub(super) fn print(format: Format, report: &Report) -> Result<()> {
     if let Some(end) = &report.end_to_end {
         output::line(&format!("end to end    {}", latency(&end.latency_us)))?;
         output::line(&format!(
-            "received      {} messages, {} missing at the end",
-            end.received, end.undelivered
+            "received      {} messages: {} messages/s; {} missing at the end",
+            end.received, end.received_per_second, end.undelivered
         ))?;
     }
     if let Some(disk) = &report.disk {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quorate_message::{
     ConsumerId, Destination, DestinationKind, GroupId, GroupMark, MessagePosition, Outcome,
     Settings, Terms,
@@ -123,7 +124,7 @@ pub(crate) fn batch(
     shard: ShardId,
     number: BatchNumber,
     previous: Option<BatchNumber>,
-    batch: bytes::Bytes,
+    batch: Bytes,
     trace: Option<&str>,
 ) -> wire::ShardBatch {
     wire::ShardBatch {
@@ -139,8 +140,8 @@ fn before(previous: Option<BatchNumber>) -> u64 {
     previous.map_or(0, |previous| previous.0)
 }
 
-fn id_bytes(consumer: ConsumerId) -> bytes::Bytes {
-    bytes::Bytes::copy_from_slice(&consumer.0)
+fn id_bytes(consumer: ConsumerId) -> Bytes {
+    Bytes::copy_from_slice(&consumer.0)
 }
 
 fn bounded(messages: u64) -> u32 {
@@ -202,14 +203,35 @@ pub(crate) fn event(event: wire::ControlEvent) -> Result<(ShardId, NodeEvent), U
 
 /// What a node said on the payload stream.
 pub(crate) fn deliveries(said: wire::ShardDeliveries) -> Result<(ShardId, NodeEvent), Unreadable> {
-    let deliveries = said.deliveries.into_iter().map(delivery);
+    let mut deliveries: Vec<StoredDelivery> = Vec::with_capacity(said.deliveries.len());
+    for one in said.deliveries {
+        // A message for several consumers comes with the first of them.
+        let carrier = match one.carrier {
+            0 => None,
+            place => Some(carried(&deliveries, place)?),
+        };
+        let mut read = delivery(one)?;
+        if let Some(message) = carrier {
+            read.message = message;
+        }
+        deliveries.push(read);
+    }
     Ok((
         ShardId(said.shard),
         NodeEvent::Deliveries {
             epoch: Epoch(said.epoch),
-            deliveries: deliveries.collect::<Result<_, _>>()?,
+            deliveries,
         },
     ))
+}
+
+/// The message of an earlier delivery, counted from 1.
+fn carried(before: &[StoredDelivery], place: u32) -> Result<Bytes, Unreadable> {
+    let carrier = usize::try_from(place)
+        .ok()
+        .and_then(|place| before.get(place - 1));
+    let carrier = carrier.ok_or(Unreadable("a delivery whose message is in a later one"))?;
+    Ok(carrier.message.clone())
 }
 
 /// A delivery of a node.
@@ -292,5 +314,55 @@ pub(crate) fn topology(told: &wire::Topology) -> Topology {
             true => Some(Arc::default()),
             false => Settings::decode(&told.settings).map(Arc::new),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(consumer: u8, carrier: u32, message: &'static [u8]) -> wire::StoredDelivery {
+        wire::StoredDelivery {
+            consumer: Bytes::from(vec![consumer; 16]),
+            carrier,
+            message: Bytes::from_static(message),
+            ..wire::StoredDelivery::default()
+        }
+    }
+
+    fn read(all: Vec<wire::StoredDelivery>) -> Result<Vec<(u8, Bytes)>, Unreadable> {
+        let said = wire::ShardDeliveries {
+            shard: 1,
+            epoch: 1,
+            deliveries: all,
+        };
+        let (_, event) = deliveries(said)?;
+        let NodeEvent::Deliveries { deliveries, .. } = event else {
+            panic!("{event:?}");
+        };
+        let read = deliveries.into_iter();
+        Ok(read.map(|one| (one.consumer.0[0], one.message)).collect())
+    }
+
+    #[test]
+    fn a_message_is_read_where_its_carrier_has_it() {
+        let all = vec![
+            said(1, 0, b"a"),
+            said(2, 0, b"b"),
+            said(3, 1, b""),
+            said(4, 2, b""),
+        ];
+        let read = read(all).expect("well formed");
+        let bodies: Vec<&[u8]> = read.iter().map(|(_, message)| &message[..]).collect();
+        assert_eq!(bodies, [&b"a"[..], b"b", b"a", b"b"]);
+        // One copy in memory, however many have it.
+        assert_eq!(read[0].1.as_ptr(), read[2].1.as_ptr());
+    }
+
+    #[test]
+    fn a_carrier_that_does_not_come_before_is_refused() {
+        assert!(read(vec![said(1, 1, b"")]).is_err());
+        assert!(read(vec![said(1, 0, b"a"), said(2, 3, b"")]).is_err());
+        assert!(read(vec![said(1, u32::MAX, b"")]).is_err());
     }
 }

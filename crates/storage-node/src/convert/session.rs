@@ -30,7 +30,20 @@ pub(crate) enum Encoded {
     /// On the control stream.
     Control(proto::ControlEvent, usize),
     /// On the payload stream.
-    Payload(proto::ShardDeliveries, usize),
+    Payload(Deliveries),
+}
+
+/// What a consumer is sent.
+#[derive(Debug)]
+pub(crate) struct Deliveries {
+    /// The consumer.
+    pub(crate) consumer: ConsumerId,
+    /// Its attachment.
+    pub(crate) generation: u64,
+    /// The leader's epoch.
+    pub(crate) epoch: Epoch,
+    /// The messages, in their order.
+    pub(crate) deliveries: Vec<Delivery>,
 }
 
 /// A command of a control frame.
@@ -143,18 +156,13 @@ pub(crate) fn encode_event(shard: ShardId, event: SessionEvent) -> Encoded {
             epoch,
             deliveries,
         } => {
-            cost += deliveries
-                .iter()
-                .map(|delivery| FIXED + delivery.message.len())
-                .sum::<usize>();
-            let consumer = encode_consumer(consumer);
-            let encode = |delivery| encode_delivery(consumer.clone(), generation, delivery);
-            let deliveries = proto::ShardDeliveries {
-                shard: shard.0,
-                epoch: epoch.0,
-                deliveries: deliveries.into_iter().map(encode).collect(),
+            let deliveries = Deliveries {
+                consumer,
+                generation,
+                epoch,
+                deliveries,
             };
-            return Encoded::Payload(deliveries, cost);
+            return Encoded::Payload(deliveries);
         }
     };
     let event = proto::ControlEvent {
@@ -375,20 +383,6 @@ fn decode_consumer(bytes: &Bytes) -> Result<ConsumerId, Malformed> {
 
 fn encode_consumer(consumer: ConsumerId) -> Bytes {
     Bytes::copy_from_slice(&consumer.0)
-}
-
-fn encode_delivery(consumer: Bytes, generation: u64, delivery: Delivery) -> proto::StoredDelivery {
-    proto::StoredDelivery {
-        consumer,
-        generation,
-        position: delivery.position.value(),
-        delivery_count: delivery.count,
-        redelivered: delivery.redelivered,
-        message: delivery.message,
-        group: delivery.group.map_or(0, |group| group.id.0),
-        first_in_group: delivery.group.is_some_and(|group| group.is_first),
-        last_in_group: delivery.group.is_some_and(|group| group.is_last),
-    }
 }
 
 fn not_leading(number: u64, epoch: Epoch) -> Kind {

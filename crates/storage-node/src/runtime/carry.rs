@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_broker::SessionId;
-use quorate_proto::internal::v1::{
-    AttendRequest, ControlEvent, PeerMessage, ShardDeliveries, attend_request,
-};
+use quorate_proto::internal::v1::{AttendRequest, ControlEvent, PeerMessage, attend_request};
 use quorate_replication::NodeId;
 use tracing::{debug, error, info};
 
@@ -13,6 +11,7 @@ use super::{ShardTask, disk::Task};
 use crate::{
     convert::{
         coordination::encode_report,
+        deliveries::Gathered,
         peer,
         session::{self, Encoded},
     },
@@ -25,7 +24,7 @@ use crate::{
 pub(super) struct Outgoing {
     peers: BTreeMap<NodeId, Vec<Costed<PeerMessage>>>,
     control: BTreeMap<SessionId, Vec<Costed<ControlEvent>>>,
-    payload: BTreeMap<SessionId, Vec<Costed<ShardDeliveries>>>,
+    payload: BTreeMap<SessionId, Gathered>,
     reports: Vec<Costed<AttendRequest>>,
 }
 
@@ -103,9 +102,10 @@ impl ShardTask {
                     .or_default()
                     .push((event, cost));
             }
-            Encoded::Payload(deliveries, cost) => {
+            Encoded::Payload(said) => {
                 let payload = self.outgoing.payload.entry(session).or_default();
-                payload.push((deliveries, cost));
+                let to = (said.consumer, said.generation);
+                payload.add((self.id, said.epoch), to, said.deliveries);
             }
         }
     }
@@ -134,7 +134,7 @@ impl ShardTask {
         }
         for (id, deliveries) in std::mem::take(&mut self.outgoing.payload) {
             if let Some(session) = self.parts.sessions.get(id)
-                && session.push_payload(deliveries).is_err()
+                && session.push_payload(deliveries.into_frames()).is_err()
             {
                 self.parts
                     .sessions
