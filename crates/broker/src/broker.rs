@@ -4,12 +4,12 @@ use bytes::Bytes;
 use quorate_message::limits::PRIORITY_DEFAULT;
 use quorate_message::{
     Batch, Destination, DestinationKind, DestinationName, GatewayId, MessagePosition, Outcome,
-    PreviousCheckpoint, Subscription,
+    PreviousCheckpoint, Relocating, Subscription, root,
 };
 
 use crate::dispatch::{Dispatcher, Gateways};
-use crate::state::{Change, Record, State, Turn};
-use crate::{AttachRefusal, Clock, Effect, Input, Limits, Outcomes, RestoreError};
+use crate::state::{Change, Record, Stage, State, Turn};
+use crate::{AttachRefusal, Clock, Effect, Input, Limits, Obstacle, Outcomes, RestoreError};
 
 /// The broker of one shard on one replica.
 #[derive(Clone, Debug)]
@@ -107,6 +107,28 @@ pub struct OutboxStatus {
     pub refusal: Option<Outcome>,
 }
 
+/// How far the move of a name is, as this replica sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelocationStatus {
+    /// The newest move.
+    pub relocating: Relocating,
+    /// It left this shard, and nothing is left of it.
+    pub is_gone: bool,
+}
+
+/// Where a message goes that this shard forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Where the placement says.
+    Placement,
+    /// To this shard: it came here.
+    Here,
+    /// To that shard: it left for there.
+    Elsewhere(u32),
+    /// It leaves, and is not expected where it goes yet: nowhere now.
+    NotYet,
+}
+
 impl QueueStatus {
     fn destination(&self) -> Destination {
         Destination {
@@ -201,6 +223,7 @@ impl Broker {
             | Input::Fetched { .. }
             | Input::Forwarded { .. }
             | Input::ForwardRefused { .. }
+            | Input::Asked { .. }
             | Input::Resolve { .. }
             | Input::Elapsed => {
                 if let Some(dispatcher) = &mut self.dispatcher {
@@ -301,8 +324,13 @@ impl Broker {
         }
         // A place whose subscription ended is there, and is nobody's.
         queues.retain(|status| {
-            let is_ended = || self.state.id_of(&status.destination()).is_none();
-            status.kind == kind && (kind != DestinationKind::Subscription || !is_ended())
+            let at = status.destination();
+            let is_ended = || self.state.id_of(&at).is_none();
+            // What moved is listed where it lives.
+            let moved = self.state.relocations().of(&at);
+            let is_gone = moved.is_some_and(|moved| moved.stage == Stage::Gone);
+            let is_kind = status.kind == kind && !is_gone;
+            is_kind && (kind != DestinationKind::Subscription || !is_ended())
         });
         queues.sort_by(|a, b| a.name.cmp(&b.name));
         queues
@@ -418,6 +446,40 @@ impl Broker {
         targets.into_iter()
     }
 
+    /// How far a name is that moved from or to this shard, or is on its way.
+    #[must_use]
+    pub fn relocation(&self, name: &DestinationName) -> Option<RelocationStatus> {
+        let moved = self.state.relocations().get(name.as_str())?;
+        Some(RelocationStatus {
+            relocating: moved.relocating,
+            is_gone: moved.stage == Stage::Gone,
+        })
+    }
+
+    /// Why a name cannot leave this shard.
+    #[must_use]
+    pub fn obstacle(&self, name: &DestinationName) -> Option<Obstacle> {
+        self.state.obstacle(name)
+    }
+
+    /// Where what this shard forwards to a destination goes.
+    #[must_use]
+    pub fn route(&self, to: &Destination) -> Route {
+        let Some(moved) = self.state.relocations().of(to) else {
+            return Route::Placement;
+        };
+        match moved.elsewhere() {
+            None => Route::Here,
+            Some(shard) => {
+                let relocator = self.dispatcher.as_ref().map(Dispatcher::relocator);
+                match relocator.is_some_and(|relocator| relocator.is_expected(root(&to.name))) {
+                    true => Route::Elsewhere(shard),
+                    false => Route::NotYet,
+                }
+            }
+        }
+    }
+
     /// How many messages are on their way to other destinations.
     #[must_use]
     pub fn outbox_count(&self) -> u64 {
@@ -501,6 +563,9 @@ impl Broker {
                     }
                     Change::Sifted(queue) => dispatcher.sifted(queue, &self.state),
                     Change::Configured => dispatcher.configured(),
+                    Change::Relocated => {
+                        self.counters.transient_lost += dispatcher.relocated(&self.state);
+                    }
                     Change::Resumed(queue) => dispatcher.resumed(queue),
                     Change::Purged(destination) => {
                         removed += dispatcher.purged(batch.destination(destination), &self.state);

@@ -14,6 +14,7 @@ mod groups;
 mod lane;
 mod parked;
 mod pump;
+mod relocator;
 mod resolver;
 mod returns;
 mod route;
@@ -38,6 +39,7 @@ pub(crate) use consumer::{Consumer, ConsumerRef};
 use fetching::Fetching;
 pub(crate) use gateways::Gateways;
 pub(crate) use lane::{Held, Holder, Lane};
+pub(crate) use relocator::Relocator;
 use resolver::Resolver;
 use returns::Returns;
 use sift::Sifters;
@@ -84,6 +86,7 @@ pub(crate) struct Dispatcher {
     timed: Timed,
     transient: Transient,
     forwarder: Forwarder,
+    relocator: Relocator,
 }
 
 impl Dispatcher {
@@ -114,6 +117,7 @@ impl Dispatcher {
             timed: Timed::new(),
             transient: Transient::new(limits.windows_max),
             forwarder: Forwarder::default(),
+            relocator: Relocator::default(),
         }
     }
 
@@ -191,6 +195,7 @@ impl Dispatcher {
                     .answered(now, &target, &outcomes, state, effects);
             }
             Input::ForwardRefused { target } => self.forwarder.refused(now, &target, state),
+            Input::Asked { name, outcomes } => self.asked(now, &name, outcomes.as_ref(), state),
             Input::Resolve { from, message } => self.resolution((from, message), state, effects),
             Input::Elapsed => {}
             Input::Committed { .. } | Input::Serving { .. } | Input::Deposed => {
@@ -223,6 +228,7 @@ impl Dispatcher {
         self.choose_all_active(state);
         self.resolve(now, state, effects);
         self.tend_gateways(now, state, effects);
+        self.relocate(now, state, effects);
         self.pump_all(state, counters, effects);
         self.propose_bounds(now, state, effects);
     }
@@ -235,6 +241,7 @@ impl Dispatcher {
             self.returns.next_deadline(),
             self.timed.next_deadline(),
             self.forwarder.next_deadline(),
+            self.relocator.next_deadline(),
             self.orphans.next_deadline(),
             self.sifters.next_deadline(),
             self.resolver.next_deadline(),

@@ -1,7 +1,10 @@
 //! What a broker asks for. All but `Diverged` come from the serving leader only.
 
 use bytes::Bytes;
-use quorate_message::{Attempt, ConsumerId, Decision, Destination, MessagePosition, TransactionId};
+use quorate_message::{
+    Attempt, ConsumerId, Decision, Destination, DestinationName, MessagePosition, Relocation,
+    TransactionId,
+};
 use thiserror::Error;
 
 use crate::{Credit, GroupMark, Outcomes, SessionId};
@@ -36,6 +39,9 @@ pub enum AttachRefusal {
     /// Too many gateways.
     #[error("shard has its {} gateways; stop some", crate::limits::GATEWAYS_MAX)]
     GatewayLimit,
+    /// The queue lives in another shard, or is on its way there.
+    #[error("queue lives in another shard; attach there")]
+    Moved,
     /// Too many queues.
     #[error("shard has all the queues that it can have; use an existing one")]
     QueueLimit,
@@ -76,6 +82,8 @@ pub struct Forwarded {
     pub expires_at_ms: u64,
     /// The message in its stored encoding.
     pub message: Bytes,
+    /// What it takes along, if it moves with its name.
+    pub luggage: Option<Box<Relocation>>,
 }
 
 /// What leaders of shards tell each other about transactions whose gateway did not finish them.
@@ -198,6 +206,16 @@ pub enum Effect {
         target: Destination,
         /// Ascending by number.
         messages: Vec<Forwarded>,
+    },
+    /// Another shard is to log a batch about a name that moves there. Answered by `Input::Asked`; an answer may be lost,
+    /// and one to an ask before the newest of its name counts for nothing.
+    Ask {
+        /// The other shard.
+        shard: u32,
+        /// The name.
+        name: DestinationName,
+        /// The batch.
+        batch: Bytes,
     },
     /// Something for the leader of another shard, about a transaction. May be lost.
     Resolve {

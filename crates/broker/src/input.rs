@@ -1,9 +1,11 @@
 //! What a broker is told. Inputs are facts.
 
 use bytes::Bytes;
-use quorate_message::{Batch, ConsumerId, Destination, GatewayId, MessagePosition, Outcome};
+use quorate_message::{
+    Batch, ConsumerId, Destination, DestinationName, GatewayId, MessagePosition, Outcome,
+};
 
-use crate::{Resolution, Terms};
+use crate::{Outcomes, Resolution, Terms};
 
 /// A gateway's connection to this node, by the number that it chose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,6 +166,14 @@ pub enum Input {
     ForwardRefused {
         /// The target.
         target: Destination,
+    },
+    /// Answer to `Effect::Ask`.
+    Asked {
+        /// The name that moves.
+        name: DestinationName,
+        /// What became of the commands; none: nothing was done, since the other shard cannot be reached or takes nothing
+        /// now.
+        outcomes: Option<Outcomes>,
     },
     /// The leader of another shard asks or tells about a transaction. May be lost, late and repeated.
     Resolve {

@@ -17,7 +17,9 @@ pub mod limits;
 mod outcomes;
 mod state;
 
-pub use broker::{Broker, Counters, OutboxStatus, QueueStatus, Scheduled, TopicStatus};
+pub use broker::{
+    Broker, Counters, OutboxStatus, QueueStatus, RelocationStatus, Route, Scheduled, TopicStatus,
+};
 pub use clock::Clock;
 pub use effect::{AttachRefusal, Delivery, Effect, Forwarded, Resolution};
 pub use forward::letter;
@@ -25,4 +27,4 @@ pub use input::{Credit, Input, Leaving, SessionId};
 pub use limits::Limits;
 pub use outcomes::Outcomes;
 pub use quorate_message::{GroupMark, Selector, Terms};
-pub use state::RestoreError;
+pub use state::{Obstacle, RestoreError};

@@ -196,6 +196,37 @@ pub const RESOLVE_EVERY: u64 = 500_000;
 /// Transactions that one round asks or tells about, so that the round is short.
 pub const RESOLVE_MAX: usize = 256;
 
+/// Names that moved from or to a shard, ever: each costs 300 bytes, and is remembered so that nobody who is out of date
+/// sends to where it was.
+pub const MOVED_NAMES_MAX: usize = 16_384;
+
+/// Destinations that move with one name: queues of a virtual topic. What is told of them fits one entry.
+pub const FAMILY_MAX: usize = 256;
+
+/// Messages of a moving name that are put on their way by one entry.
+pub const RELOCATE_PAGE: usize = 512;
+
+/// Messages of a moving name that are on their way at a time: enough for the next batch to be there always, little of
+/// the outbox.
+pub const RELOCATE_AHEAD: usize = 2048;
+
+/// Nothing more is taken in where a name leaves once so few messages of it are left: some commits' worth, so that
+/// producers wait some milliseconds.
+pub const CUT_AT: u64 = 256;
+
+/// Bytes of producers' windows that one entry brings to where a name goes.
+pub const ADOPT_BYTES: usize = 768 * 1024;
+
+/// How long, in microseconds, a name that is to leave waits for what is in consumers' hands. What comes back in this time
+/// keeps its place; what comes back later goes behind the others.
+pub const DRAIN_MAX: u64 = 10_000_000;
+
+/// When, in microseconds, a step of a move is tried again that was refused.
+pub const RELOCATE_PAUSE: u64 = 50_000;
+
+/// When, in microseconds, a step of a move is tried again that was not answered.
+pub const RELOCATE_TIMEOUT: u64 = 1_000_000;
+
 /// The least time, in microseconds, from one tick to the next: what comes due meanwhile is done by one entry.
 pub const TICK_PAUSE: u64 = 5_000;
 

@@ -11,6 +11,7 @@ mod live;
 mod outbox;
 mod positions;
 mod queue;
+mod relocation;
 mod repeat;
 mod room;
 mod settings;
@@ -36,6 +37,8 @@ pub(crate) use levels::Levels;
 use live::{Apart, Live};
 pub(crate) use outbox::{Item, Outbox, TargetId};
 pub(crate) use queue::Queue;
+pub use relocation::Obstacle;
+pub(crate) use relocation::{Relocations, Stage};
 pub(crate) use settings::Governing;
 use sift::Sift;
 use tick::Calendar;
@@ -66,6 +69,7 @@ pub(crate) struct State {
     /// The digest at the newest checkpoint command, to compare with the next proposer's. Not part of the digest.
     last_checkpoint: Option<PreviousCheckpoint>,
     outbox: Outbox,
+    relocations: Relocations,
     /// Derived from the queues and the outbox.
     live: Live,
     /// Derived from the queues.
@@ -87,6 +91,7 @@ impl State {
             gateways: Gateways::default(),
             last_checkpoint: None,
             outbox: Outbox::new(outbox_max),
+            relocations: Relocations::default(),
             live: Live::default(),
             calendar: Calendar::default(),
         }

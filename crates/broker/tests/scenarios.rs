@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by it")]
 
+#[path = "words/relocations.rs"]
+mod relocations;
 #[path = "words/transactions.rs"]
 mod transactions;
 
@@ -418,6 +420,7 @@ impl Stage {
                 writeln!(shown, "{}", list(&found)).unwrap();
             }
             _ if self.transaction(&words, &mut shown) => {}
+            _ if self.relocation(&words, &mut shown) => {}
             _ => panic!("unknown command `{command}`"),
         }
         quorate_broker::invariant::check(&self.broker).unwrap();
@@ -626,6 +629,9 @@ impl Stage {
                     write!(line, " [#{} p{} {text}]", message.number, message.priority).unwrap();
                 }
                 line
+            }
+            Effect::Ask { shard, name, batch } => {
+                relocations::show_ask(shard, &name, &Batch::parse(batch).unwrap())
             }
             Effect::Resolve { shard, message } => transactions::show(shard, message),
             Effect::Diverged { entry } => format!("diverged at {entry}"),

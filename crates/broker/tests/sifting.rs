@@ -199,6 +199,7 @@ impl World {
                 Effect::Attached { lost, .. } => assert_eq!(lost, []),
                 Effect::Diverged { entry } => panic!("diverged at {entry}"),
                 Effect::Applied { .. }
+                | Effect::Ask { .. }
                 | Effect::TransientApplied { .. }
                 | Effect::Waiting { .. }
                 | Effect::Recalled { .. }

@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    bench, browse, cluster, completions, dead_letters, dev, pause, purge, queues, receive,
-    schedule, send, settings, subscriptions, topics, transfer,
+    bench, browse, cluster, completions, dead_letters, dev, pause, placement, purge, queues,
+    receive, schedule, send, settings, subscriptions, topics, transfer,
 };
 
 /// Where `quorate dev` listens.
@@ -90,6 +90,9 @@ pub(crate) enum Command {
     /// Lists and changes the settings of destinations by name pattern
     #[command(subcommand)]
     Settings(settings::Settings),
+    /// Shows where destinations live, and moves them to other shards
+    #[command(subcommand)]
+    Placement(placement::Placement),
     /// Shows nodes, shards and leaders
     Cluster(cluster::Cluster),
     /// Measures throughput and latency

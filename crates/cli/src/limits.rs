@@ -44,3 +44,6 @@ pub(crate) const DISK_TIME: Duration = Duration::from_secs(1);
 pub(crate) const DISK_FILE_BYTES: u64 = 32 * 1024 * 1024;
 /// How long a killed node may take to be back and in every quorum.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(120);
+
+/// How often `quorate placement move` looks how far a move is.
+pub(crate) const MOVE_LOOK: Duration = Duration::from_millis(50);

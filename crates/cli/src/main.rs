@@ -16,6 +16,7 @@ mod lines;
 mod outbox;
 mod output;
 mod pause;
+mod placement;
 mod progress;
 mod purge;
 mod queues;
@@ -84,6 +85,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Pause(pause) => pause::run(&common, pause, true).await,
         Command::Resume(pause) => pause::run(&common, pause, false).await,
         Command::Settings(settings) => settings::run(&common, settings).await,
+        Command::Placement(placement) => placement::run(&common, placement).await,
         Command::Cluster(cluster) => cluster::run(&common, cluster).await,
         Command::Bench(bench) => Box::pin(bench::run(&common, bench)).await,
         Command::Dev(dev) => dev::run(&common, dev).await,

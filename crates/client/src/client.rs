@@ -1,5 +1,6 @@
 //! The way in: producers, consumers, and questions about the cluster.
 
+mod placement;
 mod transfers;
 
 use std::{

@@ -37,7 +37,8 @@ pub use error::Error;
 pub use message::{OutboundMessage, Schedule};
 pub use producer::{Confirm, Producer, ProducerOptions};
 pub use quorate_proto::v1::{
-    DeadLetter, ListScheduledResponse, Message, MessageSelection, OutboxTarget, Position,
-    Scheduled, Settlement, TransferCursor, TransferResponse, Value, value,
+    DeadLetter, ListScheduledResponse, Message, MessageSelection, MoveDestinationResponse,
+    OutboxTarget, PlacedDestination, Position, Scheduled, Settlement, ShowPlacementResponse,
+    TransferCursor, TransferResponse, Value, value,
 };
 pub use transaction::{Transaction, Transactions};

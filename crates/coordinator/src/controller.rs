@@ -17,10 +17,12 @@ use quorate_replication::{Duration, Time};
 
 use active::Active;
 
-pub use effect::{DeathCause, Effect, ElectionCause, Note, Refusal, SettingsAnswer};
+pub use effect::{
+    DeathCause, Effect, ElectionCause, MoveAnswer, MoveRefusal, Note, Refusal, SettingsAnswer,
+};
 pub use input::{
-    Attempt, Heartbeat, Input, Led, ReadOutcome, RedialOutcome, Registration, SettingsRequest,
-    StreamId, WriteNumber, WriteOutcome,
+    Attempt, Heartbeat, Input, Led, MoveReport, MoveRequest, ReadOutcome, RedialOutcome,
+    Registration, SettingsRequest, StreamId, WriteNumber, WriteOutcome,
 };
 pub use row::{Change, ClusterRow, Key, NodeRow, Row, Stored};
 pub use topology::{GatewayStatus, NodeStatus, ShardStatus, Topology};
@@ -84,6 +86,8 @@ impl Controller {
             | Input::Written { .. }
             | Input::Read { .. }
             | Input::SettingsWanted { .. }
+            | Input::MoveWanted { .. }
+            | Input::MoveReported(_)
             | Input::GatewayAttended { .. }
             | Input::GatewayLeft { .. }
             | Input::Elapsed => match &mut self.active {
@@ -122,6 +126,9 @@ impl Controller {
         if let Some(request) = active.settings_request() {
             refuse_settings(request, effects);
         }
+        if let Some(request) = active.move_request() {
+            refuse_move(request, effects);
+        }
         effects.push(Effect::Note(Note::Deactivated));
     }
 }
@@ -131,10 +138,16 @@ fn refuse_settings(request: SettingsRequest, effects: &mut Vec<Effect>) {
     effects.push(Effect::AnswerSettings { request, answer });
 }
 
+fn refuse_move(request: MoveRequest, effects: &mut Vec<Effect>) {
+    let answer = MoveAnswer::Refused(Refusal::NotActive);
+    effects.push(Effect::AnswerMove { request, answer });
+}
+
 /// What a coordinator that is not active says to those who come.
 fn refuse(input: &Input, effects: &mut Vec<Effect>) {
     let stream = match input {
         Input::SettingsWanted { request, .. } => return refuse_settings(*request, effects),
+        Input::MoveWanted { request, .. } => return refuse_move(*request, effects),
         Input::Registered { stream, .. } | Input::GatewayAttended { stream, .. } => *stream,
         Input::Activated { .. }
         | Input::Deactivated
@@ -144,6 +157,7 @@ fn refuse(input: &Input, effects: &mut Vec<Effect>) {
         | Input::Redialed { .. }
         | Input::Written { .. }
         | Input::Read { .. }
+        | Input::MoveReported(_)
         | Input::GatewayLeft { .. }
         | Input::Elapsed => return,
     };

@@ -1,6 +1,6 @@
 //! Between the generated gRPC types and those of the controller; everything that comes in is checked here.
 
-use quorate_message::Settings;
+use quorate_message::{DestinationName, OverrideError, Settings};
 use quorate_proto::internal::v1 as proto;
 use quorate_replication::{
     Claim, ClaimId, DiskId, Epoch, FenceAnswer, Incarnation, Index, Member, NodeId, Nonce, Order,
@@ -9,8 +9,11 @@ use quorate_replication::{
 use tonic::Status;
 
 use crate::{
-    controller::{Heartbeat, Led, Refusal, Registration, SettingsAnswer, Topology},
-    limits::{ADDRESS_BYTES, NAME_BYTES, NODES_MAX, SHARDS_MAX, WEIGHT_MAX},
+    controller::{
+        Heartbeat, Led, MoveAnswer, MoveRefusal, MoveReport, Refusal, Registration, SettingsAnswer,
+        Topology,
+    },
+    limits::{ADDRESS_BYTES, NAME_BYTES, NODES_MAX, REFUSAL_BYTES, SHARDS_MAX, WEIGHT_MAX},
 };
 
 /// What a node says after its registration.
@@ -19,6 +22,8 @@ pub(crate) enum Said {
     Heartbeat(Heartbeat),
     /// A report of one replica.
     Report(ShardId, Report),
+    /// What became of a move.
+    Move(MoveReport),
 }
 
 pub(crate) fn registration(register: proto::Register) -> Result<Registration, Status> {
@@ -99,6 +104,7 @@ pub(crate) fn said(request: proto::AttendRequest) -> Result<Said, Status> {
             let shard = ShardId(report.shard);
             Ok(Said::Report(shard, self::report(report)?))
         }
+        Some(Kind::Name(report)) => move_report(report).map(Said::Move),
         Some(Kind::Register(_)) => Err(invalid("a stream registers once")),
         None => Err(invalid("empty request")),
     }
@@ -276,6 +282,48 @@ pub(crate) fn topology(cluster: &str, topology: &Topology) -> proto::Topology {
             0 => bytes::Bytes::new(),
             _ => topology.settings.encode().into(),
         },
+        overrides: match topology.overrides.version() {
+            0 => bytes::Bytes::new(),
+            _ => topology.overrides.encode().into(),
+        },
+    }
+}
+
+/// A name that comes in.
+pub(crate) fn destination_name(name: &str) -> Result<DestinationName, Status> {
+    DestinationName::new(name).map_err(|error| invalid(format!("name: {error}")))
+}
+
+/// What became of a move, as a shard's leader reports it.
+fn move_report(report: proto::NameReport) -> Result<MoveReport, Status> {
+    if report.refusal.len() > REFUSAL_BYTES {
+        return Err(invalid("the refusal of a move is too long"));
+    }
+    Ok(MoveReport {
+        from: ShardId(report.shard),
+        name: destination_name(&report.name)?,
+        number: report.number,
+        refusal: (!report.refusal.is_empty()).then_some(report.refusal),
+    })
+}
+
+/// What a request for a move is answered.
+pub(crate) fn move_answer(answer: MoveAnswer) -> Result<proto::MoveNameResponse, Status> {
+    match answer {
+        MoveAnswer::Begun(overrides) => Ok(proto::MoveNameResponse {
+            overrides: overrides.encode().into(),
+        }),
+        MoveAnswer::Impossible(refusal) => Err(match &refusal {
+            MoveRefusal::NoShard { .. } => Status::not_found(refusal.to_string()),
+            MoveRefusal::NoShards => Status::unavailable(refusal.to_string()),
+            MoveRefusal::Override(error) => match error {
+                OverrideError::TooMany => Status::resource_exhausted(refusal.to_string()),
+                OverrideError::UnderWay { .. } => Status::aborted(refusal.to_string()),
+                OverrideError::Present { .. } => Status::already_exists(refusal.to_string()),
+                OverrideError::OfVirtualTopic { .. } => invalid(refusal.to_string()),
+            },
+        }),
+        MoveAnswer::Refused(refusal) => Err(status(&refusal)),
     }
 }
 
@@ -311,7 +359,9 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
         Refusal::TooManyNodes { .. } | Refusal::TooManyGateways { .. } => {
             Status::resource_exhausted(reason)
         }
-        Refusal::StoreAway | Refusal::SettingsBusy => Status::unavailable(reason),
+        Refusal::StoreAway | Refusal::SettingsBusy | Refusal::MoveBusy => {
+            Status::unavailable(reason)
+        }
         Refusal::NotRegistered => Status::invalid_argument(reason),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use quorate_message::Settings;
+use quorate_message::{DestinationName, Settings};
 use quorate_proto::internal::v1::{AttendGatewayResponse, AttendResponse};
+use quorate_replication::ShardId;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use crate::controller::{Input, Registration, SettingsAnswer, Stored, StreamId};
+use crate::controller::{Input, MoveAnswer, Registration, SettingsAnswer, Stored, StreamId};
 
 /// One event.
 pub(crate) enum Event {
@@ -29,6 +30,12 @@ pub(crate) enum Event {
         expected: u64,
         settings: Settings,
         answer: oneshot::Sender<SettingsAnswer>,
+    },
+    /// A gateway wants a name to move.
+    MoveWanted {
+        name: DestinationName,
+        to: ShardId,
+        answer: oneshot::Sender<MoveAnswer>,
     },
     /// Anything else that the controller is told as it is.
     Told(Input),

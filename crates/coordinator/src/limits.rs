@@ -174,3 +174,6 @@ pub const REDIAL_TIMEOUT_MS: u64 = 500;
 
 /// HTTP/2 pings to whoever holds a stream, so that a vanished gateway's line of the topology goes away.
 pub const KEEPALIVE_MS: u64 = 5_000;
+
+/// Bytes of the reason why a name cannot be moved: a sentence with a name of the greatest length in it.
+pub(crate) const REFUSAL_BYTES: usize = 1024;

@@ -125,6 +125,8 @@ impl Counts {
             | Note::ForeignDisk { .. }
             | Note::Bootstrapped { .. }
             | Note::SettingsReplaced { .. }
+            | Note::MoveBegun { .. }
+            | Note::MoveEnded { .. }
             | Note::StreamBroken { .. }
             | Note::Deferred { .. }
             | Note::Stalled

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_message::{
-    Pattern, Settings,
+    DestinationName, Moving, Overrides, Pattern, Place, Settings,
     settings::{PartialSettings, Rule},
 };
 use quorate_replication::{
@@ -121,6 +121,20 @@ struct RuleText {
 }
 
 #[derive(Serialize, Deserialize)]
+struct OverridesText {
+    version: u64,
+    places: BTreeMap<String, PlaceText>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PlaceText {
+    shard: u32,
+    /// The shard that it leaves, and the number of the move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    moving: Option<(u32, u64)>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct ShardText {
     shard: u32,
     epoch: u64,
@@ -139,6 +153,7 @@ pub(crate) fn key_text(key: Key) -> String {
         Key::Node(node) => format!("nodes/{}", node.0),
         Key::Shard(shard) => format!("shards/{}", shard.0),
         Key::Settings => "settings".to_owned(),
+        Key::Overrides => "overrides".to_owned(),
     }
 }
 
@@ -194,7 +209,31 @@ fn encode(row: &Row) -> Bytes {
             version: settings.version(),
             rules: settings.rules().iter().map(rule_text).collect(),
         }),
+        Row::Overrides(overrides) => text(OverridesText {
+            version: overrides.version(),
+            places: overrides.iter().map(place_text).collect(),
+        }),
     }
+}
+
+fn place_text((name, place): (&DestinationName, &Place)) -> (String, PlaceText) {
+    let moving = place.moving.map(|moving| (moving.from, moving.number));
+    let shard = place.shard;
+    (name.as_str().to_owned(), PlaceText { shard, moving })
+}
+
+fn overrides(found: &Versioned) -> Result<Overrides, RowError> {
+    let text: OverridesText = parse(found)?;
+    let mut places = Vec::with_capacity(text.places.len());
+    for (name, place) in &text.places {
+        let name = DestinationName::new(name);
+        let name = name.map_err(|error| damaged(found, &error.to_string()))?;
+        let moving = place.moving.map(|(from, number)| Moving { from, number });
+        let shard = place.shard;
+        places.push((name, Place { shard, moving }));
+    }
+    Overrides::with_places(text.version, places)
+        .ok_or_else(|| damaged(found, "it holds overrides that cannot be"))
 }
 
 fn rule_text(rule: &Rule) -> RuleText {
@@ -243,6 +282,8 @@ pub(crate) fn decode(found: &Versioned) -> Result<Option<Stored>, RowError> {
         Row::Shard(shard(parse(found)?))
     } else if found.key == "settings" {
         Row::Settings(settings(found)?)
+    } else if found.key == "overrides" {
+        Row::Overrides(overrides(found)?)
     } else {
         return Ok(None);
     };
@@ -448,6 +489,12 @@ mod tests {
         }
         let settings = Settings::with_rules(9, [rule]).expect("good rules");
         round_trip(Row::Settings(settings));
+        let name = |text| DestinationName::new(text).expect("a name");
+        let overrides = Overrides::new().begin(&name("orders"), 1, 2);
+        let overrides = overrides.and_then(|first| first.begin(&name("a"), 3, 4));
+        let overrides = overrides.expect("moves begin");
+        let overrides = overrides.end(&name("a"), 2, (3, true)).expect("under way");
+        round_trip(Row::Overrides(overrides));
     }
 
     #[test]

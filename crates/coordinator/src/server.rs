@@ -10,10 +10,12 @@ use std::{
 };
 
 use quorate_proto::internal::v1::{
-    AttendGatewayRequest, AttendGatewayResponse, AttendRequest, AttendResponse,
-    ReplaceSettingsRequest, ReplaceSettingsResponse, Topology, WatchTopologyRequest,
-    WatchTopologyResponse, attend_request::Kind, coordination_service_server::CoordinationService,
+    AttendGatewayRequest, AttendGatewayResponse, AttendRequest, AttendResponse, MoveNameRequest,
+    MoveNameResponse, ReplaceSettingsRequest, ReplaceSettingsResponse, Topology,
+    WatchTopologyRequest, WatchTopologyResponse, attend_request::Kind,
+    coordination_service_server::CoordinationService,
 };
+use quorate_replication::ShardId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::{
     Stream, StreamExt,
@@ -143,6 +145,22 @@ impl CoordinationService for Server {
         convert::settings_answer(answer).map(Response::new)
     }
 
+    async fn move_name(
+        &self,
+        request: Request<MoveNameRequest>,
+    ) -> Result<Response<MoveNameResponse>, Status> {
+        let request = request.into_inner();
+        convert::check_cluster(&self.cluster, &request.cluster)?;
+        let name = convert::destination_name(&request.name)?;
+        let (answer, answered) = oneshot::channel();
+        let to = ShardId(request.shard);
+        self.tell(Event::MoveWanted { name, to, answer }).await?;
+        let answer = answered
+            .await
+            .map_err(|_| Status::unavailable("this coordinator is stopping; try again"))?;
+        convert::move_answer(answer).map(Response::new)
+    }
+
     async fn attend_gateway(
         &self,
         request: Request<AttendGatewayRequest>,
@@ -223,6 +241,7 @@ impl Server {
                             shard,
                             report,
                         },
+                        Said::Move(report) => Input::MoveReported(report),
                     };
                     self.tell(Event::Told(input)).await?;
                 }

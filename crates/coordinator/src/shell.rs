@@ -5,12 +5,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use quorate_message::Settings;
+use quorate_message::{DestinationName, Settings};
 use quorate_proto::internal::v1::{
     AttendGatewayResponse, AttendResponse, HeartbeatAnswer, Registered, Topology as ProtoTopology,
     TopologyChange, attend_response::Kind,
 };
-use quorate_replication::{Duration, Time};
+use quorate_replication::{Duration, ShardId, Time};
 use quorate_service::{clock, health::Health};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -19,8 +19,8 @@ use tracing::{debug, error, info, warn};
 use crate::{
     config::Config,
     controller::{
-        Controller, Effect, Input, Note, Refusal, SettingsAnswer, SettingsRequest, StreamId,
-        Topology,
+        Controller, Effect, Input, MoveAnswer, MoveRequest, Note, Refusal, SettingsAnswer,
+        SettingsRequest, Stored, StreamId, Topology,
     },
     convert,
     events::{Event, Outgoing},
@@ -52,6 +52,9 @@ pub(crate) struct Shell<S> {
     /// Requests for other settings that are not answered.
     settings: BTreeMap<SettingsRequest, oneshot::Sender<SettingsAnswer>>,
     last_settings_request: u64,
+    /// Requests for moves that are not answered.
+    moves: BTreeMap<MoveRequest, oneshot::Sender<MoveAnswer>>,
+    last_move_request: u64,
     topology: watch::Sender<Option<Arc<ProtoTopology>>>,
     health: Health,
     counts: Counts,
@@ -104,6 +107,8 @@ impl<S: Store> Shell<S> {
             gateways: BTreeMap::new(),
             settings: BTreeMap::new(),
             last_settings_request: 0,
+            moves: BTreeMap::new(),
+            last_move_request: 0,
             topology,
             health,
             counts,
@@ -200,6 +205,7 @@ impl<S: Store> Shell<S> {
                 settings,
                 answer,
             } => self.settings_wanted(expected, settings, answer),
+            Event::MoveWanted { name, to, answer } => self.move_wanted(name, to, answer),
             Event::Told(input) => {
                 self.forget(&input);
                 input
@@ -217,14 +223,7 @@ impl<S: Store> Shell<S> {
                 since,
             } => {
                 info!(generation, rows = rows.len(), waited = ?since.elapsed(), "active coordinator");
-                self.turn(Outside::begin);
-                self.health.ready(ACTIVE);
-                let seed = seed().map_err(ShellError::Store)?;
-                Input::Activated {
-                    generation,
-                    seed,
-                    rows,
-                }
+                self.win(generation, rows)?
             }
             Event::Broken(reason) => return Err(ShellError::Store(reason)),
             Event::Lost => {
@@ -234,6 +233,18 @@ impl<S: Store> Shell<S> {
         };
         self.step(input);
         Ok(())
+    }
+
+    /// This process is active.
+    fn win(&mut self, generation: u64, rows: Vec<Stored>) -> Result<Input, ShellError> {
+        self.turn(Outside::begin);
+        self.health.ready(ACTIVE);
+        let seed = seed().map_err(ShellError::Store)?;
+        Ok(Input::Activated {
+            generation,
+            seed,
+            rows,
+        })
     }
 
     /// Another process may be active: nothing is told any more, and this one is in the running again.
@@ -289,6 +300,20 @@ impl<S: Store> Shell<S> {
         }
     }
 
+    /// Somebody wants a name to move; the way back is kept.
+    fn move_wanted(
+        &mut self,
+        name: DestinationName,
+        to: ShardId,
+        answer: oneshot::Sender<MoveAnswer>,
+    ) -> Input {
+        self.moves.retain(|_, waiting| !waiting.is_closed());
+        self.last_move_request += 1;
+        let request = MoveRequest(self.last_move_request);
+        self.moves.insert(request, answer);
+        Input::MoveWanted { request, name, to }
+    }
+
     fn step(&mut self, input: Input) {
         self.controller.step(now(), input, &mut self.effects);
     }
@@ -330,6 +355,11 @@ impl<S: Store> Shell<S> {
                 Effect::AnswerSettings { request, answer } => {
                     if let Some(waiting) = self.settings.remove(&request) {
                         // Whoever asked may be gone; what was done is done.
+                        drop(waiting.send(answer));
+                    }
+                }
+                Effect::AnswerMove { request, answer } => {
+                    if let Some(waiting) = self.moves.remove(&request) {
                         drop(waiting.send(answer));
                     }
                 }
@@ -429,7 +459,13 @@ fn log(note: &Note) {
         Note::Refused(Refusal::OldImage { .. } | Refusal::UnknownNumber { .. }) => {
             error!(%note, "needs an operator");
         }
-        Note::Refused(_) | Note::Died { .. } | Note::Stalled | Note::ElectionFailed { .. } => {
+        Note::Refused(_)
+        | Note::Died { .. }
+        | Note::Stalled
+        | Note::MoveEnded {
+            refusal: Some(_), ..
+        }
+        | Note::ElectionFailed { .. } => {
             warn!(%note, "unexpected");
         }
         Note::Activated { .. }
@@ -438,6 +474,8 @@ fn log(note: &Note) {
         | Note::Returned { .. }
         | Note::Bootstrapped { .. }
         | Note::SettingsReplaced { .. }
+        | Note::MoveBegun { .. }
+        | Note::MoveEnded { refusal: None, .. }
         | Note::Deferred { .. }
         | Note::ElectionStarted { .. }
         | Note::ElectionDropped { .. }

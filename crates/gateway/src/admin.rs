@@ -20,6 +20,7 @@ use crate::{
     engine::{Answer, Engine},
     messaging::{ask, span_of},
     nodes::Nodes,
+    placement,
     rules::{self, Rules},
     scheduled,
     session::Input,
@@ -79,12 +80,14 @@ impl Admin {
         let mut answered = BTreeSet::new();
         for (_, answer) in answers {
             answered.extend(answer.shards);
-            queues.extend(
-                answer
-                    .queues
-                    .into_iter()
-                    .map(|q| (q.name.clone(), queue(q))),
-            );
+            for found in answer.queues {
+                let found = queue(found);
+                // One that moves is in two shards.
+                let known = queues.get(&found.name);
+                if known.is_none_or(|known: &v1::Queue| known.messages <= found.messages) {
+                    queues.insert(found.name.clone(), found);
+                }
+            }
         }
         let shards = topology.shards.iter().map(|shard| shard.id);
         Ok(v1::ListQueuesResponse {
@@ -462,6 +465,24 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::GetClusterResponse>, Status> {
         let span = span_of(info_span!("get_cluster"), request.metadata());
         self.cluster().instrument(span).await.map(Response::new)
+    }
+
+    async fn show_placement(
+        &self,
+        request: Request<v1::ShowPlacementRequest>,
+    ) -> Result<Response<v1::ShowPlacementResponse>, Status> {
+        let destination = request.into_inner().destination;
+        placement::show(&self.nodes, &destination).map(Response::new)
+    }
+
+    async fn move_destination(
+        &self,
+        request: Request<v1::MoveDestinationRequest>,
+    ) -> Result<Response<v1::MoveDestinationResponse>, Status> {
+        let span = span_of(info_span!("move_destination"), request.metadata());
+        let request = request.into_inner();
+        let begun = placement::begin(&self.nodes, &self.rules, &request).instrument(span);
+        begun.await.map(Response::new)
     }
 
     async fn locate_destination(

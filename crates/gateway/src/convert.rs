@@ -437,5 +437,6 @@ pub(crate) fn outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::UnknownDestination => v1::Outcome::UnknownDestination,
         Outcome::RolledBack => v1::Outcome::RolledBack,
         Outcome::InDoubt => v1::Outcome::InDoubt,
+        Outcome::Moved => v1::Outcome::Moved,
     }
 }

@@ -231,3 +231,9 @@ pub const HELD_BACK_OVERHEAD_BYTES: u64 = 512;
 
 /// A client with a time-out that is held back is told why so long before it is over, or a tenth of it.
 pub const PATIENCE_MARGIN: Duration = Duration::from_millis(200);
+/// A transaction that met a name on its way to another shard is tried again after this, in microseconds: some commits.
+pub const DIVERT_PAUSE_MICROS: u64 = 5_000;
+
+/// A consumer that was turned away since its queue lives elsewhere asks again after this, in microseconds, unless it hears
+/// before where that is.
+pub const FOLLOW_PAUSE_MICROS: u64 = 50_000;

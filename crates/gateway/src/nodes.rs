@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
-use quorate_message::{DestinationName, slot};
+use quorate_message::{DestinationName, Overrides, slot};
 use quorate_proto::internal::v1 as wire;
 use tokio::{sync::watch, time::Instant};
 use tonic::{Code, Status, transport::Channel};
 use wire::node_service_client::NodeServiceClient;
 
 use crate::{
+    convert::node::overrides,
     limits::{NODE_FRAME_BYTES_MAX, QUESTION_PAUSE, QUESTION_TIMEOUT},
     topology::{ClusterView, pause},
     upstream::lazy_channel,
@@ -55,12 +56,23 @@ impl Nodes {
         })
     }
 
+    /// The names that live elsewhere than the slot map says.
+    pub(crate) fn overrides(&self) -> Result<Overrides, Status> {
+        let topology = self.topology()?;
+        overrides(&topology).ok_or_else(|| {
+            Status::data_loss("overrides of the coordinator cannot be read; upgrade this gateway")
+        })
+    }
+
     /// The shard of a queue and who leads it.
     pub(crate) fn place(&self, queue: &DestinationName) -> Result<Place, Status> {
         let topology = self.topology()?;
+        let overrides = self.overrides()?;
+        let place = overrides.place(queue);
+        let place = place.map(|place| place.moving.map_or(place.shard, |moving| moving.from));
         let slot = usize::from(slot(queue).0);
-        let shard = topology.slots.get(slot);
-        let shard = shard.and_then(|id| topology.shards.iter().find(|shard| shard.id == *id));
+        let shard = place.or_else(|| topology.slots.get(slot).copied());
+        let shard = shard.and_then(|id| topology.shards.iter().find(|shard| shard.id == id));
         let shard = shard.ok_or_else(|| {
             Status::unavailable(
                 "the cluster has no shards yet; start its storage nodes, then retry",
@@ -84,6 +96,23 @@ impl Nodes {
             ))
         })?;
         Ok((shard, leader))
+    }
+
+    /// Why a name cannot leave the shard in which it lives, as the shard's leader says; empty: it can.
+    pub(crate) async fn check_move(&self, name: &DestinationName) -> Result<String, Status> {
+        let (shard, leader) = self.leader_of(name)?;
+        let request = wire::CheckMoveRequest {
+            shard,
+            name: name.as_str().to_owned(),
+        };
+        let asked = self.client(&leader)?.check_move(request).await;
+        match asked {
+            Ok(answer) => Ok(answer.into_inner().obstacle),
+            Err(status) => Err(Status::unavailable(format!(
+                "the leader of shard {shard} does not say whether {name} can be moved ({}); retry",
+                status.message()
+            ))),
+        }
     }
 
     /// A client for the node at this address.

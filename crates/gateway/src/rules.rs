@@ -1,14 +1,15 @@
-//! The settings of destinations: read from the topology, changed at the active coordinator by compare-and-set.
+//! The settings of destinations: read from the topology, changed at the active coordinator by compare-and-set. Moves of
+//! names go the same way.
 //!
 //! A change is made on the newest rules that this gateway knows. If another one came in between, it is made again on
 //! what the coordinator holds, so that two operators never undo each other's work unseen.
 
 use quorate_message::{
-    Pattern, Settings,
+    DestinationName, Pattern, Settings,
     settings::{PartialSettings, Rule},
 };
 use quorate_proto::{internal::v1 as wire, v1};
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Channel};
 use wire::coordination_service_client::CoordinationServiceClient;
 
 use crate::{
@@ -57,6 +58,28 @@ impl Rules {
         ))
     }
 
+    /// Has a name move to another shard.
+    pub(crate) async fn move_name(&self, name: &DestinationName, to: u32) -> Result<(), Status> {
+        let mut why = "none is configured".to_owned();
+        for coordinator in &self.coordinators {
+            let request = wire::MoveNameRequest {
+                cluster: self.cluster.clone(),
+                name: name.as_str().to_owned(),
+                shard: to,
+            };
+            match ask_to_move(coordinator, request).await {
+                Ok(()) => return Ok(()),
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    why = format!("{coordinator}: {}", status.message());
+                }
+                Err(status) => return Err(status),
+            }
+        }
+        Err(Status::unavailable(format!(
+            "no coordinator takes the move ({why}); {name} stays where it is, retry"
+        )))
+    }
+
     /// Asks the coordinators in turn; those that are not active say so.
     async fn replace(
         &self,
@@ -89,13 +112,7 @@ async fn ask(
     coordinator: &str,
     request: wire::ReplaceSettingsRequest,
 ) -> Result<wire::ReplaceSettingsResponse, Status> {
-    let endpoint = endpoint(coordinator).map_err(Status::failed_precondition)?;
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await;
-    let channel = connected
-        .map_err(|_| Status::failed_precondition("it does not answer in time"))?
-        .map_err(|error| Status::failed_precondition(describe(&error)))?;
-    let mut client =
-        CoordinationServiceClient::new(channel).max_decoding_message_size(NODE_FRAME_BYTES_MAX);
+    let mut client = connect(coordinator).await?;
     let answer = tokio::time::timeout(QUESTION_TIMEOUT, client.replace_settings(request)).await;
     let answer = answer.map_err(|_| {
         Status::unavailable(
@@ -103,6 +120,27 @@ async fn ask(
         )
     })?;
     answer.map(tonic::Response::into_inner)
+}
+
+async fn ask_to_move(coordinator: &str, request: wire::MoveNameRequest) -> Result<(), Status> {
+    let mut client = connect(coordinator).await?;
+    let answer = tokio::time::timeout(QUESTION_TIMEOUT, client.move_name(request)).await;
+    let answer = answer.map_err(|_| {
+        Status::unavailable(
+            "the coordinator does not answer in time; the move may be begun or not, look at the placement, then retry",
+        )
+    })?;
+    answer.map(drop)
+}
+
+async fn connect(coordinator: &str) -> Result<CoordinationServiceClient<Channel>, Status> {
+    let endpoint = endpoint(coordinator).map_err(Status::failed_precondition)?;
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await;
+    let channel = connected
+        .map_err(|_| Status::failed_precondition("it does not answer in time"))?
+        .map_err(|error| Status::failed_precondition(describe(&error)))?;
+    let client = CoordinationServiceClient::new(channel);
+    Ok(client.max_decoding_message_size(NODE_FRAME_BYTES_MAX))
 }
 
 /// The rules with the changes of a request.

@@ -70,12 +70,20 @@ pub(crate) fn failure_status(failure: &Failure) -> Status {
             outcome,
             cause,
         } => not_committed(shard.0, *outcome, cause.as_deref()),
-        Failure::Refused { shard, outcome } => (
-            Code::ResourceExhausted,
-            format!("shard {} answered {}; retry later", shard.0, name(*outcome)),
-        ),
+        Failure::Refused { shard, outcome } => refused(shard.0, *outcome),
     };
     Status::new(code, text)
+}
+
+/// What a shard does not do now.
+fn refused(shard: u32, outcome: Outcome) -> (Code, String) {
+    if outcome == Outcome::Moved {
+        let text = "the destination is being moved to another shard; retry when it is there";
+        return (Code::Unavailable, text.to_owned());
+    }
+    let outcome = name(outcome);
+    let text = format!("shard {shard} answered {outcome}; retry later");
+    (Code::ResourceExhausted, text)
 }
 
 /// A transaction beyond its bounds.
@@ -117,6 +125,11 @@ fn not_committed(shard: u32, outcome: Outcome, cause: Option<&Cause>) -> (Code, 
             Code::Aborted,
             "it took too long, or the clocks of gateway and storage nodes differ; nothing of it was done, repeat the \
              commit under the same name",
+        ),
+        Outcome::Moved => (
+            Code::Unavailable,
+            "a destination of it is being moved to another shard; nothing of it was done, repeat the commit under the \
+             same name",
         ),
         Outcome::LimitReached | Outcome::QueueFull | Outcome::Blocked => (
             Code::ResourceExhausted,

@@ -5,19 +5,20 @@ mod transaction;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::gateway;
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, CONFIGURE, DECIDE, FINISH, FLAG_TRANSIENT, FORGET, GROUPED,
     HEAD_BYTES, PAUSE, PREPARE, PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE,
-    QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE, SUBSCRIPTION, TICK,
-    TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
+    QUEUE, REGISTER, RELOCATE, RELOCATED, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE,
+    SUBSCRIPTION, TICK, TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
 use crate::reader::Reader;
 use crate::{
     Command, Destination, DestinationKind, DestinationName, MessagePosition, MoveReason,
-    PreviousCheckpoint, ProducerId, Schedule, Settings, Settlement, Skipped, Subscription,
+    PreviousCheckpoint, ProducerId, Relocation, Schedule, Settings, Settlement, Skipped,
+    Subscription,
 };
+use crate::{gateway, relocation};
 
 /// A checked view over the bytes of a batch. Cloning shares the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,6 +242,7 @@ impl Batch {
                 is_retained: record.flags & RETAINED != 0,
                 is_first: record.flags & PUBLISH_FIRST != 0,
                 is_grouped: record.flags & GROUPED != 0,
+                is_relocated: is_relocated(&record),
             },
             SETTLE => Command::Settle {
                 destination,
@@ -260,6 +262,7 @@ impl Batch {
                 position: MessagePosition::from_value(record.first),
                 target: record.producer,
                 reason: MoveReason::from_code(record.detail).ok_or("reason")?,
+                due_ms: record.second,
             },
             TRANSFERRED => Command::Transferred {
                 destination,
@@ -287,6 +290,7 @@ impl Batch {
             TICK => Command::Tick {
                 until_ms: record.first,
             },
+            RELOCATE => relocation::command(&record)?,
             kind if gateway::is_about(kind) => self.gateway_command(&record),
             _ => return Err("kind"),
         })
@@ -308,7 +312,9 @@ impl Batch {
                 if offset != bodies_end {
                     return Err(fail("offset"));
                 }
-                if length > MESSAGE_BYTES_MAX {
+                // What moves with its name brings some bytes along.
+                let front = usize::from(is_relocated(&record)) * usize::from(u8::MAX);
+                if length > MESSAGE_BYTES_MAX + front {
                     return Err(fail("length"));
                 }
                 bodies_end += length;
@@ -372,6 +378,9 @@ impl Batch {
             PUBLISH if is_scheduled(record) => {
                 Schedule::decode(&body()?).map(drop).ok_or("schedule")
             }
+            PUBLISH if is_relocated(record) => {
+                Relocation::decode(&body()?).map(drop).ok_or("relocation")
+            }
             _ => Ok(()),
         }
     }
@@ -382,12 +391,13 @@ fn takes(command: u8, kind: DestinationKind) -> bool {
     match (command, kind) {
         (PUBLISH, DestinationKind::Subscription) => false,
         (PUBLISH, DestinationKind::Queue | DestinationKind::Topic) => true,
+        (RELOCATE, DestinationKind::Subscription) => false,
         (SUBSCRIBE | UNSUBSCRIBE | SKIP, kind) => kind == DestinationKind::Subscription,
         (REGISTER, kind) => kind == DestinationKind::Queue,
         (TRANSFERRED, _) => true,
         (_, DestinationKind::Queue | DestinationKind::Subscription) => true,
-        // What is scheduled for a topic can be cancelled there.
-        (SETTLE, DestinationKind::Topic) => true,
+        // What is scheduled for a topic can be cancelled there, and moves with it.
+        (SETTLE | TRANSFER | RELOCATE, DestinationKind::Topic) => true,
         (_, DestinationKind::Topic) => false,
     }
 }
@@ -471,6 +481,9 @@ fn check_publish(record: &Record, is_transient: bool) -> Result<(), &'static str
     if is_transient && is_scheduled(record) {
         return Err("schedule");
     }
+    if is_relocated(record) && (is_transient || is_scheduled(record)) {
+        return Err("relocation");
+    }
     Ok(())
 }
 
@@ -503,6 +516,9 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
                 return Err("position");
             }
             (rest.detail, rest.destination, rest.producer, rest.first) = (0, 0, 0, 0);
+            if record.detail == MoveReason::Relocated.code() {
+                rest.second = 0;
+            }
         }
         TRANSFERRED => {
             if record.first == 0 || record.first > record.second {
@@ -529,6 +545,7 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
         },
         TICK if is_transient => return Err("kind"),
         TICK => rest.first = 0,
+        RELOCATE => relocation::check(&mut rest, is_transient)?,
         kind if gateway::is_about(kind) => gateway::check(&mut rest, is_transient)?,
         _ => return Err("kind"),
     }
@@ -544,10 +561,14 @@ fn is_scheduled(record: &Record) -> bool {
     record.kind == PUBLISH && record.flags & SCHEDULED != 0
 }
 
+fn is_relocated(record: &Record) -> bool {
+    record.kind == PUBLISH && record.flags & RELOCATED != 0
+}
+
 /// Length of what lies before the message in its body.
 fn extension_bytes(record: &Record, body: &[u8]) -> usize {
     match body.first() {
-        Some(length) if is_scheduled(record) => 1 + usize::from(*length),
+        Some(length) if is_scheduled(record) || is_relocated(record) => 1 + usize::from(*length),
         Some(_) | None => 0,
     }
 }
@@ -556,7 +577,7 @@ fn extension_bytes(record: &Record, body: &[u8]) -> usize {
 fn has_body(kind: u8) -> bool {
     matches!(
         kind,
-        PUBLISH | CONFIGURE | SUBSCRIBE | SKIP | PREPARE | DECIDE | FORGET
+        PUBLISH | CONFIGURE | SUBSCRIBE | SKIP | PREPARE | DECIDE | FORGET | RELOCATE
     )
 }
 

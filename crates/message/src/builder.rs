@@ -179,12 +179,23 @@ impl BatchBuilder {
             let bytes = message.len();
             return Err(MessageError::TooLarge { bytes }.into());
         }
+        self.publish_with(publication, (&[], 0), message)
+    }
+
+    /// Adds a publish whose message has something in front of it, with the flag that says so.
+    pub(crate) fn publish_with(
+        &mut self,
+        publication: &Publication<'_>,
+        (front, flag): (&[u8], u16),
+        message: &[u8],
+    ) -> Result<u16, BatchFull> {
         let (name, producer) = (&publication.destination.name, publication.producer);
-        self.check_room(Some(name), Some(producer), message.len())?;
+        self.check_room(Some(name), Some(producer), front.len() + message.len())?;
         check_publication(publication)?;
         let offset = self.bodies.len();
+        self.bodies.put_slice(front);
         self.bodies.put_slice(message);
-        Ok(self.push_publish(publication, group_flag(message), offset))
+        Ok(self.push_publish(publication, flag | group_flag(message), offset))
     }
 
     /// Adds a settlement of a queue's message and returns the command's ordinal.
@@ -447,7 +458,7 @@ impl BatchBuilder {
     }
 
     /// Adds a command with a body that is no message.
-    fn push_with_body(
+    pub(crate) fn push_with_body(
         &mut self,
         destination: &Destination,
         body: &[u8],

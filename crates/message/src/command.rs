@@ -1,6 +1,9 @@
 //! What a batch asks for, and what became of it.
 
-use crate::{Attempt, Decision, GatewayId, MessagePosition, MoveReason, ProducerId, TransactionId};
+use crate::{
+    Attempt, Decision, GatewayId, MessagePosition, MoveReason, ProducerId, Relocating, Step,
+    TransactionId,
+};
 
 /// One command of a batch. `destination` is an index into [`crate::Batch::destinations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub enum Command {
         is_first: bool,
         /// Whether the message belongs to a group.
         is_grouped: bool,
+        /// The message moves with its name, and brings along [`crate::Batch::relocation`].
+        is_relocated: bool,
     },
     /// Ends a delivery.
     Settle {
@@ -64,6 +69,17 @@ pub enum Command {
         target: u16,
         /// Why.
         reason: MoveReason,
+        /// Of one that moves with its name: when it is to be delivered, in milliseconds since 1970; 0: at once.
+        due_ms: u64,
+    },
+    /// A step of the move of a name to another shard; its body is what the step brings.
+    Relocate {
+        /// Index of a queue or topic of the name.
+        destination: u16,
+        /// Which step.
+        step: Step,
+        /// Of which move.
+        relocating: Relocating,
     },
     /// A target has stored what was forwarded to it: it is forgotten here.
     Transferred {
@@ -243,6 +259,9 @@ pub enum Outcome {
     RolledBack,
     /// An earlier try to commit the transaction is not resolved yet. Nothing was done; repeat the commit later.
     InDoubt,
+    /// The destination lives in another shard, or is on its way here. Nothing was done; to be sent again, in order, to
+    /// where it lives.
+    Moved,
 }
 
 impl Outcome {
@@ -259,7 +278,8 @@ impl Outcome {
             | Self::Blocked
             | Self::UnknownDestination
             | Self::RolledBack
-            | Self::InDoubt => false,
+            | Self::InDoubt
+            | Self::Moved => false,
         }
     }
 }

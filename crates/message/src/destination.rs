@@ -126,7 +126,7 @@ impl Destination {
 /// share a log. Names with one tag share a slot, hence a log. The hash is FNV-1a of 64 bits, folded; it never changes.
 #[must_use]
 pub fn slot(name: &DestinationName) -> Slot {
-    let hash = tag(name.as_str())
+    let hash = hashed(name)
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -135,7 +135,10 @@ pub fn slot(name: &DestinationName) -> Slot {
     Slot(u16::try_from(folded % u64::from(SLOTS)).expect("the remainder is below 1,024"))
 }
 
-fn tag(name: &str) -> &str {
+/// What of a name its slot is reckoned by: its `{tag}`, the virtual topic, or all of it.
+#[must_use]
+pub fn hashed(name: &DestinationName) -> &str {
+    let name = name.as_str();
     name.split_once('{')
         .and_then(|(_, rest)| rest.split_once('}'))
         .map(|(tag, _)| tag)

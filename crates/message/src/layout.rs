@@ -43,6 +43,7 @@ pub(crate) const TRANSFER: u8 = 16;
 pub(crate) const TRANSFERRED: u8 = 17;
 pub(crate) const TICK: u8 = 5;
 pub(crate) const ORIGIN: u8 = 24;
+pub(crate) const RELOCATE: u8 = 30;
 
 pub(crate) const PREPARE: u8 = 20;
 pub(crate) const DECIDE: u8 = 21;
@@ -67,8 +68,11 @@ pub(crate) const GROUPED: u16 = 2;
 /// repeat u32, cron text.
 pub(crate) const SCHEDULED: u16 = 1;
 
+/// Set on a publish of a shard whose message moves with its name: its body begins with a [`crate::Relocation`].
+pub(crate) const RELOCATED: u16 = 8;
+
 /// What the flags of a publish may be.
-pub(crate) const PUBLISH_FLAGS: u16 = SCHEDULED | GROUPED | RETAINED | PUBLISH_FIRST;
+pub(crate) const PUBLISH_FLAGS: u16 = SCHEDULED | GROUPED | RETAINED | PUBLISH_FIRST | RELOCATED;
 
 /// No message of the producer for this destination with a lower number waits to be sent again.
 pub(crate) const PUBLISH_FIRST: u16 = 16;
@@ -96,7 +100,7 @@ pub(crate) const PUBLISH_FIRST: u16 = 16;
 /// | destination | index of the queue | index of the target |
 /// | producer | index of the target in the destinations | 0 |
 /// | first | position | first number |
-/// | second | 0 | last number |
+/// | second | when it is due, for one that moves with its name | last number |
 ///
 /// Those about topics:
 ///
@@ -137,6 +141,10 @@ pub(crate) const PUBLISH_FIRST: u16 = 16;
 /// | 10 gateway lost | 1 when what it held is known | 0 | gateway | 0 |
 /// | 11 dispatched | 0 | index | 0 | the bound |
 /// | 24 origin | 0 | 0 | gateway | number |
+///
+/// A step of the move of a name (30) has the step in `detail`, the queue or topic of the name in `destination`, the
+/// number of the move in `first`, and in `second` the shard that it leaves, in the upper half, and the one that it
+/// goes to; its body is what the step brings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) kind: u8,

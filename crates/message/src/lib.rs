@@ -18,9 +18,11 @@ pub mod limits;
 mod message;
 mod move_reason;
 mod pattern;
+mod placement;
 mod position;
 mod property;
 mod reader;
+mod relocation;
 mod runs;
 mod schedule;
 pub mod selector;
@@ -36,15 +38,17 @@ pub use builder::{BatchBuilder, BatchFull, Publication};
 pub use command::{Command, Outcome, PreviousCheckpoint, Settlement};
 pub use cron::{Cron, CronError};
 pub use destination::{
-    Destination, DestinationError, DestinationKind, DestinationName, SLOTS, Slot, slot,
+    Destination, DestinationError, DestinationKind, DestinationName, SLOTS, Slot, hashed, slot,
     virtual_topic,
 };
 pub use identity::{ConsumerId, GatewayId, IdentityError, ProducerId};
 pub use message::{Message, MessageError};
 pub use move_reason::MoveReason;
 pub use pattern::{Pattern, PatternError};
+pub use placement::{Moving, OverrideError, Overrides, Place, root};
 pub use position::MessagePosition;
 pub use property::{Value, ValueRef};
+pub use relocation::{Relocating, Relocation, Step};
 pub use runs::Runs;
 pub use schedule::{Schedule, ScheduleError};
 pub use selector::{Selector, SelectorError};

@@ -51,6 +51,13 @@ pub const RULES_MAX: usize = 256;
 /// Rules in their encoding: each with two names of the greatest length, and room for settings to come.
 pub const SETTINGS_BYTES_MAX: usize = RULES_MAX * 1024;
 
+/// Names of one cluster that live elsewhere than the slot map says. Every node and gateway keeps all of them, and they are
+/// told with every change of the topology.
+pub const OVERRIDES_MAX: usize = 1024;
+
+/// Overrides in their encoding: each with a name of the greatest length.
+pub const OVERRIDES_BYTES_MAX: usize = 16 + OVERRIDES_MAX * (NAME_BYTES_MAX + 18);
+
 /// Deliveries of a message that may fail: ActiveMQ's one delivery and six redeliveries.
 pub const MAX_DELIVERIES_DEFAULT: u32 = 7;
 

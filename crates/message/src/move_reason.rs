@@ -21,10 +21,12 @@ pub enum MoveReason {
     Retried,
     /// It was sent to a destination that passes messages on: the original stays.
     VirtualTopic,
+    /// Its destination moved to another shard.
+    Relocated,
 }
 
 impl MoveReason {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Expired,
         Self::DeliveryLimit,
         Self::Rejected,
@@ -33,6 +35,7 @@ impl MoveReason {
         Self::Copied,
         Self::Retried,
         Self::VirtualTopic,
+        Self::Relocated,
     ];
 
     /// Whether it makes the message a dead letter.
@@ -40,7 +43,9 @@ impl MoveReason {
     pub fn is_death(self) -> bool {
         match self {
             Self::Expired | Self::DeliveryLimit | Self::Rejected | Self::QueueFull => true,
-            Self::Moved | Self::Copied | Self::Retried | Self::VirtualTopic => false,
+            Self::Moved | Self::Copied | Self::Retried | Self::VirtualTopic | Self::Relocated => {
+                false
+            }
         }
     }
 
@@ -54,7 +59,8 @@ impl MoveReason {
             | Self::Rejected
             | Self::QueueFull
             | Self::Moved
-            | Self::Retried => false,
+            | Self::Retried
+            | Self::Relocated => false,
         }
     }
 
@@ -70,6 +76,7 @@ impl MoveReason {
             Self::Copied => 6,
             Self::Retried => 7,
             Self::VirtualTopic => 8,
+            Self::Relocated => 9,
         }
     }
 
@@ -92,6 +99,7 @@ impl fmt::Display for MoveReason {
             Self::Copied => "copied",
             Self::Retried => "retried",
             Self::VirtualTopic => "virtual-topic",
+            Self::Relocated => "relocated",
         })
     }
 }
@@ -106,6 +114,6 @@ mod tests {
             assert_eq!(MoveReason::from_code(reason.code()), Some(reason));
         }
         assert_eq!(MoveReason::from_code(0), None);
-        assert_eq!(MoveReason::from_code(9), None);
+        assert_eq!(MoveReason::from_code(10), None);
     }
 }

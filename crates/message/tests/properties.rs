@@ -337,6 +337,7 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                     position,
                     target,
                     reason,
+                    due_ms: 0,
                 },
                 Wish::Transfer(queue, at, to, wished),
             ) => {
@@ -447,6 +448,7 @@ fn use_everything(batch: &Batch) {
             | Command::Settle { destination, .. }
             | Command::Purge { destination }
             | Command::Transferred { destination, .. }
+            | Command::Relocate { destination, .. }
             | Command::Pause { destination, .. }
             | Command::Subscribe { destination }
             | Command::Unsubscribe { destination, .. }

@@ -74,7 +74,7 @@ impl CoordinationStore {
     ) -> Option<&quorate_replication::ShardRecord> {
         match &self.rows.get(&Key::Shard(shard))?.row {
             Row::Shard(record) => Some(record),
-            Row::Cluster(_) | Row::Node(_) | Row::Settings(_) => None,
+            Row::Cluster(_) | Row::Node(_) | Row::Settings(_) | Row::Overrides(_) => None,
         }
     }
 

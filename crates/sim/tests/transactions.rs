@@ -254,6 +254,7 @@ impl World {
                 .collect(),
             slots: (0..1024).map(|slot| ShardId(slot % 3 + 1)).collect(),
             settings: None,
+            overrides: std::sync::Arc::default(),
         }
     }
 

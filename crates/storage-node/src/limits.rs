@@ -141,3 +141,6 @@ pub const TRACED_BATCHES_MAX: usize = 1024;
 
 /// Scheduled messages in one answer: some 100 KB.
 pub const SCHEDULED_PAGE_MESSAGES_MAX: u32 = 500;
+
+/// When a move that was to begin, or what became of one, is proposed or told again.
+pub const RELOCATE_REPEAT: Duration = Duration(1_000_000);

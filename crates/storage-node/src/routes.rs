@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use quorate_message::Settings;
+use quorate_message::{Overrides, Settings};
 use quorate_proto::internal::v1::Topology;
 use quorate_replication::{Epoch, NodeId, RoleName, ShardId};
 use tracing::warn;
@@ -78,11 +78,21 @@ pub(crate) fn settings(topology: &Topology) -> Option<Arc<Settings>> {
     settings.map(Arc::new)
 }
 
-/// The slot map of a topology, if it has one.
+/// The slot map of a topology and the names that live elsewhere, if it has them whole.
 pub(crate) fn placement(topology: &Topology) -> Option<Placement> {
-    let is_whole = topology.slots.len() == usize::from(quorate_message::SLOTS);
-    is_whole.then(|| Placement {
+    if topology.slots.len() != usize::from(quorate_message::SLOTS) {
+        return None;
+    }
+    let overrides = match topology.overrides.is_empty() {
+        true => Some(Overrides::new()),
+        false => Overrides::decode(&topology.overrides),
+    };
+    if overrides.is_none() {
+        warn!("overrides of the coordinator cannot be read; upgrade this node; those known stay");
+    }
+    Some(Placement {
         slots: topology.slots.iter().copied().map(ShardId).collect(),
+        overrides: Arc::new(overrides?),
     })
 }
 

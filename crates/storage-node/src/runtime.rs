@@ -15,7 +15,7 @@ use std::{
 };
 
 use quorate_broker::{Scheduled, SessionId};
-use quorate_message::{Destination, MessagePosition};
+use quorate_message::{Destination, DestinationName, MessagePosition};
 use quorate_proto::internal::v1::{self as proto, AttendRequest};
 use quorate_replication::{Epoch, Index, NodeId, PeerStatus, Position, RoleName, ShardId};
 use tokio::{runtime, sync::oneshot};
@@ -105,6 +105,13 @@ pub(crate) enum Question {
     Outbox {
         /// Where the answer goes.
         answer: oneshot::Sender<Option<Vec<proto::OutboxTarget>>>,
+    },
+    /// Why a name cannot leave it; empty when it can, none when it does not serve.
+    Obstacle {
+        /// The name.
+        name: DestinationName,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Option<String>>,
     },
     /// Bring what is published up to date.
     Status,

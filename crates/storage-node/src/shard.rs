@@ -25,6 +25,7 @@ pub mod effect;
 mod governing;
 pub mod input;
 pub mod moving;
+mod relocating;
 mod submit;
 mod transfer;
 
@@ -49,6 +50,7 @@ use self::{
     governing::Governing,
     input::{Checkpoint, Clock, Input, RequestId},
     moving::Moving,
+    relocating::Relocations,
     submit::Submits,
 };
 
@@ -67,6 +69,7 @@ pub struct Shard {
     sender: Sender,
     receiver: Receiver,
     governing: Governing,
+    relocations: Relocations,
     loads: BTreeMap<RequestId, Purpose>,
     last_request: u64,
     /// Kept between steps only for its memory.
@@ -161,6 +164,7 @@ impl Shard {
             sender: Sender::default(),
             receiver: Receiver::default(),
             governing: Governing::default(),
+            relocations: Relocations::default(),
             loads: BTreeMap::new(),
             last_request: 0,
             replica_effects: Effects::default(),
@@ -199,7 +203,10 @@ impl Shard {
             Input::Browse(query) => self.browse(query, out),
             Input::FromShard { from, message } => self.heard(now, from, message, out),
             Input::Governed(settings) => self.governing.told(settings),
-            Input::Placed(placement) => self.between.placed(placement),
+            Input::Placed(placement) => {
+                self.relocations.told(self.id, &placement.overrides);
+                self.between.placed(placement);
+            }
             Input::Move(query) => self.begin_move(now, *query, out),
             Input::Damaged => self.replicate(now, ReplicaInput::Damaged, out),
             Input::Space { is_low } => self.submits.is_space_low = is_low,
@@ -217,6 +224,9 @@ impl Shard {
             self.applier.next_deadline(),
             self.checkpointer.next_deadline(),
             self.sender.next_deadline(),
+            self.relocations
+                .next_deadline()
+                .filter(|_| self.is_serving()),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -384,6 +394,7 @@ impl Shard {
 
     fn led(&mut self, epoch: Epoch) {
         self.governing.clear();
+        self.relocations.clear();
         self.submits.clear();
         self.between.clear();
         self.sender.clear();
@@ -396,6 +407,7 @@ impl Shard {
         self.deliveries.serving = None;
         self.deliveries.serving_from = None;
         self.deliveries.early.clear();
+        self.relocations.clear();
         self.between.clear();
         self.deliveries.joined.clear();
         self.deliver(now, quorate_broker::Input::Deposed, out);
@@ -407,8 +419,10 @@ impl Shard {
         self.serve_if_due(now, out);
         self.apply(now, out);
         self.govern(out);
+        self.relocate(now, out);
         self.propose_own(now, out);
         self.forward(now, out);
+        self.ask_shards(now, out);
         self.checkpoint(now, out);
         self.save_checkpoint(out);
         self.transfer(now, out);

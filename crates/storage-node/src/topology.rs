@@ -108,7 +108,10 @@ pub(crate) fn differs(kept: Option<&Topology>, new: &Topology) -> bool {
             .map(|shard| (shard.id, shard.voters.clone()))
             .collect()
     };
-    nodes(kept) != nodes(new) || shards(kept) != shards(new) || kept.slots != new.slots
+    nodes(kept) != nodes(new)
+        || shards(kept) != shards(new)
+        || kept.slots != new.slots
+        || kept.overrides != new.overrides
 }
 
 /// FNV-1a, folded: against a file that was not written whole, not against anybody.

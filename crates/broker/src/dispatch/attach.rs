@@ -92,6 +92,12 @@ impl Dispatcher {
         (held, selector): (&[MessagePosition], Option<&Selector>),
         state: &State,
     ) -> Result<LaneId, AttachRefusal> {
+        // What a consumer has of a name that leaves it settles here; it gets no more.
+        let moved = state.relocations().of(queue);
+        let is_elsewhere = moved.is_some_and(|moved| moved.elsewhere().is_some());
+        if is_elsewhere && held.is_empty() {
+            return Err(AttachRefusal::Moved);
+        }
         let gateway = self.gateways.of(session);
         if gateway.is_some_and(|gateway| self.gateways.is_full(gateway, state)) {
             return Err(AttachRefusal::GatewayLimit);

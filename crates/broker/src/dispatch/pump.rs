@@ -49,6 +49,10 @@ impl Dispatcher {
         if !self.has_lease || is_paused {
             return;
         }
+        // What leaves with its name is delivered where it goes.
+        if queue.is_some_and(|queue| !state.is_delivered(queue)) {
+            return;
+        }
         let barrier = self.barrier();
         let bound = self.bound_of(id, state);
         let mut last = None;

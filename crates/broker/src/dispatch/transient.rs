@@ -104,38 +104,51 @@ impl TransientLane {
 }
 
 impl Dispatcher {
+    fn publish_transient(
+        &mut self,
+        ordinal: u16,
+        command: Command,
+        batch: &Batch,
+        state: &State,
+    ) -> Outcome {
+        let Command::Publish {
+            destination,
+            producer,
+            number,
+            priority,
+            is_grouped,
+            expires_at_ms,
+            ..
+        } = command
+        else {
+            unreachable!("only publishes come here");
+        };
+        let to = batch.destination(destination);
+        let moved = state.relocations().of(to);
+        if moved.is_some_and(|moved| moved.elsewhere().is_some()) {
+            return Outcome::Moved;
+        }
+        let bytes = batch.message(ordinal).expect("a publish has a message");
+        let message = TransientMessage {
+            priority,
+            is_grouped,
+            expires_at_ms,
+            bytes,
+        };
+        match to.kind {
+            DestinationKind::Queue => self.accept_transient(to, producer, number, message, state),
+            DestinationKind::Topic | DestinationKind::Subscription => {
+                self.accept_transient_of_topic(&to.name, (producer, number), message, state)
+            }
+        }
+    }
+
     pub(super) fn transient_batch(&mut self, batch: &Batch, state: &State) -> Outcomes {
         self.transient.batches += 1;
         let mut outcomes = Outcomes::new();
         for (ordinal, command) in batch.commands() {
             let outcome = match command {
-                Command::Publish {
-                    destination,
-                    producer,
-                    number,
-                    priority,
-                    is_grouped,
-                    expires_at_ms,
-                    ..
-                } => {
-                    let to = batch.destination(destination);
-                    let bytes = batch.message(ordinal).expect("a publish has a message");
-                    let message = TransientMessage {
-                        priority,
-                        is_grouped,
-                        expires_at_ms,
-                        bytes,
-                    };
-                    match to.kind {
-                        DestinationKind::Queue => {
-                            self.accept_transient(to, producer, number, message, state)
-                        }
-                        DestinationKind::Topic | DestinationKind::Subscription => {
-                            let from = (producer, number);
-                            self.accept_transient_of_topic(&to.name, from, message, state)
-                        }
-                    }
-                }
+                Command::Publish { .. } => self.publish_transient(ordinal, command, batch, state),
                 Command::Settle {
                     destination,
                     position,
@@ -163,6 +176,7 @@ impl Dispatcher {
                 | Command::GatewayLost { .. }
                 | Command::Dispatched { .. }
                 | Command::Origin { .. }
+                | Command::Relocate { .. }
                 | Command::Checkpoint { .. } => Outcome::UnknownMessage,
             };
             outcomes.push(outcome);

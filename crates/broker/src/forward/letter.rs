@@ -41,6 +41,7 @@ pub(crate) fn rewritten(number: u64, item: &Item, stored: &Bytes) -> Forwarded {
         priority,
         expires_at_ms,
         message: stored.clone(),
+        luggage: item.luggage.clone(),
     };
     let Ok(mut message) = Message::decode(stored) else {
         return as_is(PRIORITY_DEFAULT, 0);
@@ -51,7 +52,10 @@ pub(crate) fn rewritten(number: u64, item: &Item, stored: &Bytes) -> Forwarded {
     } else {
         match item.reason {
             MoveReason::Retried => revive(&mut message),
-            MoveReason::Moved | MoveReason::Copied | MoveReason::VirtualTopic => {
+            MoveReason::Moved
+            | MoveReason::Copied
+            | MoveReason::VirtualTopic
+            | MoveReason::Relocated => {
                 return as_is(priority, message.expires_at_ms);
             }
             MoveReason::Expired
@@ -69,6 +73,7 @@ pub(crate) fn rewritten(number: u64, item: &Item, stored: &Bytes) -> Forwarded {
         priority,
         expires_at_ms: message.expires_at_ms,
         message: encoded.freeze(),
+        luggage: None,
     }
 }
 
@@ -139,6 +144,7 @@ mod tests {
             reason,
             deliveries: 6,
             at_ms,
+            luggage: None,
         }
     }
 

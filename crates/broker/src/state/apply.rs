@@ -41,6 +41,8 @@ pub(crate) enum Change {
     Ended(QueueId),
     /// It was logged what the selector of a subscription came to.
     Sifted(QueueId),
+    /// Names move, or have moved.
+    Relocated,
     /// Queues may have other settings.
     Configured,
     /// A queue is delivered again.
@@ -157,12 +159,8 @@ impl State {
                 destination,
                 is_paused,
             } => self.pause(destination, is_paused, batch, record),
-            Command::Transfer {
-                destination,
-                position,
-                target,
-                reason,
-            } => self.transfer(destination, position, (target, reason), batch, record),
+            Command::Transfer { .. } => self.transfer(command, batch, record),
+            Command::Relocate { .. } => self.relocate((entry, ordinal), command, batch, record),
             Command::Transferred {
                 destination,
                 first,
@@ -207,6 +205,9 @@ impl State {
         if is_repeat(record) {
             return Outcome::Applied;
         }
+        if self.is_managed_elsewhere(batch.destination(destination)) {
+            return Outcome::Moved;
+        }
         if let Some(queue) = self.queue_of(destination, batch, record) {
             record.removed += self.empty(queue);
         }
@@ -233,10 +234,19 @@ impl State {
             is_first,
             size_bytes,
             is_grouped,
+            is_relocated,
         } = command
         else {
             unreachable!("only publishes come here");
         };
+        let to = batch.destination(destination);
+        // What a topic retains does not move: it waits until the topic is there.
+        if self.is_elsewhere(to, producer) || (is_retained && self.is_leaving(to)) {
+            return Outcome::Moved;
+        }
+        if is_relocated {
+            return self.arrived((entry, ordinal), command, batch, (record, run));
+        }
         let schedule = is_scheduled.then(|| batch.schedule(ordinal)).flatten();
         if !self.takes_schedule(schedule.as_ref()) {
             return Outcome::LimitReached;
@@ -283,6 +293,51 @@ impl State {
         if room == Room::Beyond {
             self.move_beyond(queue, run, record);
         }
+        Outcome::Stored
+    }
+
+    /// Stores a message that came with its name: whatever the limits of its queue, it was stored before.
+    fn arrived(
+        &mut self,
+        (entry, ordinal): (u64, u16),
+        command: Command,
+        batch: &Batch,
+        (record, run): (&mut Record, &mut Run),
+    ) -> Outcome {
+        let Command::Publish {
+            destination,
+            producer,
+            number,
+            priority,
+            expires_at_ms,
+            size_bytes,
+            is_grouped,
+            ..
+        } = command
+        else {
+            unreachable!("only publishes come here");
+        };
+        let queue = match self.queue_for(destination, true, batch, record) {
+            Ok(queue) => queue,
+            Err(outcome) => return outcome,
+        };
+        match self.dedup.judge(queue, producer, number, entry) {
+            Verdict::New => {}
+            Verdict::Duplicate => return Outcome::Duplicate,
+            Verdict::TooOld => return Outcome::NumberTooOld,
+        }
+        let brought = batch.relocation(ordinal).unwrap_or_default();
+        self.queues[queue.0 as usize].has_groups |= is_grouped;
+        let turn = Turn::new(priority, MessagePosition::new(entry, ordinal));
+        let bytes = u64::from(size_bytes);
+        if expires_at_ms > 0 {
+            self.store_expiry(queue, turn.position(), expires_at_ms);
+        }
+        self.store(std::mem::take(run), record);
+        if !self.store_arrived_waiting(queue, turn, bytes, &brought) {
+            self.put(queue, turn, (bytes, Retention::None), (record, run));
+        }
+        self.unpack(queue, turn, &brought);
         Outcome::Stored
     }
 

@@ -1,7 +1,7 @@
 //! The state as bytes, and its digest. One state has one encoding, whatever way led to it.
 //!
 //! ```text
-//! version u8 = 2
+//! version u8 = 3
 //! last checkpoint: flag u8, entry u64, digest u64          not part of the digest
 //! queues_max u32, applied varint, stamp varint
 //! queues varint, each in the order of making:
@@ -19,6 +19,7 @@
 //! settings: length varint, the rules as `message::settings` has them
 //! transactions, as `transaction/codec.rs` has it
 //! gateways varint, each in order: id 16 bytes, number of its last batch of settlements varint
+//! names that moved, as `relocation.rs` has them
 //! ```
 
 use std::collections::BTreeMap;
@@ -38,9 +39,9 @@ use super::sizes::Sizes;
 use super::tick::Calendar;
 use super::timing::Timing;
 use super::topic::Topics;
-use super::{Governing, QueueId, State, Transactions, positions, topic_codec};
+use super::{Governing, QueueId, Relocations, State, Transactions, positions, topic_codec};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Why bytes are no checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -92,6 +93,7 @@ impl State {
         self.settings.encode(sink);
         self.transactions.encode(sink);
         self.gateways.encode(sink);
+        self.relocations.encode(sink);
     }
 
     pub(crate) fn restore(bytes: &[u8]) -> Result<Self, RestoreError> {
@@ -179,6 +181,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         live.added(position.entry(), u64::from(held));
     }
     let gateways = Gateways::decode(cursor)?;
+    let relocations = Relocations::decode(cursor)?;
     let is_consistent = queues.iter().all(Queue::is_consistent);
     (cursor.is_empty() && is_consistent).then_some(State {
         queues_max,
@@ -193,6 +196,7 @@ fn decode(cursor: &mut Cursor<'_>) -> Option<State> {
         gateways,
         last_checkpoint: has_checkpoint.then_some(last),
         outbox,
+        relocations,
         live,
         calendar,
     })

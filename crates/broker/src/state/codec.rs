@@ -83,6 +83,11 @@ impl Sink {
         }
     }
 
+    /// How many bytes a keeping sink has.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The bytes of a keeping sink.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes

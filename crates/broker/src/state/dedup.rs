@@ -1,6 +1,7 @@
 //! Which numbers of which producer were stored: an exact window per producer and queue.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use quorate_message::ProducerId;
 
@@ -45,7 +46,7 @@ struct Slot {
 
 /// The highest number seen, and which below it, within [`WINDOW`], were not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Window {
+pub(crate) struct Window {
     highest: u64,
     missing: Option<Box<Missing>>,
 }
@@ -153,6 +154,67 @@ impl Dedup {
         place
     }
 
+    /// The window of a producer.
+    pub(super) fn window_of(&self, queue: QueueId, producer: ProducerId) -> Option<Window> {
+        self.window(queue, producer).cloned()
+    }
+
+    /// The windows of a queue behind a producer's, in the order of their producers.
+    pub(super) fn windows_after(
+        &self,
+        queue: QueueId,
+        after: Option<ProducerId>,
+    ) -> impl Iterator<Item = (ProducerId, &Window)> {
+        let first = match after {
+            Some(after) => Bound::Excluded((queue, after)),
+            None => Bound::Included((queue, ProducerId([0; 16]))),
+        };
+        let last = Bound::Included((queue, ProducerId([u8::MAX; 16])));
+        let places = self.index.range((first, last));
+        places.map(|((_, producer), place)| (*producer, &self.windows[*place as usize].window))
+    }
+
+    /// Takes over what another shard knows of a producer, unless what is known here reaches further.
+    pub(super) fn adopt(
+        &mut self,
+        (queue, producer): (QueueId, ProducerId),
+        window: Window,
+        entry: u64,
+    ) {
+        if self.highest(queue, producer) > window.highest {
+            return;
+        }
+        let place = self.place((queue, producer), entry);
+        self.last = None;
+        let slot = &mut self.windows[place as usize];
+        if self.by_use.remove(&(slot.used_at, queue, producer)) {
+            self.by_use.insert((entry, queue, producer));
+        }
+        *slot = Slot {
+            used_at: entry,
+            window,
+        };
+    }
+
+    /// Forgets the producers of a queue that are no shards.
+    pub(super) fn forget_clients(&mut self, queue: QueueId) {
+        let windows = self
+            .windows_after(queue, None)
+            .map(|(producer, _)| producer);
+        let clients: Vec<ProducerId> = windows
+            .filter(|producer| producer.shard().is_none())
+            .collect();
+        for producer in clients {
+            if let Some(place) = self.index.remove(&(queue, producer)) {
+                let slot = &mut self.windows[place as usize];
+                slot.window = Window::default();
+                self.by_use.remove(&(slot.used_at, queue, producer));
+                self.free.push(place);
+            }
+        }
+        self.last = None;
+    }
+
     fn evict(&mut self) {
         if let Some((_, queue, producer)) = self.by_use.pop_first() {
             let key = (queue, producer);
@@ -172,14 +234,7 @@ impl Dedup {
             sink.varint(u64::from(queue.0));
             sink.bytes(&producer.0);
             sink.varint(slot.used_at);
-            sink.varint(slot.window.highest);
-            match &slot.window.missing {
-                None => sink.u8(0),
-                Some(missing) => {
-                    sink.u8(1);
-                    missing.bits.iter().for_each(|word| sink.u64(*word));
-                }
-            }
+            slot.window.encode(sink);
             sink.spill();
         }
     }
@@ -199,13 +254,7 @@ impl Dedup {
             }
             before = Some(key);
             let used_at = cursor.varint().filter(|used_at| *used_at <= applied)?;
-            let highest = cursor.varint()?;
-            let missing = match cursor.u8()? {
-                0 => None,
-                1 => Some(Missing::decode(cursor)?),
-                _ => return None,
-            };
-            let window = Window { highest, missing };
+            let window = Window::decode(cursor)?;
             dedup.insert(key, Slot { used_at, window });
         }
         (dedup.by_use.len() <= dedup.windows_max as usize).then_some(dedup)
@@ -213,6 +262,28 @@ impl Dedup {
 }
 
 impl Window {
+    /// Appends: highest varint, flag u8, 64 words u64 if flag.
+    pub(super) fn encode(&self, sink: &mut Sink) {
+        sink.varint(self.highest);
+        match &self.missing {
+            None => sink.u8(0),
+            Some(missing) => {
+                sink.u8(1);
+                missing.bits.iter().for_each(|word| sink.u64(*word));
+            }
+        }
+    }
+
+    pub(super) fn decode(cursor: &mut Cursor<'_>) -> Option<Self> {
+        let highest = cursor.varint()?;
+        let missing = match cursor.u8()? {
+            0 => None,
+            1 => Some(Missing::decode(cursor)?),
+            _ => return None,
+        };
+        Some(Self { highest, missing })
+    }
+
     fn peek(&self, number: u64) -> Verdict {
         if self.is_new(number) {
             Verdict::New

@@ -9,9 +9,12 @@
 
 use std::collections::BTreeMap;
 
-use quorate_message::{Batch, Destination, DestinationName, MessagePosition, MoveReason, Outcome};
+use quorate_message::{
+    Batch, Command, Destination, DestinationName, MessagePosition, MoveReason, Outcome, Relocation,
+};
 
 use super::codec::{Cursor, Sink};
+use super::relocation::is_relocation;
 use super::{Change, QueueId, Record, State, topic_codec};
 use crate::limits::OUTBOX_TARGETS_MAX;
 
@@ -51,6 +54,8 @@ pub(crate) struct Item {
     pub(crate) deliveries: u32,
     /// When it left, in milliseconds since 1970.
     pub(crate) at_ms: u64,
+    /// What it takes along, if it moves with its name.
+    pub(crate) luggage: Option<Box<Relocation>>,
 }
 
 impl Outbox {
@@ -204,23 +209,66 @@ impl State {
             // The position stays live: the outbox holds it from here on.
             record.changes.push(Change::Removed(from, turn));
         }
-        self.departed(target, position, (source, deliveries), reason, record);
+        self.departed(
+            target,
+            position,
+            (source, deliveries),
+            (reason, None),
+            record,
+        );
         true
+    }
+
+    /// Takes a message out of a queue that moves, to its own name in another shard.
+    fn move_along(
+        &mut self,
+        from: QueueId,
+        position: MessagePosition,
+        due_ms: u64,
+        record: &mut Record,
+    ) -> Outcome {
+        let queue = self.queue(from);
+        if !queue.holds(position) || !self.may_relocate(from) {
+            return Outcome::UnknownMessage;
+        }
+        let own = queue.destination();
+        let deliveries = queue.count(position);
+        if !self.outbox.has_room(&own) {
+            return Outcome::LimitReached;
+        }
+        let luggage = Box::new(self.luggage(from, position, due_ms));
+        if let Some(turn) = self.take_out(from, position) {
+            record.changes.push(Change::Removed(from, turn));
+        }
+        let how = (MoveReason::Relocated, Some(luggage));
+        self.departed(&own, position, (own.clone(), deliveries), how, record);
+        Outcome::Applied
     }
 
     /// Carries out a logged transfer. The destinations are indices into the batch.
     pub(super) fn transfer(
         &mut self,
-        destination: u16,
-        position: MessagePosition,
-        (target, reason): (u16, MoveReason),
+        command: Command,
         batch: &Batch,
         record: &mut Record,
     ) -> Outcome {
+        let Command::Transfer {
+            destination,
+            position,
+            target,
+            reason,
+            due_ms,
+        } = command
+        else {
+            unreachable!("only transfers come here");
+        };
         let from = self.queue_of(destination, batch, record);
         let Some(from) = from.filter(|from| self.queue(*from).holds(position)) else {
             return Outcome::UnknownMessage;
         };
+        if is_relocation(reason) {
+            return self.move_along(from, position, due_ms, record);
+        }
         if self.move_out(from, position, batch.destination(target), reason, record) {
             Outcome::Applied
         } else {
@@ -242,7 +290,8 @@ impl State {
             return false;
         }
         self.live.added(position.entry(), 1);
-        self.departed(target, position, (source.clone(), 0), reason, record);
+        let from = (source.clone(), 0);
+        self.departed(target, position, from, (reason, None), record);
         true
     }
 
@@ -251,7 +300,7 @@ impl State {
         target: &Destination,
         position: MessagePosition,
         (source, deliveries): (Destination, u32),
-        reason: MoveReason,
+        (reason, luggage): (MoveReason, Option<Box<Relocation>>),
         record: &mut Record,
     ) {
         let item = Item {
@@ -260,6 +309,7 @@ impl State {
             reason,
             deliveries,
             at_ms: self.stamp_ms,
+            luggage,
         };
         let id = self.outbox.add(target, item);
         record.changes.push(Change::Departed(id));
@@ -298,7 +348,7 @@ impl State {
 /// sources varint, each ascending: destination
 /// targets varint, each in the order of first use: destination, last number varint, items varint, each ascending:
 ///     number minus the one before varint, position varint, source varint (index), reason u8, deliveries varint,
-///     at varint
+///     at varint, and of one that moves with its name what it takes along, as `message::Relocation` has it
 /// destination: kind u8, name length u8, name
 /// ```
 impl Outbox {
@@ -328,6 +378,14 @@ impl Outbox {
                 sink.u8(item.reason.code());
                 sink.varint(u64::from(item.deliveries));
                 sink.varint(item.at_ms);
+                if is_relocation(item.reason) {
+                    let mut luggage = Vec::new();
+                    item.luggage
+                        .clone()
+                        .unwrap_or_default()
+                        .encode(&mut luggage);
+                    sink.bytes(&luggage);
+                }
                 sink.spill();
             }
             sink.spill();
@@ -393,13 +451,19 @@ fn decode_item(
 ) -> Option<(Item, usize)> {
     let position = MessagePosition::from_value(cursor.varint()?);
     let source = usize::try_from(cursor.varint()?).ok()?;
-    let item = Item {
+    let mut item = Item {
         position,
         source: sources.get(source)?.clone(),
         reason: MoveReason::from_code(cursor.u8()?)?,
         deliveries: u32::try_from(cursor.varint()?).ok()?,
         at_ms: cursor.varint()?,
+        luggage: None,
     };
+    if is_relocation(item.reason) {
+        let (luggage, length) = Relocation::decode(cursor.0)?;
+        cursor.take(length)?;
+        item.luggage = Some(Box::new(luggage));
+    }
     (!position.is_transient() && position.entry() <= applied).then_some((item, source))
 }
 

@@ -129,6 +129,17 @@ impl Queue {
         self.pending.len() + self.waiting_count()
     }
 
+    /// Whether nothing is stored, held by a transaction or waiting, what a topic keeps by itself left out.
+    pub(super) fn is_emptied(&self) -> bool {
+        let keeps = self.kind == DestinationKind::Topic;
+        self.waiting_count() == 0 && self.locked == 0 && (keeps || self.pending.len() == 0)
+    }
+
+    /// Whether something is pending, in a topic: kept.
+    pub(super) fn keeps_any(&self) -> bool {
+        self.pending.len() > 0
+    }
+
     /// How many messages expired.
     pub(crate) fn expired_total(&self) -> u64 {
         self.timing.expired_total

@@ -26,6 +26,9 @@ impl State {
         batch: &Batch,
         record: &mut Record,
     ) -> Outcome {
+        if self.is_managed_elsewhere(batch.destination(destination)) {
+            return Outcome::Moved;
+        }
         let queue = match self.queue_for(destination, true, batch, record) {
             Ok(queue) => queue,
             Err(outcome) => return outcome,

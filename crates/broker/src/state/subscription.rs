@@ -17,6 +17,10 @@ impl State {
         let key = &batch.destination(destination).name;
         let wanted = batch.subscription(ordinal);
         let wanted = wanted.expect("checked when the batch was parsed");
+        let topic = wanted.pattern.as_name().map(Destination::topic);
+        if topic.is_some_and(|to| self.is_managed_elsewhere(&to) || self.is_leaving(&to)) {
+            return Outcome::Moved;
+        }
         if let Some(id) = self.topics.subscription_id(key)
             && let Some(known) = self.topics.subscriptions.get_mut(&id)
         {
@@ -89,6 +93,9 @@ impl State {
         batch: &Batch,
         record: &mut Record,
     ) -> Outcome {
+        if self.is_managed_elsewhere(batch.destination(destination)) {
+            return Outcome::Moved;
+        }
         match self.queue_for(destination, false, batch, record) {
             Ok(_) => Outcome::Applied,
             Err(outcome) => outcome,

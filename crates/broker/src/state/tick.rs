@@ -64,13 +64,25 @@ impl State {
         schedule: &Schedule,
     ) {
         let now = self.stamp_ms;
+        let repeat = schedule.is_repeated().then(|| Repeat::new(schedule, now));
+        let delayed = now.saturating_add(schedule.delay_ms);
+        let due = repeat.as_ref().map_or(delayed, |repeat| repeat.next_ms);
+        self.store_waiting_until(id, turn, bytes, (due, repeat));
+    }
+
+    /// Stores a message that waits until a time, and what is left of its schedule.
+    pub(super) fn store_waiting_until(
+        &mut self,
+        id: QueueId,
+        turn: Turn,
+        bytes: u64,
+        (due, repeat): (u64, Option<Repeat>),
+    ) {
+        let now = self.stamp_ms;
         let position = turn.position();
         let queue = &mut self.queues[id.0 as usize];
         queue.store_waiting(turn, bytes);
-        let mut due = now.saturating_add(schedule.delay_ms);
-        if schedule.is_repeated() {
-            let repeat = Repeat::new(schedule, now);
-            due = repeat.next_ms;
+        if let Some(repeat) = repeat {
             queue.timing.repeats.insert(position, repeat);
             self.calendar.repeats += 1;
         }
@@ -318,7 +330,8 @@ impl State {
             | MoveReason::Moved
             | MoveReason::Copied
             | MoveReason::Retried
-            | MoveReason::VirtualTopic => Disposal::DeadLetter,
+            | MoveReason::VirtualTopic
+            | MoveReason::Relocated => Disposal::DeadLetter,
         };
         match (disposal, settings.dead_letter_queue.clone()) {
             (Disposal::DeadLetter, Some(name)) => {

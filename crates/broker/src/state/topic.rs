@@ -106,6 +106,11 @@ impl Topics {
         topic.map_or(&[], |topic| topic.targets.as_slice())
     }
 
+    /// Subscriptions to exactly this topic, and queues of the virtual topic of this name.
+    pub(super) fn exactly(&self, topic: &DestinationName) -> impl Iterator<Item = QueueId> + '_ {
+        self.exact.get(topic).into_iter().flatten().copied()
+    }
+
     /// How many get what is published to a topic of this name.
     pub(crate) fn matching_count(&self, topic: &DestinationName) -> u32 {
         u32::try_from(self.matching(topic).len()).unwrap_or(u32::MAX)

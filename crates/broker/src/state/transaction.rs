@@ -15,7 +15,9 @@ mod codec;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_message::{Attempt, Destination, MessagePosition, Settlement, TransactionId};
+use quorate_message::{
+    Attempt, Destination, DestinationName, MessagePosition, Settlement, TransactionId, root,
+};
 
 use super::apply::Retention;
 use super::queue::Taken;
@@ -137,6 +139,16 @@ impl Transactions {
             let_go(&mut self.positions, *position);
         }
         dropped
+    }
+
+    /// Whether a message that is prepared here goes to a destination that is placed with this name.
+    pub(super) fn has_prepared(&self, name: &DestinationName) -> bool {
+        let work = self.prepared.values().flat_map(|prepared| &prepared.work);
+        let mut sends = work.filter_map(|work| match work {
+            Work::Publish { destination, .. } => Some(destination),
+            Work::Settle { .. } => None,
+        });
+        sends.any(|to| root(&to.name) == name.as_str())
     }
 
     /// What waits for a decision.

@@ -1095,6 +1095,7 @@ impl World {
                 Effect::AttachRefused { reason, .. } => panic!("refused: {reason}"),
                 Effect::Applied { .. }
                 | Effect::TransientApplied { .. }
+                | Effect::Ask { .. }
                 | Effect::Resolve { .. }
                 | Effect::Attached { .. } => {}
             }

@@ -363,7 +363,8 @@ fn outcome(confirm: &Confirm, message: v1::OutboundMessage) -> Result<(), Error>
         | Outcome::UnknownDestination
         | Outcome::Invalid
         | Outcome::RolledBack
-        | Outcome::InDoubt => Err(Error::Refused(if confirm.error.is_empty() {
+        | Outcome::InDoubt
+        | Outcome::Moved => Err(Error::Refused(if confirm.error.is_empty() {
             format!("gateway answered {:?}", confirm.outcome())
         } else {
             confirm.error.clone()

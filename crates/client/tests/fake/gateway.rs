@@ -16,8 +16,9 @@ use quorate_proto::v1::{
     DeleteSubscriptionRequest, DeleteSubscriptionResponse, Deliveries, GetClusterRequest,
     GetClusterResponse, ListQueuesRequest, ListQueuesResponse, ListSubscriptionsRequest,
     ListSubscriptionsResponse, ListTopicsRequest, ListTopicsResponse, LocateDestinationRequest,
-    LocateDestinationResponse, Opened, PublishRequest, PublishResponse, PurgeQueueRequest,
-    PurgeQueueResponse, Queue, SendRequest, SendResponse, Settled,
+    LocateDestinationResponse, MoveDestinationRequest, MoveDestinationResponse, Opened,
+    PublishRequest, PublishResponse, PurgeQueueRequest, PurgeQueueResponse, Queue, SendRequest,
+    SendResponse, Settled, ShowPlacementRequest, ShowPlacementResponse,
     admin_service_server::{AdminService, AdminServiceServer},
     consume_request, consume_response,
     messaging_service_server::{MessagingService, MessagingServiceServer},
@@ -537,6 +538,20 @@ impl AdminService for Service {
         _: Request<GetClusterRequest>,
     ) -> Result<Response<GetClusterResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn show_placement(
+        &self,
+        _: Request<ShowPlacementRequest>,
+    ) -> Result<Response<ShowPlacementResponse>, Status> {
+        Err(Status::unimplemented("not of interest here"))
+    }
+
+    async fn move_destination(
+        &self,
+        _: Request<MoveDestinationRequest>,
+    ) -> Result<Response<MoveDestinationResponse>, Status> {
+        Err(Status::unimplemented("not of interest here"))
     }
 
     async fn locate_destination(

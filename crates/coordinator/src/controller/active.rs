@@ -12,7 +12,8 @@ use crate::{
         Config,
         effect::{Effect, Note, Refusal},
         input::{
-            Attempt, Input, ReadOutcome, SettingsRequest, StreamId, WriteNumber, WriteOutcome,
+            Attempt, Input, MoveRequest, ReadOutcome, SettingsRequest, StreamId, WriteNumber,
+            WriteOutcome,
         },
         node::Node,
         random::Random,
@@ -29,9 +30,11 @@ mod elections;
 mod judgement;
 mod liveness;
 mod picture;
+mod placing;
 mod registration;
 mod settings;
 
+use placing::Placing;
 use settings::Governing;
 
 /// What a change is made for.
@@ -46,6 +49,7 @@ enum Purpose {
     CreateCluster,
     CreateShard(ShardId),
     ReplaceSettings,
+    ReplaceOverrides,
 }
 
 /// The state of an active coordinator.
@@ -59,6 +63,7 @@ pub(super) struct Active {
     gateways: BTreeMap<StreamId, GatewayStatus>,
     cluster: Option<ClusterRow>,
     governing: Governing,
+    placing: Placing,
     shards: BTreeMap<ShardId, Shard>,
     /// Rows whose creation is under way.
     creating: BTreeSet<Key>,
@@ -104,6 +109,7 @@ impl Active {
             gateways: BTreeMap::new(),
             cluster: None,
             governing: Governing::default(),
+            placing: Placing::default(),
             shards: BTreeMap::new(),
             creating: BTreeSet::new(),
             create_after: now,
@@ -133,6 +139,9 @@ impl Active {
                 }
                 Row::Settings(settings) => {
                     active.governing = Governing::new(settings, stored.version);
+                }
+                Row::Overrides(overrides) => {
+                    active.placing = Placing::new(overrides, stored.version);
                 }
             }
         }
@@ -171,6 +180,10 @@ impl Active {
                 expected,
                 settings,
             } => self.settings_wanted(request, expected, settings, effects),
+            Input::MoveWanted { request, name, to } => {
+                self.move_wanted(request, name, to, effects);
+            }
+            Input::MoveReported(report) => self.move_reported(report, effects),
             Input::GatewayAttended {
                 stream,
                 name,
@@ -207,6 +220,11 @@ impl Active {
     /// The request for other settings that is not answered.
     pub(super) fn settings_request(&self) -> Option<SettingsRequest> {
         self.governing.request()
+    }
+
+    /// The request for a move that is not answered.
+    pub(super) fn move_request(&self) -> Option<MoveRequest> {
+        self.placing.request()
     }
 
     pub(super) fn topology(&self) -> &Topology {
@@ -291,6 +309,7 @@ impl Active {
                 Purpose::CreateCluster => self.cluster_written(now, outcome, effects),
                 Purpose::CreateShard(shard) => self.shard_written(now, shard, outcome, effects),
                 Purpose::ReplaceSettings => self.settings_written(outcome, effects),
+                Purpose::ReplaceOverrides => self.overrides_written(outcome, effects),
             }
         }
     }
@@ -301,6 +320,7 @@ impl Active {
             Key::Node(node) => self.node_read(now, node, outcome),
             Key::Shard(shard) => self.shard_read(now, shard, outcome, effects),
             Key::Settings => self.settings_read(outcome, effects),
+            Key::Overrides => self.overrides_read(outcome, effects),
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use quorate_message::Settings;
+use quorate_message::{DestinationName, OverrideError, Overrides, Settings};
 use quorate_replication::{Claim, ElectionEvent, Epoch, Member, NodeId, Order, ShardId};
 
 use crate::controller::{
-    input::{Attempt, SettingsRequest, StreamId, WriteNumber},
+    input::{Attempt, MoveRequest, SettingsRequest, StreamId, WriteNumber},
     row::{Change, Key},
     topology::Topology,
 };
@@ -74,10 +74,49 @@ pub enum Effect {
         /// What became of it.
         answer: SettingsAnswer,
     },
+    /// Answer a request for a move.
+    AnswerMove {
+        /// Which.
+        request: MoveRequest,
+        /// What became of it.
+        answer: MoveAnswer,
+    },
     /// Send the picture to every admitted node and every watcher, and to later ones until the next picture.
     PublishTopology(Topology),
     /// Something that an operator or a trace wants to know.
     Note(Note),
+}
+
+/// What became of a request for a move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoveAnswer {
+    /// It is durable that the name moves; these overrides are in force.
+    Begun(Arc<Overrides>),
+    /// It cannot be.
+    Impossible(MoveRefusal),
+    /// Nothing was done, or it is not known.
+    Refused(Refusal),
+}
+
+/// Why a name cannot be moved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MoveRefusal {
+    /// The overrides do not allow it.
+    #[error(transparent)]
+    Override(#[from] OverrideError),
+    /// There is no such shard.
+    #[error("there is no shard {shard}; the cluster has the shards {first} to {last}")]
+    NoShard {
+        /// The one that was named.
+        shard: ShardId,
+        /// The first that there is.
+        first: ShardId,
+        /// The last.
+        last: ShardId,
+    },
+    /// There are no shards.
+    #[error("the cluster has no shards yet; start the storage nodes that it expects")]
+    NoShards,
 }
 
 /// What became of a request for other settings.
@@ -158,6 +197,9 @@ pub enum Refusal {
     /// Other settings are being stored.
     #[error("other settings are being stored at this moment; try again")]
     SettingsBusy,
+    /// Another move is being stored.
+    #[error("another move is being stored at this moment; try again")]
+    MoveBusy,
     /// Something was said on the stream that only a registered node may say.
     #[error("the stream must begin with a registration")]
     NotRegistered,
@@ -198,6 +240,20 @@ pub enum Note {
     SettingsReplaced {
         /// Their version.
         version: u64,
+    },
+    /// The move of a name began.
+    MoveBegun {
+        /// The name.
+        name: DestinationName,
+        /// Where it goes.
+        to: ShardId,
+    },
+    /// The move of a name came to its end.
+    MoveEnded {
+        /// The name.
+        name: DestinationName,
+        /// Why it did not take place; none: it did.
+        refusal: Option<String>,
     },
     /// The shards were created.
     Bootstrapped {
@@ -340,6 +396,11 @@ impl fmt::Display for Note {
                 write!(f, "created {shards} shards on {} nodes", nodes.len())
             }
             Self::SettingsReplaced { version } => write!(f, "settings of version {version}"),
+            Self::MoveBegun { name, to } => write!(f, "{name} moves to {to}"),
+            Self::MoveEnded { name, refusal } => match refusal {
+                None => write!(f, "{name} has moved"),
+                Some(why) => write!(f, "{name} does not move: {why}"),
+            },
             Self::StreamBroken { node } => write!(f, "stream of {node} broke"),
             Self::Died { node, cause } => write!(f, "{node} is dead: {cause:?}"),
             Self::Deferred { node, shard } => {

@@ -1,6 +1,6 @@
 //! What the controller is told. Inputs are facts; they come in any order that the outside produces.
 
-use quorate_message::Settings;
+use quorate_message::{DestinationName, Settings};
 use quorate_replication::{DiskId, Incarnation, NodeId, RecordVersion, Report, ShardId};
 
 use crate::controller::row::{Key, Stored};
@@ -20,6 +20,10 @@ pub struct Attempt(pub u64);
 /// Numbers the requests for other settings, by the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SettingsRequest(pub u64);
+
+/// Numbers the requests for moves, by the shell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MoveRequest(pub u64);
 
 /// An input of `Controller`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +97,17 @@ pub enum Input {
         /// The rules; their version means nothing.
         settings: Settings,
     },
+    /// A gateway wants a name to live in another shard.
+    MoveWanted {
+        /// Repeated in the answer.
+        request: MoveRequest,
+        /// The name.
+        name: DestinationName,
+        /// The shard that it is to go to.
+        to: ShardId,
+    },
+    /// The leader of a shard says what became of a move from there. Repeated until the topology shows it.
+    MoveReported(MoveReport),
     /// A gateway announced itself.
     GatewayAttended {
         /// Its stream.
@@ -134,6 +149,19 @@ pub struct Registration {
     pub weight: u32,
     /// Version of its software.
     pub version: String,
+}
+
+/// What became of a move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveReport {
+    /// The shard that it was to leave.
+    pub from: ShardId,
+    /// The name.
+    pub name: DestinationName,
+    /// The move.
+    pub number: u64,
+    /// Why the shard does not let it go; none: it is gone.
+    pub refusal: Option<String>,
 }
 
 /// A storage node's heartbeat: one for the whole node.

@@ -1,11 +1,11 @@
 //! What the coordinator keeps in the coordination store, as typed rows: the cluster, its nodes, its shards, the settings
-//! of destinations.
+//! of destinations, and the names that live elsewhere than the slot map says.
 //!
 //! How a row is written as text is the affair of `crate::rows`.
 
 use std::collections::BTreeMap;
 
-use quorate_message::Settings;
+use quorate_message::{Overrides, Settings};
 use quorate_replication::{DiskId, Incarnation, NodeId, RecordVersion, ShardId, ShardRecord};
 
 /// Names a row.
@@ -19,6 +19,8 @@ pub enum Key {
     Shard(ShardId),
     /// The settings of destinations.
     Settings,
+    /// Where destinations live that do not live where the slot map says.
+    Overrides,
 }
 
 /// One row.
@@ -32,6 +34,8 @@ pub enum Row {
     Shard(ShardRecord),
     /// The settings of destinations.
     Settings(Settings),
+    /// Where destinations live that do not live where the slot map says.
+    Overrides(Overrides),
 }
 
 impl Row {
@@ -43,6 +47,7 @@ impl Row {
             Self::Node(node) => Key::Node(node.node),
             Self::Shard(record) => Key::Shard(record.shard),
             Self::Settings(_) => Key::Settings,
+            Self::Overrides(_) => Key::Overrides,
         }
     }
 }

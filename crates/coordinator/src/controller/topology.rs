@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_message::Settings;
+use quorate_message::{Overrides, Settings};
 use quorate_replication::{Epoch, Member, NodeId, ShardId};
 
 /// The whole picture. Gateways and nodes keep the newest one.
@@ -20,6 +20,8 @@ pub struct Topology {
     pub gateways: Vec<GatewayStatus>,
     /// The settings of destinations.
     pub settings: Arc<Settings>,
+    /// Where destinations live that do not live where the slots say.
+    pub overrides: Arc<Overrides>,
 }
 
 /// A storage node.

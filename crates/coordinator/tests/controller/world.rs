@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_coordinator::controller::{
-    Attempt, Change, Config, Controller, Effect, Heartbeat, Input, Key, Led, Note, ReadOutcome,
-    RedialOutcome, Refusal, Registration, Row, SettingsAnswer, SettingsRequest, Stored, StreamId,
-    Topology, WriteNumber, WriteOutcome,
+    Attempt, Change, Config, Controller, Effect, Heartbeat, Input, Key, Led, MoveAnswer,
+    MoveRequest, Note, ReadOutcome, RedialOutcome, Refusal, Registration, Row, SettingsAnswer,
+    SettingsRequest, Stored, StreamId, Topology, WriteNumber, WriteOutcome,
 };
 use quorate_message::{
     Settings,
@@ -85,6 +85,7 @@ pub(crate) struct World {
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) topologies: Vec<Topology>,
     pub(crate) answers: Vec<(SettingsRequest, SettingsAnswer)>,
+    pub(crate) moves: Vec<(MoveRequest, MoveAnswer)>,
     /// Writes and reads are not answered (a result of unknown comes instead).
     pub(crate) is_store_away: bool,
     /// Of a hundred orders and reports, how many are lost.
@@ -131,6 +132,7 @@ impl World {
             refusals: Vec::new(),
             topologies: Vec::new(),
             answers: Vec::new(),
+            moves: Vec::new(),
             is_store_away: false,
             loss_percent: 0,
             writes: 0,
@@ -502,7 +504,7 @@ impl World {
         );
     }
 
-    fn tell(&mut self, input: Input) {
+    pub(crate) fn tell(&mut self, input: Input) {
         let mut effects = Vec::new();
         self.controller.step(self.now, input, &mut effects);
         for effect in effects {
@@ -559,6 +561,7 @@ impl World {
             Effect::Write { write, changes } => self.write(write, changes),
             Effect::Read { key } => self.read(key),
             Effect::AnswerSettings { request, answer } => self.answers.push((request, answer)),
+            Effect::AnswerMove { request, answer } => self.moves.push((request, answer)),
             Effect::PublishTopology(topology) => {
                 if let Some(last) = self.topologies.last() {
                     assert!(topology.version > last.version, "the version went back");
@@ -662,6 +665,15 @@ impl World {
             request: SettingsRequest(request),
             expected,
             settings: Settings::with_rules(0, [rule]).expect("a good rule"),
+        });
+    }
+
+    /// A gateway wants `orders` to live in a shard.
+    pub(crate) fn want_move(&mut self, request: u64, name: &str, to: u32) {
+        self.tell(Input::MoveWanted {
+            request: MoveRequest(request),
+            name: name.parse().expect("a name"),
+            to: ShardId(to),
         });
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_message::{
     ConsumerId, Destination, DestinationKind, GroupId, GroupMark, MessagePosition, Outcome,
-    Settings, Terms,
+    Overrides, Settings, Terms,
 };
 use quorate_proto::{internal::v1 as wire, v1};
 
@@ -94,6 +94,14 @@ pub(crate) fn command(shard: ShardId, command: Command) -> wire::ControlCommand 
     wire::ControlCommand {
         shard: shard.0,
         kind: Some(kind),
+    }
+}
+
+/// The names of a topology that live elsewhere than its slots say; none if they cannot be read.
+pub(crate) fn overrides(told: &wire::Topology) -> Option<Overrides> {
+    match told.overrides.is_empty() {
+        true => Some(Overrides::new()),
+        false => Overrides::decode(&told.overrides),
     }
 }
 
@@ -185,6 +193,9 @@ pub(crate) fn event(event: wire::ControlEvent) -> Result<(ShardId, NodeEvent), U
             reason: refused.reason.into(),
             is_no_subscription: refused.no_subscription,
         },
+        Kind::Moved(moved) => {
+            NodeEvent::Moved(consumer(&moved.consumer)?, Generation(moved.generation))
+        }
         Kind::Waiting(waiting) => NodeEvent::Waiting {
             consumer: consumer(&waiting.consumer)?,
             generation: Generation(waiting.generation),
@@ -280,6 +291,7 @@ fn outcome(said: i32) -> Result<Outcome, Unreadable> {
         Ok(v1::Outcome::UnknownDestination) => Ok(Outcome::UnknownDestination),
         Ok(v1::Outcome::RolledBack) => Ok(Outcome::RolledBack),
         Ok(v1::Outcome::InDoubt) => Ok(Outcome::InDoubt),
+        Ok(v1::Outcome::Moved) => Ok(Outcome::Moved),
         Ok(v1::Outcome::Unspecified | v1::Outcome::Invalid) | Err(_) => {
             Err(Unreadable("an outcome that is unknown"))
         }
@@ -314,6 +326,7 @@ pub(crate) fn topology(told: &wire::Topology) -> Topology {
             true => Some(Arc::default()),
             false => Settings::decode(&told.settings).map(Arc::new),
         },
+        overrides: overrides(told).unwrap_or_default().into(),
     }
 }
 

@@ -27,6 +27,9 @@ pub(crate) fn outcome_error(outcome: Outcome, cause: Option<&Cause>) -> String {
             "an earlier try to commit the transaction is not resolved yet; repeat the commit in some seconds"
                 .to_owned()
         }
+        Outcome::Moved => format!(
+            "{name} is being moved to another shard and the message is not stored; retry"
+        ),
         Outcome::QueueFull | Outcome::Blocked => format!(
             "{} and the message is not stored; consume or purge some, or raise the limit with `quorate settings \
              set`, then retry",
@@ -72,7 +75,8 @@ pub(crate) fn is_shortage(outcome: Outcome) -> bool {
         | Outcome::NumberTooOld
         | Outcome::UnknownDestination
         | Outcome::RolledBack
-        | Outcome::InDoubt => false,
+        | Outcome::InDoubt
+        | Outcome::Moved => false,
     }
 }
 

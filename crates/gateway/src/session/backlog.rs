@@ -1,4 +1,5 @@
-//! What waits for room in one destination, because it is full and its settings hold producers back.
+//! What waits for room in one destination, because it is full and its settings hold producers back, or for the shard that
+//! it goes to.
 //!
 //! Messages keep the order in which they came. A try takes some from the front, under their own names and numbers, and
 //! leaves them here until it is answered: what the destination took goes, the rest stays in its place. Tries grow while
@@ -56,11 +57,16 @@ impl<'a> Tried<'a> {
     /// One message more.
     pub(super) fn count(&mut self, destination: &'a Destination, outcome: Outcome) {
         self.destination = Some(destination);
-        match outcome == Outcome::Blocked {
+        match is_to_be_tried(outcome) {
             true => self.refused += 1,
             false => self.taken += 1,
         }
     }
+}
+
+/// Whether a message that has this outcome is tried again: its destination is full, or on its way to another shard.
+pub(super) fn is_to_be_tried(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Blocked | Outcome::Moved)
 }
 
 /// See the head of the file.
@@ -99,6 +105,14 @@ impl Backlog {
         });
         self.waiting.insert(place, message);
         is_new
+    }
+
+    /// What waits is to be tried at once, and more of it: it is known where it goes.
+    pub(super) fn hurry(&mut self, now: Time) {
+        if self.try_at.is_some() {
+            self.try_at = Some(now);
+            self.window = ROOM_TRY_MESSAGES;
+        }
     }
 
     /// When something is to be tried; none while a try is under way.

@@ -24,9 +24,13 @@ pub(super) struct Node {
 }
 
 impl Core {
-    /// The shard of a destination; none while no topology is known.
+    /// The shard of a destination, while it is moved the one that it leaves; none while no topology is known.
     #[must_use]
     pub fn shard_of(&self, queue: &DestinationName) -> Option<ShardId> {
+        if let Some(place) = self.overrides.place(queue) {
+            let shard = place.moving.map_or(place.shard, |moving| moving.from);
+            return Some(ShardId(shard));
+        }
         self.slots.get(usize::from(slot(queue).0)).copied()
     }
 
@@ -36,6 +40,12 @@ impl Core {
         let whole = told.slots.len() == usize::from(quorate_message::SLOTS);
         if whole && (newest || self.slots.is_empty()) {
             self.slots.clone_from(&told.slots);
+            let are_others = self.overrides != told.overrides;
+            self.overrides = Arc::clone(&told.overrides);
+            if are_others {
+                self.replaced();
+                self.find_followers();
+            }
             for id in &told.slots {
                 let gateway = self.config.incarnation;
                 let known = self.shards.entry(*id);

@@ -4,12 +4,14 @@
 use quorate_message::{Batch, Command, Destination, Outcome, ProducerId};
 
 use super::{
-    backlog::{Origin, Place},
+    backlog::{Origin, Place, is_to_be_tried},
     core::{Call, Core},
+    diverting::IsTransient,
     effect::Effect,
-    ids::CallId,
+    ids::{CallId, Time},
     input::{Outcomes, Publication},
-    lane::Pending,
+    lane::{Pending, Producer},
+    shard::Kind,
 };
 
 impl Core {
@@ -46,7 +48,15 @@ impl Core {
             let outcome = each[from];
             let (run_at, ordinal) = (at + from, first + from as u64);
             from += run.len();
-            if outcome != Outcome::Blocked {
+            if outcome == Outcome::Moved && parsed.is_transient() {
+                let to = (call, ordinal);
+                let sent = self.send_on(&parsed, (run_at, run.len()), to, batch.since);
+                if let Some(bytes) = sent {
+                    done = (done.0 - run.len() as u64, done.1 - bytes);
+                    continue;
+                }
+            }
+            if !is_to_be_tried(outcome) || parsed.is_transient() {
                 let count = u32::try_from(run.len()).expect("a run is no longer than the part");
                 let destination = parsed.destination(run_at);
                 effects.push(Effect::Confirmed {
@@ -81,7 +91,7 @@ impl Core {
     ) {
         let parsed = Parsed::new(batch, &[outcome]);
         let is_open = matches!(self.calls.get(&call), Some(Call::Publishing(_)));
-        if outcome == Outcome::Blocked && is_open {
+        if is_to_be_tried(outcome) && is_open && !parsed.is_transient() {
             let origin = Origin {
                 call,
                 ordinal,
@@ -92,6 +102,37 @@ impl Core {
         }
         let cause = parsed.destination(at).map(|d| self.cause(d));
         self.copied((call, ordinal), (outcome, bytes), cause, effects);
+    }
+
+    /// Sends non-persistent messages on to where their name goes. Returns their bytes; none: that is not known.
+    fn send_on(
+        &mut self,
+        parsed: &Parsed,
+        (at, count): (usize, usize),
+        (call, ordinal): (CallId, u64),
+        since: Time,
+    ) -> Option<u64> {
+        let name = parsed.destination(at)?.name.clone();
+        let id = self.switched_to(&name, IsTransient(true))?;
+        let mut bytes = 0;
+        for (at, ordinal) in (at..at + count).zip(ordinal..) {
+            let (id_of_producer, publication) = parsed.publication(at)?;
+            let producer = Producer {
+                id: id_of_producer,
+                is_first: false,
+            };
+            let shard = self.shards.get_mut(&id)?;
+            let (lane, numbers) = shard.lane(Kind::Transient);
+            let from = (call, ordinal, None);
+            // It fitted a batch before.
+            lane.publish(since, numbers, producer, from, &publication)
+                .ok()?;
+            let size = publication.message.len() as u64;
+            shard.bytes += size;
+            self.bytes += size;
+            bytes += size;
+        }
+        Some(bytes)
     }
 
     /// Lets what a shard did not take for lack of room wait. Returns its bytes; none: its call has failed.
@@ -125,6 +166,10 @@ pub(super) fn destination_of(batch: &Pending, at: usize) -> Option<Destination> 
 }
 
 impl Parsed {
+    fn is_transient(&self) -> bool {
+        self.0.as_ref().is_some_and(Batch::is_transient)
+    }
+
     fn new(batch: &Pending, outcomes: &[Outcome]) -> Self {
         let is_wanted = outcomes.iter().any(|outcome| !outcome.is_stored());
         let parsed = is_wanted.then(|| Batch::parse(batch.batch.clone()).ok());

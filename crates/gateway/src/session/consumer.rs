@@ -10,8 +10,8 @@ use std::{
 };
 
 use quorate_message::{
-    ConsumerId, Decision, Destination, GroupId, GroupMark, MessagePosition, Outcome, Settlement,
-    Terms,
+    ConsumerId, Decision, Destination, DestinationName, GroupId, GroupMark, MessagePosition,
+    Outcome, Settlement, Terms,
 };
 
 use super::{
@@ -113,6 +113,8 @@ pub(super) struct Consumer {
     asked: bool,
     /// An earlier call of this consumer, whose settlements are waited for before this one is attached.
     pub(super) follows: Option<CallId>,
+    /// It was turned away, and asks again then.
+    pub(super) waits_until: Option<Time>,
     /// On what terms it takes messages.
     pub(super) terms: Terms,
     /// The groups that are its own.
@@ -158,6 +160,7 @@ impl Consumer {
             asked: false,
             follows: None,
             paused: false,
+            waits_until: None,
             terms: Terms::default(),
             owned: BTreeSet::new(),
             patience_micros: None,
@@ -196,6 +199,19 @@ impl Consumer {
             settling: None,
         };
         self.held.insert(position, held);
+    }
+
+    /// Whether it holds nothing and settles nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.settling == 0
+    }
+
+    /// The queue or topic that it reads from; none: topics by a pattern.
+    pub(super) fn name_of_source(&self) -> Option<DestinationName> {
+        match &self.admission {
+            Admission::Subscribe(wanted) => wanted.pattern.as_name(),
+            Admission::Free | Admission::Register => Some(self.queue.name.clone()),
+        }
     }
 
     pub(super) fn held_len(&self) -> usize {
@@ -520,7 +536,8 @@ impl Consumer {
                 | Outcome::Blocked
                 | Outcome::UnknownDestination
                 | Outcome::RolledBack
-                | Outcome::InDoubt => outcome,
+                | Outcome::InDoubt
+                | Outcome::Moved => outcome,
             };
             if self
                 .held

@@ -28,7 +28,8 @@ impl Core {
         if self.calls.contains_key(&call) {
             return;
         }
-        let shards = self.shards_of(&open);
+        let mut shards = self.shards_of(&open);
+        self.begin_where_held(&open, &mut shards);
         let Some(first) = shards.first().copied() else {
             return self.fail(call, Failure::NoTopology, effects);
         };
@@ -48,6 +49,20 @@ impl Core {
         match shards[..] {
             [shard] => self.consume_at(now, (call, shard), open, effects),
             _ => self.consume_group(now, call, (open, &shards), effects),
+        }
+    }
+
+    /// What a consumer brings of a name that moves it settles where it got it, and follows then.
+    fn begin_where_held(&self, open: &OpenConsumer, shards: &mut Vec<ShardId>) {
+        let Some((at, _)) = open.held.first() else {
+            return;
+        };
+        let is_there = open.held.iter().all(|(of, _)| of == at);
+        if let [only] = &mut shards[..]
+            && is_there
+            && self.shards.contains_key(at)
+        {
+            *only = *at;
         }
     }
 
@@ -78,6 +93,8 @@ impl Core {
         self.consumers.insert(call, consumer);
         self.restless.insert(call);
         self.detached.insert(call);
+        // Perhaps it begins where it holds something.
+        self.following.far.insert(call);
         if let Some(shard) = self.shards.get_mut(&shard) {
             shard.consumers.insert(call);
         }
@@ -139,14 +156,20 @@ impl Core {
             return;
         };
         let shard = consumer.shard;
-        if let Some((foreign, _)) = named.iter().find(|(of, _)| *of != shard) {
+        let is_foreign = |of: &ShardId| *of != shard && !self.shards.contains_key(of);
+        if let Some((foreign, _)) = named.iter().find(|(of, _)| is_foreign(of)) {
             let failure = Failure::ForeignPosition {
                 shard: *foreign,
                 expected: shard,
             };
             return self.fail(call, failure, effects);
         }
-        let positions: Vec<_> = named.iter().map(|(_, position)| *position).collect();
+        // What is of another shard it does not hold: it was settled before the consumer came here.
+        let here = |(of, position): &(ShardId, MessagePosition)| match *of == shard {
+            true => *position,
+            false => MessagePosition::from_value(u64::MAX),
+        };
+        let positions: Vec<_> = named.iter().map(here).collect();
         let (request, wanted) = consumer.settle(settlement, &positions, token);
         let queue = consumer.queue.clone();
         if consumer.settling > SETTLEMENTS_MAX && !consumer.paused {
@@ -317,8 +340,11 @@ impl Core {
         self.restless.iter().any(|call| {
             let consumer = self.consumers.get(call);
             consumer.is_some_and(|consumer| {
+                let waits = consumer.waits_until.is_some();
                 let shard = self.shards.get(&consumer.shard);
-                consumer.is_admitted && shard.is_some_and(|shard| shard.target().is_some())
+                consumer.is_admitted
+                    && !waits
+                    && shard.is_some_and(|shard| shard.target().is_some())
             })
         })
     }
@@ -344,7 +370,8 @@ impl Core {
                     }
                 }
                 (Phase::Open, Attachment::Detached) => {
-                    let Some((node, link)) = target.filter(|_| consumer.is_admitted) else {
+                    let is_ready = consumer.is_admitted && consumer.waits_until.is_none();
+                    let Some((node, link)) = target.filter(|_| is_ready) else {
                         continue;
                     };
                     if follows.is_some_and(|earlier| self.consumers.contains_key(&earlier)) {
@@ -374,6 +401,10 @@ impl Core {
                 (Phase::Open, Attachment::Asked { .. }) => {}
                 (Phase::Open, Attachment::Attached) => {
                     let Some((node, link)) = target else { continue };
+                    // What it would get there it gets where its name goes.
+                    if self.following.far.contains(&call) {
+                        continue;
+                    }
                     if let Some(credit) = consumer.grant(window) {
                         effects.push(Effect::Control {
                             node,
@@ -504,6 +535,7 @@ impl Core {
 
     /// Asks again for attachments without an answer, and fails consumers that stayed without one for too long.
     pub(super) fn elapsed_for_consumers(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.elapsed_for_followers(now, effects);
         let deadline = self.config.deadline_micros;
         for call in self.detached.iter().copied().collect::<Vec<_>>() {
             let Some(consumer) = self.consumers.get_mut(&call) else {

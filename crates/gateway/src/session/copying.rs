@@ -7,6 +7,7 @@ use quorate_message::{Destination, Outcome, ProducerId};
 use super::{
     backlog::Origin,
     core::{Call, Core},
+    diverting::IsTransient,
     effect::{Cause, Effect, Failure},
     ids::{CallId, ShardId, Time},
     input::Publication,
@@ -64,7 +65,8 @@ impl Core {
                 self.hold_back((origin, None), id, copy, effects)?;
                 continue;
             }
-            let id = self.shard_of(&destination.name);
+            let is_transient = IsTransient(publication.non_persistent);
+            let id = self.sends_to(&destination.name, is_transient);
             let shard = id.and_then(|id| self.shards.get_mut(&id));
             let shard = shard.ok_or(Failure::NoTopology)?;
             let id = shard.id;

@@ -8,14 +8,16 @@ use std::{
     sync::Arc,
 };
 
-use quorate_message::{ConsumerId, Destination, GatewayId, ProducerId, Settings};
+use quorate_message::{ConsumerId, Destination, GatewayId, Overrides, ProducerId, Settings};
 
 use super::{
     backlog::Backlog,
     cluster::Node,
     consumer::Consumer,
     copying::Composite,
+    diverting::Switches,
     effect::{Effect, Failure, Note},
+    following::Following,
     group::Group,
     ids::{CallId, LinkId, NodeId, ShardId, Time},
     input::{Input, NodeEvent, Publication},
@@ -76,6 +78,7 @@ pub struct Core {
     pub(super) version: u64,
     pub(super) slots: Vec<ShardId>,
     pub(super) settings: Arc<Settings>,
+    pub(super) overrides: Arc<Overrides>,
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) shards: BTreeMap<ShardId, Shard>,
     pub(super) calls: BTreeMap<CallId, Call>,
@@ -84,6 +87,8 @@ pub struct Core {
     pub(super) transactions: BTreeMap<CallId, Transaction>,
     /// Consumers that may have something to say to their leader.
     pub(super) restless: BTreeSet<CallId>,
+    pub(super) following: Following,
+    pub(super) switches: Switches,
     pub(super) groups: BTreeMap<CallId, Group>,
     /// Calls of legs, with those of their groups.
     pub(super) legs: BTreeMap<CallId, CallId>,
@@ -118,6 +123,7 @@ impl Core {
             version: 0,
             slots: Vec::new(),
             settings: Arc::default(),
+            overrides: Arc::default(),
             nodes: BTreeMap::new(),
             shards: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -125,6 +131,8 @@ impl Core {
             consumer_calls: BTreeMap::new(),
             transactions: BTreeMap::new(),
             restless: BTreeSet::new(),
+            following: Following::default(),
+            switches: Switches::default(),
             groups: BTreeMap::new(),
             legs: BTreeMap::new(),
             last_leg: 0,
@@ -224,7 +232,7 @@ impl Core {
         shards
             .chain(consumers)
             .chain([unrouted, restless, transactions])
-            .chain([self.next_look(), self.next_try()])
+            .chain([self.next_look(), self.next_try(), self.followers_deadline()])
             .flatten()
             .min()
     }
@@ -392,6 +400,7 @@ impl Core {
     /// Sends out what was gathered.
     fn flush(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.try_again(now);
+        self.tend_followers(now, effects);
         for shard in self.shards.values_mut() {
             shard.send(effects);
         }
@@ -556,6 +565,9 @@ impl Core {
                 let why = (reason, is_no_subscription);
                 self.attach_refused((consumer, generation), id, why, effects);
             }
+            NodeEvent::Moved(who, generation) if present => {
+                self.turned_away(now, (who, generation))
+            }
             NodeEvent::Waiting {
                 consumer,
                 generation,
@@ -573,6 +585,7 @@ impl Core {
             NodeEvent::NotLeading { .. }
             | NodeEvent::Overloaded { .. }
             | NodeEvent::Attached { .. }
+            | NodeEvent::Moved(..)
             | NodeEvent::Waiting { .. }
             | NodeEvent::Recalled { .. }
             | NodeEvent::AttachRefused { .. } => {}

@@ -9,11 +9,12 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use quorate_message::{Destination, Outcome, ProducerId};
+use quorate_message::{Destination, DestinationName, Outcome, ProducerId, root};
 
 use super::{
-    backlog::{Backlog, Origin, Place, Tried, Waiting},
+    backlog::{Backlog, Origin, Place, Tried, Waiting, is_to_be_tried},
     core::{Call, Core},
+    diverting::IsTransient,
     effect::{Cause, Effect, Failure},
     ids::{CallId, Time},
     input::Publication,
@@ -79,6 +80,16 @@ impl Core {
         })
     }
 
+    /// What waits of a name is tried at once: it is known where the name goes.
+    pub(super) fn hurry(&mut self, name: &DestinationName) {
+        let now = self.now;
+        for (destination, backlog) in &mut self.backlogs {
+            if root(&destination.name) == name.as_str() {
+                backlog.hurry(now);
+            }
+        }
+    }
+
     /// When something that waits is to be tried.
     pub(super) fn next_try(&self) -> Option<Time> {
         self.backlogs.values().filter_map(Backlog::try_at).min()
@@ -98,7 +109,7 @@ impl Core {
     }
 
     fn try_destination(&mut self, now: Time, destination: &Destination) {
-        let id = self.shard_of(&destination.name);
+        let id = self.sends_to(&destination.name, IsTransient(false));
         let Some(shard) = id.and_then(|id| self.shards.get_mut(&id)) else {
             return;
         };
@@ -131,7 +142,7 @@ impl Core {
         outcome: Outcome,
         effects: &mut Vec<Effect>,
     ) {
-        if outcome == Outcome::Blocked {
+        if is_to_be_tried(outcome) {
             return;
         }
         let backlog = self.backlogs.get_mut(destination);

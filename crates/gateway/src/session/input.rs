@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_message::{
-    ConsumerId, Destination, DestinationName, GroupMark, MessagePosition, Outcome, ProducerId,
-    Publication as Head, Schedule, Settings, Settlement, Subscription, Terms, TransactionId,
+    ConsumerId, Destination, DestinationName, GroupMark, MessagePosition, Outcome, Overrides,
+    ProducerId, Publication as Head, Schedule, Settings, Settlement, Subscription, Terms,
+    TransactionId,
 };
 
 use super::ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId};
@@ -287,6 +288,8 @@ pub enum NodeEvent {
         /// The subscription that it wants does not exist at this shard.
         is_no_subscription: bool,
     },
+    /// A consumer is not attached under this generation, since its queue lives elsewhere.
+    Moved(ConsumerId, Generation),
     /// A message waits for a consumer that has no credit left at this shard.
     Waiting {
         /// The consumer.
@@ -362,6 +365,15 @@ pub enum Outcomes {
 }
 
 impl Outcomes {
+    /// Whether any command has this outcome.
+    #[must_use]
+    pub fn has(&self, outcome: Outcome) -> bool {
+        match self {
+            Self::All(all) => *all == outcome,
+            Self::Each(each) => each.contains(&outcome),
+        }
+    }
+
     /// The outcome of the command at `ordinal`; none if the answer is shorter than the batch.
     #[must_use]
     pub fn get(&self, ordinal: usize) -> Option<Outcome> {
@@ -385,6 +397,8 @@ pub struct Topology {
     pub slots: Vec<ShardId>,
     /// The settings of destinations; none: they cannot be read. Of two the one with the higher version is the newer.
     pub settings: Option<Arc<Settings>>,
+    /// Names that live elsewhere.
+    pub overrides: Arc<Overrides>,
 }
 
 /// A storage node.

@@ -392,6 +392,7 @@ impl Lane {
     /// Begins a batch, unless one is begun.
     fn open(&mut self, now: Time) -> Result<(), BatchFull> {
         if !self.builder.is_empty() {
+            self.since = self.since.min(now);
             return Ok(());
         }
         self.since = now;

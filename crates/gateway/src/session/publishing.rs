@@ -9,6 +9,7 @@ use quorate_message::{
 use super::{
     backlog::{Origin, Tried},
     core::{Call, Core, size_of},
+    diverting::IsTransient,
     effect::{Effect, Failure},
     ids::{CallId, ShardId, Time},
     input::{Outcomes, Publication, Sent},
@@ -123,7 +124,7 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) -> Result<BTreeSet<ShardId>, Failure> {
         let mut touched = BTreeSet::new();
-        let mut last: Option<(DestinationName, ShardId)> = None;
+        let mut last: Option<(DestinationName, IsTransient, ShardId)> = None;
         for (ordinal, publication) in (first..).zip(messages) {
             let mut publication = match publication {
                 Ok(publication) => publication,
@@ -142,13 +143,18 @@ impl Core {
                 self.queue_up((call, ordinal), sender.id, publication, effects)?;
                 continue;
             }
+            let is_transient = IsTransient(publication.non_persistent);
             let id = match &last {
-                Some((name, id)) if *name == publication.destination.name => *id,
+                Some((name, of, id))
+                    if *name == publication.destination.name && *of == is_transient =>
+                {
+                    *id
+                }
                 Some(_) | None => {
                     let name = &publication.destination.name;
-                    let id = self.shard_of(name);
+                    let id = self.sends_to(name, is_transient);
                     let id = id.ok_or(Failure::NoTopology)?;
-                    last = Some((name.clone(), id));
+                    last = Some((name.clone(), is_transient, id));
                     touched.insert(id);
                     id
                 }
@@ -286,6 +292,7 @@ impl Core {
         let mut at = batch.lead;
         let mut freed = 0;
         let mut tried = Tried::default();
+        let switched = self.note_moved(id, &batch, outcomes);
         for part in &batch.parts {
             let range = at..at + part.commands();
             at = range.end;
@@ -343,6 +350,9 @@ impl Core {
             }
         }
         self.try_is_over(tried);
+        for name in switched {
+            self.hurry(&name);
+        }
         self.free(id, freed, effects);
     }
 
@@ -445,7 +455,8 @@ impl Core {
                 | Outcome::Blocked
                 | Outcome::UnknownDestination
                 | Outcome::RolledBack
-                | Outcome::InDoubt),
+                | Outcome::InDoubt
+                | Outcome::Moved),
             ) => self.fail(call, Failure::Refused { shard, outcome }, effects),
         }
     }

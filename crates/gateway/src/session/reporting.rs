@@ -108,7 +108,9 @@ impl Core {
 }
 
 fn is_to_be_attached(consumer: &Consumer) -> bool {
-    consumer.phase == Phase::Open && consumer.attachment == Attachment::Detached
+    consumer.phase == Phase::Open
+        && consumer.attachment == Attachment::Detached
+        && consumer.waits_until.is_none()
 }
 
 fn control(shard: ShardId, (node, link): (NodeId, LinkId), command: Command) -> Effect {

@@ -50,7 +50,7 @@ impl Core {
             Some(subscription) => subscription.pattern.as_name(),
         };
         match name {
-            Some(name) => self.shard_of(&name).into_iter().collect(),
+            Some(name) => self.reads_from(&name).into_iter().collect(),
             None => self.all_shards(),
         }
     }
@@ -100,6 +100,11 @@ impl Core {
             None | Some(Outcome::Applied) => {
                 consumer.is_admitted = true;
                 self.restless.insert(call);
+            }
+            // It is on its way here, or elsewhere.
+            Some(Outcome::Moved) => {
+                let now = self.now;
+                self.wait_for_place(now, call);
             }
             Some(outcome) => {
                 let shard = consumer.shard;

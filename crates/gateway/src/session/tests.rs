@@ -11,6 +11,7 @@ use quorate_message::{
 use super::*;
 
 mod consuming;
+mod following;
 mod hanging;
 mod holding_back;
 mod properties;
@@ -67,6 +68,7 @@ pub(super) fn topology(version: u64, epoch: u64, leader: Option<NodeId>) -> Topo
         }],
         slots: vec![SHARD; 1024],
         settings: None,
+        overrides: Arc::default(),
     }
 }
 

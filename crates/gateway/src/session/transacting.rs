@@ -12,6 +12,7 @@ use quorate_message::{Attempt, Decision, Outcome, Settlement, TransactionId};
 use super::{
     confirming::destination_of,
     core::{Call, Core, size_of},
+    diverting::IsTransient,
     effect::{Effect, Failure},
     ids::{CallId, ShardId, Time},
     input::{Publication, TransactedSettlement},
@@ -20,7 +21,8 @@ use super::{
     transaction::{Phase, Plan, Refusal, Settled, Transaction},
 };
 use crate::limits::{
-    TRANSACTION_BYTES_MAX, TRANSACTION_COMMANDS_MAX, TRANSACTION_MS, TRANSACTION_VISIBLE_MICROS,
+    DIVERT_PAUSE_MICROS, TRANSACTION_BYTES_MAX, TRANSACTION_COMMANDS_MAX, TRANSACTION_MS,
+    TRANSACTION_VISIBLE_MICROS,
 };
 
 impl Core {
@@ -115,12 +117,22 @@ impl Core {
             return;
         }
         transaction.attempt = Attempt::new(wall_ms.saturating_add(TRANSACTION_MS), nonce);
+        self.try_to_commit(now, call, effects);
+    }
+
+    /// Cuts a transaction by where its destinations live, and sends it there.
+    fn try_to_commit(&mut self, now: Time, call: CallId, effects: &mut Vec<Effect>) {
+        let Some(transaction) = self.transactions.get(&call) else {
+            return;
+        };
         let names = transaction
             .sends
             .iter()
             .map(|send| send.destination.name.clone());
         let names: Vec<_> = names.collect();
-        let shards: Option<Vec<ShardId>> = names.iter().map(|name| self.shard_of(name)).collect();
+        let is_transient = IsTransient(false);
+        let shards = names.iter().map(|name| self.sends_to(name, is_transient));
+        let shards: Option<Vec<ShardId>> = shards.collect();
         let known = |shard: &ShardId| self.shards.contains_key(shard);
         let Some(shards) = shards.filter(|shards| shards.iter().all(known)) else {
             return self.fail(call, Failure::NoTopology, effects);
@@ -218,8 +230,9 @@ impl Core {
             Step::Decide => {
                 // Of two copies in the log the later may be judged otherwise: then the shards ask the owner, and the
                 // client asks again.
-                let is_final = batch.tries == 1;
                 let mut refusal = refusal(shard, outcomes, batch);
+                // What moved away takes no copy any more.
+                let is_final = batch.tries == 1 || refusal.outcome == Outcome::Moved;
                 if !is_final {
                     refusal.outcome = Outcome::InDoubt;
                 }
@@ -281,7 +294,9 @@ impl Core {
             None => self.roll_back(now, call, &plan),
             Some(refusal) => {
                 self.roll_back(now, call, &plan);
-                self.not_committed(call, refusal, effects);
+                if !self.tries_elsewhere(now, call, &refusal) {
+                    self.not_committed(call, refusal, effects);
+                }
             }
         }
     }
@@ -302,8 +317,33 @@ impl Core {
             && is_final
         {
             self.roll_back(now, call, &plan);
+            if self.tries_elsewhere(now, call, &refusal) {
+                return;
+            }
         }
         self.not_committed(call, refusal, effects);
+    }
+
+    /// A destination lives elsewhere: nothing was done, and it is tried again by where it lives, under another attempt of
+    /// the same deadline.
+    fn tries_elsewhere(&mut self, now: Time, call: CallId, refusal: &Refusal) -> bool {
+        let Some(transaction) = self.transactions.get_mut(&call) else {
+            return false;
+        };
+        if refusal.outcome != Outcome::Moved || !transaction.is_awaited {
+            return false;
+        }
+        let attempt = transaction.attempt;
+        transaction.attempt = Attempt::new(attempt.deadline_ms(), attempt.value() + 1);
+        transaction.retry_at = Some(now.after(DIVERT_PAUSE_MICROS));
+        let names = transaction.sends.iter();
+        let names: BTreeSet<_> = names.map(|send| send.destination.name.clone()).collect();
+        for name in names {
+            if self.leaves(&name, refusal.shard, IsTransient(false)) {
+                self.hurry(&name);
+            }
+        }
+        true
     }
 
     /// Nothing of it happens: no decision to commit is in any log, nor under way.
@@ -461,7 +501,8 @@ impl Core {
             | Phase::Preparing { .. }
             | Phase::Deciding { .. } => None,
         });
-        finishing.min()
+        let retries = self.transactions.values().filter_map(|t| t.retry_at);
+        finishing.chain(retries).min()
     }
 
     pub(super) fn elapsed_for_transactions(&mut self, now: Time, effects: &mut Vec<Effect>) {
@@ -472,6 +513,13 @@ impl Core {
         let due = self.transactions.iter().filter(|(_, t)| due(t));
         for call in due.map(|(call, _)| *call).collect::<BTreeSet<_>>() {
             self.tell_committed(call, effects);
+        }
+        let again = self.transactions.iter_mut().filter_map(|(call, t)| {
+            let is_due = t.retry_at.take_if(|at| *at <= now).is_some();
+            is_due.then_some(*call)
+        });
+        for call in again.collect::<Vec<_>>() {
+            self.try_to_commit(now, call, effects);
         }
     }
 

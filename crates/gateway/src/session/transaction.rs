@@ -42,6 +42,8 @@ pub(super) struct Transaction {
     pub(super) phase: Phase,
     /// The client waits for the end of it.
     pub(super) is_awaited: bool,
+    /// When it is tried again, since a destination lives elsewhere.
+    pub(super) retry_at: Option<Time>,
 }
 
 /// How far a transaction is.
@@ -105,6 +107,7 @@ impl Transaction {
             bytes: 0,
             phase: Phase::Gathering,
             is_awaited: true,
+            retry_at: None,
         }
     }
 

@@ -216,6 +216,7 @@ impl State {
                 | Command::Origin { .. }
                 | Command::Register { .. } => v1::Outcome::Applied as i32,
                 Command::Checkpoint { .. }
+                | Command::Relocate { .. }
                 | Command::Configure { .. }
                 | Command::Tick { .. }
                 | Command::GatewayAttached { .. }
@@ -362,6 +363,13 @@ impl SessionService for Cluster {
 
 #[tonic::async_trait]
 impl NodeService for Cluster {
+    async fn check_move(
+        &self,
+        _request: Request<wire::CheckMoveRequest>,
+    ) -> Result<Response<wire::CheckMoveResponse>, Status> {
+        Err(Status::unimplemented("nothing moves here"))
+    }
+
     async fn list_scheduled(
         &self,
         _: Request<wire::ListScheduledRequest>,
@@ -456,6 +464,13 @@ impl CoordinationService for Cluster {
     type AttendStream = Answers<wire::AttendResponse>;
     type WatchTopologyStream = Answers<wire::WatchTopologyResponse>;
     type AttendGatewayStream = Answers<wire::AttendGatewayResponse>;
+
+    async fn move_name(
+        &self,
+        _request: Request<wire::MoveNameRequest>,
+    ) -> Result<Response<wire::MoveNameResponse>, Status> {
+        Err(Status::unimplemented("nothing moves here"))
+    }
 
     async fn replace_settings(
         &self,

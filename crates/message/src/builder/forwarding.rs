@@ -1,7 +1,10 @@
 //! The commands of the outbox: a message leaves its queue, and it arrived.
 
 use crate::layout::{Record, TRANSFER, TRANSFERRED};
-use crate::{BatchBuilder, BatchFull, Destination, DestinationName, MessagePosition, MoveReason};
+use crate::{
+    BatchBuilder, BatchFull, Destination, DestinationKind, DestinationName, MessagePosition,
+    MoveReason,
+};
 
 impl BatchBuilder {
     /// Adds a transfer of a stored message to another destination and returns the command's ordinal.
@@ -15,13 +18,39 @@ impl BatchBuilder {
         target: &Destination,
         reason: MoveReason,
     ) -> Result<u16, BatchFull> {
+        let source = (DestinationKind::Queue, queue);
+        self.transfer_from(source, position, (target, reason), 0)
+    }
+
+    /// Adds the transfer of a stored message to its own name in another shard and returns the command's ordinal.
+    /// `due_ms`: when it is to be delivered, in milliseconds since 1970; 0 for at once.
+    ///
+    /// # Errors
+    /// When the batch is full or transient, or the message is not persistent.
+    pub fn transfer_relocated(
+        &mut self,
+        at: &Destination,
+        position: MessagePosition,
+        due_ms: u64,
+    ) -> Result<u16, BatchFull> {
+        let how = (at, MoveReason::Relocated);
+        self.transfer_from((at.kind, &at.name), position, how, due_ms)
+    }
+
+    fn transfer_from(
+        &mut self,
+        (kind, queue): (DestinationKind, &DestinationName),
+        position: MessagePosition,
+        (target, reason): (&Destination, MoveReason),
+        due_ms: u64,
+    ) -> Result<u16, BatchFull> {
         self.check_persistent()?;
         if position.is_transient() {
             return Err(BatchFull::Command { field: "position" });
         }
         // Room for both names, though neither may be new.
         self.check_room(Some(queue), None, 2 + target.name.as_str().len())?;
-        let source = self.destination(crate::DestinationKind::Queue, queue);
+        let source = self.destination(kind, queue);
         let target = self.destination(target.kind, &target.name);
         Ok(self.push(Record {
             kind: TRANSFER,
@@ -29,6 +58,7 @@ impl BatchBuilder {
             destination: source,
             producer: target,
             first: position.value(),
+            second: due_ms,
             ..Record::default()
         }))
     }

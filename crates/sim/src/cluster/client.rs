@@ -337,7 +337,8 @@ impl Cluster {
                 | Outcome::Blocked
                 | Outcome::UnknownDestination
                 | Outcome::RolledBack
-                | Outcome::InDoubt => history::Outcome::Refused,
+                | Outcome::InDoubt
+                | Outcome::Moved => history::Outcome::Refused,
                 Outcome::NumberTooOld | Outcome::Applied | Outcome::UnknownMessage => {
                     history::Outcome::Unknown
                 }

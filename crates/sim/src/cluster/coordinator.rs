@@ -268,7 +268,7 @@ impl Cluster {
                     .after(delay, Happening::StoreAsked(coordinator, life, question));
             }
             // Nobody asks here.
-            Effect::AnswerSettings { .. } => {}
+            Effect::AnswerSettings { .. } | Effect::AnswerMove { .. } => {}
             Effect::PublishTopology(topology) => self.publish(coordinator, topology),
             Effect::Note(note) => self.say(format_args!("coordinator {coordinator}: {note}")),
         }

@@ -527,6 +527,7 @@ fn node_event(event: SessionEvent) -> NodeEvent {
             reason: reason.into(),
             is_no_subscription,
         },
+        SessionEvent::Moved(who, generation) => NodeEvent::Moved(who, Generation(generation)),
         SessionEvent::Waiting {
             consumer,
             generation,
@@ -593,5 +594,6 @@ fn topology_of(topology: &coordination::Topology) -> Topology {
             .collect(),
         slots: topology.slots.iter().map(|s| ShardId(s.0)).collect(),
         settings: Some(Arc::clone(&topology.settings)),
+        overrides: Arc::clone(&topology.overrides),
     }
 }

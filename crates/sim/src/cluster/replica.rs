@@ -200,7 +200,8 @@ impl Cluster {
                 }
             }
             Act::ToShard { shard: to, message } => self.letter(node, shard, to, message),
-            Act::BrowsePage { .. } | Act::MovePage { .. } => {}
+            // Nothing is browsed or moved here.
+            Act::BrowsePage { .. } | Act::MovePage { .. } | Act::ReportMove { .. } => {}
             Act::Note(note) => {
                 self.noted(node, shard, &note);
                 self.say(format_args!("node {node} {shard}: {note}"));
@@ -235,8 +236,12 @@ impl Cluster {
             self.step_shard(node, shard, Input::Governed(settings));
         }
         let topology = self.nodes[node].topology.as_ref();
-        if let Some(slots) = topology.map(|known| known.slots.iter().copied().collect()) {
-            self.step_shard(node, shard, Input::Placed(Placement { slots }));
+        let placement = topology.map(|known| Placement {
+            slots: known.slots.iter().copied().collect(),
+            overrides: std::sync::Arc::clone(&known.overrides),
+        });
+        if let Some(placement) = placement {
+            self.step_shard(node, shard, Input::Placed(placement));
         }
     }
 

@@ -123,6 +123,7 @@ fn decode_outcome(code: i32) -> Result<Outcome, Malformed> {
         v1::Outcome::UnknownDestination => Outcome::UnknownDestination,
         v1::Outcome::RolledBack => Outcome::RolledBack,
         v1::Outcome::InDoubt => Outcome::InDoubt,
+        v1::Outcome::Moved => Outcome::Moved,
         v1::Outcome::Unspecified | v1::Outcome::Invalid => return Err(MALFORMED),
     })
 }

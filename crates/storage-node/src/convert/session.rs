@@ -119,6 +119,10 @@ pub(crate) fn encode_event(shard: ShardId, event: SessionEvent) -> Encoded {
                 lost: lost.into_iter().map(MessagePosition::value).collect(),
             })
         }
+        SessionEvent::Moved(consumer, generation) => Kind::Moved(proto::Moved {
+            consumer: encode_consumer(consumer),
+            generation,
+        }),
         SessionEvent::Waiting {
             consumer,
             generation,
@@ -424,5 +428,6 @@ pub(crate) fn encode_outcome(outcome: Outcome) -> v1::Outcome {
         Outcome::UnknownDestination => v1::Outcome::UnknownDestination,
         Outcome::RolledBack => v1::Outcome::RolledBack,
         Outcome::InDoubt => v1::Outcome::InDoubt,
+        Outcome::Moved => v1::Outcome::Moved,
     }
 }

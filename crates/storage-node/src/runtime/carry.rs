@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use quorate_broker::SessionId;
-use quorate_proto::internal::v1::{AttendRequest, ControlEvent, PeerMessage, attend_request};
+use quorate_proto::internal::v1::{
+    AttendRequest, ControlEvent, NameReport, PeerMessage, attend_request,
+};
 use quorate_replication::NodeId;
 use tracing::{debug, error, info};
 
@@ -88,8 +90,24 @@ impl ShardTask {
                     drop(answer.send(page));
                 }
             }
+            Act::ReportMove {
+                name,
+                number,
+                refusal,
+            } => self.report_move(NameReport {
+                shard: self.id.0,
+                name: name.as_str().to_owned(),
+                number,
+                refusal,
+            }),
             Act::Note(note) => self.note(&note),
         }
+    }
+
+    fn report_move(&mut self, report: NameReport) {
+        let cost = 256 + report.name.len() + report.refusal.len();
+        let kind = Some(attend_request::Kind::Name(report));
+        self.outgoing.reports.push((AttendRequest { kind }, cost));
     }
 
     fn tell_later(&mut self, session: SessionId, event: SessionEvent) {

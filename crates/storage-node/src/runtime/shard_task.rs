@@ -279,6 +279,12 @@ impl ShardTask {
                 drop(answer.send(targets));
                 Ok(())
             }
+            Question::Obstacle { name, answer } => {
+                let obstacle = self.shard.broker().obstacle(&name);
+                let obstacle = obstacle.map_or_else(String::new, |why| why.to_string());
+                drop(answer.send(self.shard.is_serving().then_some(obstacle)));
+                Ok(())
+            }
             Question::Status => {
                 if now.time.0 >= self.counted_at + COUNT_MICROS {
                     self.counted_at = now.time.0;

@@ -41,6 +41,7 @@ impl TracedBatches {
             }
             SessionEvent::Attached { .. }
             | SessionEvent::AttachRefused { .. }
+            | SessionEvent::Moved(..)
             | SessionEvent::Waiting { .. }
             | SessionEvent::Recalled { .. }
             | SessionEvent::Deliver { .. } => {}

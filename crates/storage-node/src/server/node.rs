@@ -2,11 +2,12 @@
 
 use quorate_message::{Destination, MessagePosition, Schedule};
 use quorate_proto::internal::v1::{
-    BrowsePageRequest, BrowsePageResponse, GetStatusRequest, GetStatusResponse, ListOutboxRequest,
-    ListOutboxResponse, ListQueuesRequest, ListQueuesResponse, ListScheduledRequest,
-    ListScheduledResponse, ListSubscriptionsRequest, ListSubscriptionsResponse, ListTopicsRequest,
-    ListTopicsResponse, MovePageRequest, MovePageResponse, PeerStatus, ReplicaStatus,
-    ScheduledMessage, node_service_server::NodeService,
+    BrowsePageRequest, BrowsePageResponse, CheckMoveRequest, CheckMoveResponse, GetStatusRequest,
+    GetStatusResponse, ListOutboxRequest, ListOutboxResponse, ListQueuesRequest,
+    ListQueuesResponse, ListScheduledRequest, ListScheduledResponse, ListSubscriptionsRequest,
+    ListSubscriptionsResponse, ListTopicsRequest, ListTopicsResponse, MovePageRequest,
+    MovePageResponse, PeerStatus, ReplicaStatus, ScheduledMessage,
+    node_service_server::NodeService,
 };
 use quorate_replication::{Incarnation, NodeId, RoleName, ShardId};
 use tokio::sync::oneshot;
@@ -155,6 +156,28 @@ impl NodeService for Services {
             }
         }
         Ok(Response::new(response))
+    }
+
+    async fn check_move(
+        &self,
+        request: Request<CheckMoveRequest>,
+    ) -> Result<Response<CheckMoveResponse>, Status> {
+        let request = request.into_inner();
+        let shard = ShardId(request.shard);
+        let (answer, receiver) = oneshot::channel();
+        let name = decode_queue(&request.name)?;
+        let question = Question::Obstacle { name, answer };
+        let not_here =
+            || Status::failed_precondition(format!("this node does not serve shard {}", shard.0));
+        self.shards
+            .offer(shard, vec![Item::Question(question)], 0)
+            .map_err(|_| not_here())?;
+        let obstacle = tokio::time::timeout(QUESTION_TIMEOUT, receiver)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the shard did not answer in time; try again"))?
+            .map_err(|_| Status::unavailable("the shard stopped; try again"))?
+            .ok_or_else(not_here)?;
+        Ok(Response::new(CheckMoveResponse { obstacle }))
     }
 
     async fn list_scheduled(

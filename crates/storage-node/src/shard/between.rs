@@ -9,11 +9,13 @@
 //! harmless. What comes for another leadership is dropped. A target in this same shard takes the same way, without
 //! leaving it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quorate_broker::{Forwarded, Input as BrokerInput, Outcomes, Resolution};
-use quorate_message::{Batch, BatchBuilder, Command, Destination, ProducerId, Publication};
+use quorate_broker::{Forwarded, Input as BrokerInput, Outcomes, Resolution, Route};
+use quorate_message::{
+    Batch, BatchBuilder, Command, Destination, Outcome, ProducerId, Publication,
+};
 use quorate_replication::{Epoch, ShardId};
 
 use super::{
@@ -78,6 +80,8 @@ pub(super) struct Between {
     placement: Option<Placement>,
     /// What the broker wants forwarded.
     outgoing: Vec<(Destination, Vec<Forwarded>)>,
+    /// Targets that moved from where the placement has them: they are offered to where they go.
+    diverted: BTreeSet<Destination>,
     /// The newest offer to each target, and the numbers in it.
     offers: BTreeMap<Destination, Offer>,
     asked: u64,
@@ -99,6 +103,7 @@ impl Between {
 
     /// Where destinations live.
     pub(super) fn placed(&mut self, placement: Placement) {
+        self.diverted.clear();
         self.placement = Some(placement);
     }
 
@@ -108,7 +113,19 @@ impl Between {
     }
 
     fn shard_of(&self, target: &Destination) -> Option<ShardId> {
-        self.placement.as_ref()?.shard_of(&target.name)
+        let placement = self.placement.as_ref()?;
+        let place = placement.overrides.place(&target.name);
+        match place.filter(|_| self.diverted.contains(target)) {
+            Some(place) => Some(ShardId(place.shard)),
+            None => placement.shard_of(&target.name),
+        }
+    }
+
+    /// The target lives elsewhere: the next offer goes to the other one of the two shards that it can be in.
+    fn divert(&mut self, target: &Destination) {
+        if !self.diverted.remove(target) {
+            self.diverted.insert(target.clone());
+        }
     }
 
     fn take_offer(&mut self, ask: Ask) -> Option<(Destination, Vec<u64>)> {
@@ -124,16 +141,15 @@ impl Shard {
     /// Offers to their targets what the broker wants forwarded.
     pub(super) fn forward(&mut self, now: Clock, out: &mut Vec<Effect>) {
         for (target, messages) in std::mem::take(&mut self.between.outgoing) {
-            let (Some(shard), Some(epoch)) =
-                (self.between.shard_of(&target), self.deliveries.leading)
-            else {
+            let shard = match self.broker.route(&target) {
+                Route::Placement => self.between.shard_of(&target),
+                Route::Here => Some(self.id),
+                Route::Elsewhere(shard) => Some(ShardId(shard)),
+                Route::NotYet => None,
+            };
+            let (Some(shard), Some(ask)) = (shard, self.next_ask()) else {
                 self.deliver(now, BrokerInput::ForwardRefused { target }, out);
                 continue;
-            };
-            self.between.asked += 1;
-            let ask = Ask {
-                epoch,
-                number: self.between.asked,
             };
             let (batch, numbers) = batch_of(self.id, &target, &messages);
             self.between.offers.insert(target, Offer { ask, numbers });
@@ -144,6 +160,14 @@ impl Shard {
                 out.push(to_shard(shard, message));
             }
         }
+    }
+
+    /// A name for the next request to another shard; none when this replica does not lead.
+    pub(super) fn next_ask(&mut self) -> Option<Ask> {
+        let epoch = self.deliveries.leading?;
+        self.between.asked += 1;
+        let number = self.between.asked;
+        Some(Ask { epoch, number })
     }
 
     /// Another shard's leader says something; or this one, to itself.
@@ -192,8 +216,16 @@ impl Shard {
         if self.deliveries.leading != Some(ask.epoch) {
             return None;
         }
+        if let Some(name) = self.relocations.take(ask) {
+            return Some(BrokerInput::Asked { name, outcomes });
+        }
         let (target, numbers) = self.between.take_offer(ask)?;
         Some(match outcomes {
+            Some(outcomes) if outcomes.iter().any(|outcome| outcome == Outcome::Moved) => {
+                self.between.divert(&target);
+                // What was stored before it moved is known where it is.
+                BrokerInput::ForwardRefused { target }
+            }
             Some(outcomes) => BrokerInput::Forwarded {
                 target,
                 outcomes: numbers.into_iter().zip(outcomes.iter()).collect(),
@@ -231,7 +263,7 @@ impl Shard {
             return Err(Unwilling::Overloaded);
         }
         let batch = Batch::parse(batch).map_err(|_| Unwilling::Malformed)?;
-        if !is_of_shard(&batch, from) {
+        if !is_of_shard(&batch, (from, self.id)) {
             return Err(Unwilling::Malformed);
         }
         let asker = Asker::Shard { from, ask };
@@ -241,12 +273,19 @@ impl Shard {
     }
 }
 
-/// Whether a batch holds nothing but what this shard forwards.
-fn is_of_shard(batch: &Batch, from: ShardId) -> bool {
+/// Whether a batch holds nothing but what one shard forwards, and what it says of names that move from there to here.
+fn is_of_shard(batch: &Batch, (from, to): (ShardId, ShardId)) -> bool {
     let wanted = ProducerId::of_shard(from.0);
     let mut commands = batch.commands();
     !batch.is_transient()
         && commands.all(|(_, command)| {
+            if let Command::Relocate {
+                step, relocating, ..
+            } = command
+            {
+                let ends = (ShardId(relocating.from), ShardId(relocating.to));
+                return step.is_of_target() && ends == (from, to);
+            }
             matches!(command, Command::Publish { producer, .. } if producer == wanted)
         })
 }
@@ -265,7 +304,11 @@ fn batch_of(from: ShardId, target: &Destination, messages: &[Forwarded]) -> (Byt
             expires_at_ms: forwarded.expires_at_ms,
             is_retained: false,
         };
-        match builder.publish(&publication, &forwarded.message) {
+        let added = match &forwarded.luggage {
+            None => builder.publish(&publication, &forwarded.message),
+            Some(luggage) => builder.publish_relocated(&publication, luggage, &forwarded.message),
+        };
+        match added {
             Ok(_) => numbers.push(forwarded.number),
             Err(_) => break,
         }

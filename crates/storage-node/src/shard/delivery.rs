@@ -254,6 +254,7 @@ impl Shard {
             BrokerEffect::Fetch { positions } => return self.fetch(positions, out),
             BrokerEffect::Propose { batch } => note_all(self.submits.push_own(batch), out),
             BrokerEffect::Forward { target, messages } => self.between.push(target, messages),
+            BrokerEffect::Ask { shard, name, batch } => self.relocations.push(shard, name, batch),
             BrokerEffect::Resolve { shard, message } => {
                 let message = ShardMessage::Resolution(message);
                 out.push(to_shard(ShardId(shard), message));
@@ -442,6 +443,12 @@ fn event_of(effect: BrokerEffect, epoch: Epoch) -> (SessionId, SessionEvent) {
             session,
             consumer,
             generation,
+            reason: AttachRefusal::Moved,
+        } => (session, SessionEvent::Moved(consumer, generation)),
+        BrokerEffect::AttachRefused {
+            session,
+            consumer,
+            generation,
             reason,
         } => {
             let event = SessionEvent::AttachRefused {
@@ -456,6 +463,7 @@ fn event_of(effect: BrokerEffect, epoch: Epoch) -> (SessionId, SessionEvent) {
         | BrokerEffect::Fetch { .. }
         | BrokerEffect::Propose { .. }
         | BrokerEffect::Forward { .. }
+        | BrokerEffect::Ask { .. }
         | BrokerEffect::Resolve { .. }
         | BrokerEffect::Diverged { .. } => unreachable!("not for a session"),
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use quorate_broker::{Credit, Delivery, Outcomes, SessionId};
-use quorate_message::{ConsumerId, MessagePosition};
+use quorate_message::{ConsumerId, DestinationName, MessagePosition};
 use quorate_replication::{
     Entry, Epoch, Event, Index, Message, NodeId, Nonce, Position, Report, ShardId, Stamp, Write,
     WriteId,
@@ -115,6 +115,15 @@ pub enum Act {
         /// The answer.
         page: MovePage,
     },
+    /// Tell the coordinator what became of the move of a name from here.
+    ReportMove {
+        /// The name.
+        name: DestinationName,
+        /// The move.
+        number: u64,
+        /// Why it cannot be; empty: it is done.
+        refusal: String,
+    },
     /// Something that an operator or a trace wants to know.
     Note(Note),
 }
@@ -194,6 +203,8 @@ pub enum SessionEvent {
         /// The subscription that it wants does not exist.
         is_no_subscription: bool,
     },
+    /// The consumer is not attached under this generation: its queue lives in another shard, or is on its way there.
+    Moved(ConsumerId, u64),
     /// A message waits for a consumer that shares its credit and has none here.
     Waiting {
         /// The consumer.

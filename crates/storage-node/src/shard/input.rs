@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_broker::{Credit, Leaving, SessionId, Terms};
 use quorate_message::{
-    ConsumerId, Destination, DestinationName, GatewayId, MessagePosition, Settings, slot,
+    ConsumerId, Destination, DestinationName, GatewayId, MessagePosition, Overrides, Settings, slot,
 };
 use quorate_replication::{
     Entry, Index, Message, NodeId, Nonce, Order, Position, ShardId, Stamp, Time, WriteId,
@@ -48,17 +48,23 @@ pub struct SegmentInfo {
     pub size_bytes: u64,
 }
 
-/// The shard of each slot.
+/// Where destinations live.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Placement {
     /// By the number of the slot.
     pub slots: Arc<[ShardId]>,
+    /// Names that live elsewhere.
+    pub overrides: Arc<Overrides>,
 }
 
 impl Placement {
-    /// The shard of a destination; none if the map is not whole.
+    /// The shard of a destination, while it is moved the one that it leaves; none if the map is not whole.
     #[must_use]
     pub fn shard_of(&self, name: &DestinationName) -> Option<ShardId> {
+        if let Some(place) = self.overrides.place(name) {
+            let shard = place.moving.map_or(place.shard, |moving| moving.from);
+            return Some(ShardId(shard));
+        }
         self.slots.get(usize::from(slot(name).0)).copied()
     }
 }

@@ -275,10 +275,11 @@ impl Shard {
                 | Command::GatewayLost { .. }
                 | Command::Dispatched { .. }
                 | Command::Skip { .. }
+                | Command::Relocate { .. }
                 | Command::Transfer { .. }
                 | Command::Transferred { .. } => {
-                    let reason = "checkpoints, ticks, expiries, transfers, gateways, bounds and what \
-                                  selectors skip are the shard's own";
+                    let reason = "checkpoints, ticks, expiries, transfers, moves, gateways, bounds and \
+                                  what selectors skip are the shard's own";
                     return Err(malformed(reason.to_owned()));
                 }
                 Command::Settle { .. }

@@ -3,6 +3,7 @@
 mod cluster;
 mod moving;
 mod outbox;
+mod relocating;
 
 use bytes::Bytes;
 use quorate_broker::Outcomes;

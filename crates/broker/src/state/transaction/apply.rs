@@ -143,6 +143,10 @@ impl State {
                 ..
             } = command
             {
+                if self.is_managed_elsewhere(batch.destination(destination)) {
+                    outcomes.push(Some(Outcome::Moved));
+                    continue;
+                }
                 if is_scheduled {
                     // Its time would run before it is decided whether there is such a message.
                     against = Some(Outcome::LimitReached);
@@ -200,6 +204,7 @@ impl State {
                 is_first: _,
                 is_grouped,
                 is_scheduled: _,
+                is_relocated: _,
             } = command
             {
                 // Made at once, so that the commit cannot fail for the lack of room.

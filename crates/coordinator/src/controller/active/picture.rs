@@ -36,6 +36,7 @@ impl Active {
                 .unwrap_or_default(),
             gateways,
             settings: self.governing.settings(),
+            overrides: self.placing.overrides(),
         }
     }
 

@@ -64,6 +64,8 @@ pub(super) struct Cluster {
     pub(super) letters: Vec<(ShardId, ShardMessage)>,
     /// What became of pages that were to be moved.
     pub(super) pages: Vec<MovePage>,
+    /// What the coordinator is told of moves of names: the move, and why it cannot be.
+    pub(super) moves: Vec<(u64, String)>,
     /// A node that dies after so many more of its effects.
     pub(super) doomed: Option<(NodeId, u64)>,
     shard: ShardId,
@@ -262,6 +264,7 @@ impl Cluster {
             events: Vec::new(),
             letters: Vec::new(),
             pages: Vec::new(),
+            moves: Vec::new(),
             doomed: None,
             shard,
             now: 1_000_000,
@@ -529,6 +532,9 @@ impl Cluster {
             Act::ToShard { shard, message } => return self.letters.push((shard, message)),
             Act::BrowsePage { .. } => None,
             Act::MovePage { page, .. } => return self.pages.push(page),
+            Act::ReportMove {
+                number, refusal, ..
+            } => return self.moves.push((number, refusal)),
             Act::Note(note) => {
                 node.notes.push(note);
                 None

@@ -32,6 +32,7 @@ fn cluster() -> Cluster {
     for node in 1..=3 {
         let placement = Placement {
             slots: std::sync::Arc::clone(&slots),
+            overrides: std::sync::Arc::default(),
         };
         cluster.input(node, Input::Placed(placement));
     }

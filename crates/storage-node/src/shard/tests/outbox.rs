@@ -49,6 +49,7 @@ impl Pair {
         }
         let placement = Placement {
             slots: slots.into(),
+            overrides: std::sync::Arc::default(),
         };
         for node in 1..=3 {
             self.clusters[place].input(node, Input::Placed(placement.clone()));

@@ -1,0 +1,231 @@
+//! `quorate placement`: where destinations live, and their moves to other shards.
+
+use anyhow::{Context, Result, bail};
+use quorate_client::{PlacedDestination, ShowPlacementResponse};
+use serde::Serialize;
+
+use crate::{
+    arguments::{Common, Format},
+    connection::connect,
+    limits::MOVE_LOOK,
+    output,
+};
+
+/// The commands of `quorate placement`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Placement {
+    /// Shows which shard a destination lives in and why, or the slot map and all overrides
+    Show(Show),
+    /// Moves a queue or topic with all that it holds to another shard, while it is used
+    Move(Move),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// A queue or a topic; without it: the slot map in short, names that live elsewhere, and moves that are under way
+    name: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Move {
+    /// The queue or topic; queues of a virtual topic move with it
+    name: String,
+
+    /// The shard that it is to live in
+    #[arg(long, value_name = "SHARD")]
+    to: u32,
+
+    /// Return once it is durable that it moves, and do not wait until it is there
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Moved {
+    name: String,
+    from: u32,
+    to: u32,
+    is_there: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Listing {
+    shards: Vec<Shard>,
+    overrides: Vec<Override>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shard {
+    shard: u32,
+    leader: Option<u32>,
+    slots: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Override {
+    name: String,
+    shard: u32,
+    moving_from: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct Placed {
+    name: String,
+    shard: u32,
+    leader: Option<u32>,
+    why: &'static str,
+    slot: u32,
+    slot_shard: u32,
+    hashed: String,
+    override_name: Option<String>,
+    moving_to: Option<u32>,
+}
+
+pub(crate) async fn run(common: &Common, command: Placement) -> Result<()> {
+    match command {
+        Placement::Show(show) => self::show(common, show).await,
+        Placement::Move(arguments) => move_there(common, arguments).await,
+    }
+}
+
+async fn show(common: &Common, arguments: Show) -> Result<()> {
+    let client = connect(common).await?;
+    let name = arguments.name.unwrap_or_default();
+    let shown = client.placement(&name).await;
+    let mut shown = shown.context("ask where destinations live")?;
+    match (shown.destination.take(), common.output) {
+        (Some(placed), Format::Json) => output::json(&Placed::from(placed)),
+        (Some(placed), Format::Text) => place(&Placed::from(placed)),
+        (None, Format::Json) => output::json(&Listing::from(shown)),
+        (None, Format::Text) => listing(&Listing::from(shown)),
+    }
+}
+
+async fn move_there(common: &Common, arguments: Move) -> Result<()> {
+    let client = connect(common).await?;
+    let Move { name, to, no_wait } = arguments;
+    let begun = client.move_destination(&name, to).await;
+    let from = begun.with_context(|| format!("move {name}"))?.from;
+    let mut is_there = false;
+    let mut is_seen = false;
+    while !no_wait && !is_there {
+        tokio::time::sleep(MOVE_LOOK).await;
+        let shown = client.placement(&name).await;
+        let shown =
+            shown.with_context(|| format!("ask how far {name} is; it moves all the same"))?;
+        let placed = shown.destination.unwrap_or_default();
+        is_there = placed.shard == to && placed.moving_to == 0;
+        let is_moving = placed.moving_to != 0;
+        // A gateway may hear of the move a moment after its beginning.
+        if is_seen && !is_moving && !is_there {
+            bail!("{name} was not moved and stays in shard {from}; the coordinator's log says why");
+        }
+        is_seen |= is_moving;
+    }
+    match common.output {
+        Format::Json => output::json(&Moved {
+            name,
+            from,
+            to,
+            is_there,
+        }),
+        Format::Text if is_there => {
+            output::line(&format!("{name} moved from shard {from} to shard {to}"))
+        }
+        Format::Text => output::line(&format!("{name} moves from shard {from} to shard {to}")),
+    }
+}
+
+fn place(placed: &Placed) -> Result<()> {
+    let leader = placed.leader.map_or_else(
+        || "nobody leads it".to_owned(),
+        |node| format!("led by node {node}"),
+    );
+    output::line(&format!(
+        "{} lives in shard {}, {leader}",
+        placed.name, placed.shard
+    ))?;
+    let slot = format!(
+        "`{}` hashes to slot {}, of shard {}",
+        placed.hashed, placed.slot, placed.slot_shard
+    );
+    match &placed.override_name {
+        Some(name) => output::line(&format!("there is an override for `{name}`; {slot}"))?,
+        None => output::line(&slot)?,
+    }
+    match placed.moving_to {
+        Some(shard) => output::line(&format!("it is being moved to shard {shard}")),
+        None => Ok(()),
+    }
+}
+
+fn listing(listing: &Listing) -> Result<()> {
+    let or_none = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let shards = listing.shards.iter().map(|shard| {
+        vec![
+            shard.shard.to_string(),
+            or_none(shard.leader),
+            shard.slots.to_string(),
+        ]
+    });
+    output::table(&["SHARD", "LEADER", "SLOTS"], &shards.collect::<Vec<_>>())?;
+    if listing.overrides.is_empty() {
+        return output::line("\nno overrides: every destination lives where its slot does");
+    }
+    output::line("")?;
+    let overrides = listing.overrides.iter().map(|place| {
+        vec![
+            place.name.clone(),
+            place.shard.to_string(),
+            or_none(place.moving_from),
+        ]
+    });
+    let head = ["NAME", "SHARD", "MOVING FROM"];
+    output::table(&head, &overrides.collect::<Vec<_>>())
+}
+
+impl From<PlacedDestination> for Placed {
+    fn from(placed: PlacedDestination) -> Self {
+        let is_overridden = !placed.override_name.is_empty();
+        Self {
+            why: match (is_overridden, placed.hashed == placed.name) {
+                (true, _) => "override",
+                (false, true) => "slot",
+                (false, false) if placed.name.contains(&format!("{{{}}}", placed.hashed)) => "tag",
+                (false, false) => "virtual-topic",
+            },
+            name: placed.name,
+            shard: placed.shard,
+            leader: some(placed.leader),
+            slot: placed.slot,
+            slot_shard: placed.slot_shard,
+            hashed: placed.hashed,
+            override_name: is_overridden.then_some(placed.override_name),
+            moving_to: some(placed.moving_to),
+        }
+    }
+}
+
+impl From<ShowPlacementResponse> for Listing {
+    fn from(shown: ShowPlacementResponse) -> Self {
+        let shards = shown.shards.into_iter().map(|shard| Shard {
+            shard: shard.shard,
+            leader: some(shard.leader),
+            slots: shard.slots,
+        });
+        let overrides = shown.overrides.into_iter().map(|place| Override {
+            name: place.name,
+            shard: place.shard,
+            moving_from: some(place.moving_from),
+        });
+        Self {
+            shards: shards.collect(),
+            overrides: overrides.collect(),
+        }
+    }
+}
+
+/// A number of a shard or a node, of which 0 is none.
+fn some(number: u32) -> Option<u32> {
+    (number != 0).then_some(number)
+}

@@ -1,0 +1,178 @@
+//! A name that moves to another shard: what its producers sent goes there, in order, and its consumers follow.
+
+use quorate_message::Overrides;
+
+use super::consuming::{attached, delivered, deliveries, settle};
+use super::*;
+
+const OTHER: ShardId = ShardId(2);
+
+/// Two shards, led by A and by B; `orders` is in the first.
+fn picture(version: u64, overrides: &Overrides) -> Topology {
+    let mut topology = topology(version, 1, Some(NODE_A));
+    let other = TopologyShard {
+        id: OTHER,
+        leader: Some(NODE_B),
+        ..topology.shards[0].clone()
+    };
+    topology.shards.push(other);
+    topology.overrides = Arc::new(overrides.clone());
+    topology
+}
+
+fn bench() -> Bench {
+    let mut bench = Bench::bare();
+    bench.step(Input::Topology(picture(1, &Overrides::new())));
+    bench.link(NODE_A, 1);
+    bench.link(NODE_B, 2);
+    bench
+}
+
+fn moving() -> Overrides {
+    Overrides::new().begin(&queue(), 1, 2).unwrap()
+}
+
+fn hear_other(bench: &mut Bench, event: NodeEvent) -> Vec<Effect> {
+    bench.step(Input::FromNode {
+        node: NODE_B,
+        link: LinkId(2),
+        shard: OTHER,
+        event,
+    })
+}
+
+#[test]
+fn what_a_shard_takes_no_more_goes_to_the_other_one_in_order() {
+    let mut bench = bench();
+    bench.publish(1..=1);
+    bench.hear(NODE_A, 1, all(1, Outcome::Stored));
+    bench.step(Input::Topology(picture(2, &moving())));
+    let mut effects = bench.publish(2..=3);
+    effects.extend(bench.publish(4..=4));
+    let sent = submitted(&effects);
+    assert!(
+        sent.iter().all(|(node, ..)| *node == NODE_A),
+        "while it moves: {sent:?}"
+    );
+    let mut refusals = 2;
+    let mut stored = Vec::new();
+    let mut confirmed = Vec::new();
+    let mut next = 5;
+    for _ in 0..40 {
+        let mut more = Vec::new();
+        for (node, number, numbers) in submitted(&effects) {
+            if node == NODE_A {
+                more.extend(bench.hear(NODE_A, 1, all(number, Outcome::Moved)));
+                continue;
+            }
+            // It is not ready at first.
+            let outcome = match refusals {
+                0 => Outcome::Stored,
+                _ => Outcome::Moved,
+            };
+            refusals = u32::saturating_sub(refusals, 1);
+            if outcome == Outcome::Stored {
+                stored.extend(numbers);
+            }
+            more.extend(hear_other(&mut bench, all(number, outcome)));
+        }
+        if next <= 8 {
+            more.extend(bench.publish(next..=next));
+            next += 1;
+        }
+        confirmed.extend(confirms(&more));
+        if submitted(&more).is_empty() && stored.len() < 7 {
+            more.extend(bench.wait());
+        }
+        confirmed.extend(confirms(&effects));
+        effects = more;
+    }
+    assert_eq!(stored, [2, 3, 4, 5, 6, 7, 8], "once, and in order");
+    let is_good = |(_, _, outcome): &(u64, u32, Outcome)| outcome.is_stored();
+    assert!(confirmed.iter().all(is_good), "{confirmed:?}");
+    assert_eq!(bench.core.waiting_bytes(), 0);
+    // Once it is there nobody is asked where it was.
+    let there = moving().end(&queue(), 1, (1, true)).unwrap();
+    bench.step(Input::Topology(picture(3, &there)));
+    let sent = submitted(&bench.publish(9..=9));
+    assert_eq!(sent.first().map(|(node, ..)| *node), Some(NODE_B));
+}
+
+/// The nodes and shards of commands, and what they are.
+fn said(effects: &[Effect]) -> Vec<(ShardId, &'static str)> {
+    let controls = effects.iter().filter_map(|effect| match effect {
+        Effect::Control { shard, command, .. } => Some((*shard, command)),
+        _ => None,
+    });
+    let named = controls.filter_map(|(shard, command)| match command {
+        Command::Attach { .. } => Some((shard, "attach")),
+        Command::Detach { .. } => Some((shard, "detach")),
+        Command::Submit { .. } => Some((shard, "settle")),
+        _ => None,
+    });
+    named.collect()
+}
+
+fn consumer(bench: &mut Bench, held: Vec<(ShardId, MessagePosition)>) -> Vec<Effect> {
+    bench.step(Input::Consume {
+        call: CALL,
+        open: OpenConsumer {
+            consumer: CONSUMER,
+            queue: Destination::queue(queue()),
+            subscription: None,
+            held,
+            terms: quorate_message::Terms::default(),
+            credit: Credit {
+                messages: 10,
+                bytes: 1 << 20,
+            },
+            wall_micros: 100,
+        },
+    })
+}
+
+#[test]
+fn a_consumer_settles_what_it_has_and_follows_its_queue() {
+    let mut bench = bench();
+    consumer(&mut bench, Vec::new());
+    bench.hear(NODE_A, 1, attached(101, &[]));
+    assert_eq!(
+        delivered(&bench.hear(NODE_A, 1, deliveries(1, 101, &[7]))),
+        [7]
+    );
+    let effects = bench.step(Input::Topology(picture(2, &moving())));
+    assert_eq!(said(&effects), [], "it holds a message");
+    let effects = settle(&mut bench, Settlement::Accept, &[7], 1);
+    assert_eq!(said(&effects), [(SHARD, "settle")]);
+    let effects = bench.hear(NODE_A, 1, all(1, Outcome::Applied));
+    assert_eq!(said(&effects), [(SHARD, "detach"), (OTHER, "attach")]);
+    hear_other(&mut bench, attached(102, &[]));
+    let effects = hear_other(&mut bench, deliveries(1, 102, &[3]));
+    assert_eq!(delivered(&effects), [3]);
+    // What it settled before is not its message of the same position there.
+    settle(&mut bench, Settlement::Accept, &[3], 2);
+    assert!(bench.core.consumers() == 1, "and no error");
+}
+
+#[test]
+fn a_consumer_that_comes_back_settles_where_it_got_it() {
+    let mut bench = bench();
+    bench.step(Input::Topology(picture(2, &moving())));
+    let effects = consumer(&mut bench, vec![(SHARD, position(7))]);
+    assert_eq!(said(&effects), [(SHARD, "attach")]);
+    bench.hear(NODE_A, 1, attached(101, &[]));
+    let effects = settle(&mut bench, Settlement::Accept, &[7], 1);
+    assert_eq!(said(&effects), [(SHARD, "settle")]);
+    let effects = bench.hear(NODE_A, 1, all(1, Outcome::Applied));
+    assert_eq!(said(&effects), [(SHARD, "detach"), (OTHER, "attach")]);
+}
+
+#[test]
+fn a_consumer_that_is_turned_away_waits_until_it_knows_where() {
+    let mut bench = bench();
+    consumer(&mut bench, Vec::new());
+    let event = NodeEvent::Moved(CONSUMER, Generation(101));
+    assert_eq!(said(&bench.hear(NODE_A, 1, event)), []);
+    let effects = bench.step(Input::Topology(picture(2, &moving())));
+    assert_eq!(said(&effects), [(SHARD, "detach"), (OTHER, "attach")]);
+}

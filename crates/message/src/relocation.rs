@@ -1,0 +1,315 @@
+//! A name moves from one shard to another: the steps in both logs, and what a message brings along.
+//!
+//! What a relocated message brings stands in front of it, in the body of its publish:
+//!
+//! ```text
+//! length of the rest u8, count u32, flags u8 (1: it was sent), due u64, period u64, left u32, cron text
+//! ```
+
+use bytes::{BufMut, BytesMut};
+
+use crate::layout::{RELOCATE, RELOCATED, Record};
+use crate::limits::{CRON_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::reader::Reader;
+use crate::{
+    Batch, BatchBuilder, BatchFull, Command, Cron, Destination, MessageError, Publication,
+};
+
+/// A step of the move of a name. The first and the last two are the source's, the others the target's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// The name begins to leave: nothing of it is delivered here any more.
+    Leave,
+    /// The name is to come: nobody but the source sends to it.
+    Expect,
+    /// Nothing is taken in any more.
+    Cut,
+    /// What the source knows of its producers.
+    Adopt,
+    /// Everything has come: the name lives here.
+    Open,
+    /// Everything is gone.
+    Depart,
+}
+
+impl Step {
+    const ALL: [Self; 6] = [
+        Self::Leave,
+        Self::Expect,
+        Self::Cut,
+        Self::Adopt,
+        Self::Open,
+        Self::Depart,
+    ];
+
+    /// Whether the shard that the name goes to logs it, for the one that it leaves.
+    #[must_use]
+    pub fn is_of_target(self) -> bool {
+        match self {
+            Self::Expect | Self::Adopt | Self::Open => true,
+            Self::Leave | Self::Cut | Self::Depart => false,
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Leave => 1,
+            Self::Expect => 2,
+            Self::Cut => 3,
+            Self::Adopt => 4,
+            Self::Open => 5,
+            Self::Depart => 6,
+        }
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.code() == code)
+    }
+}
+
+/// The move of a name, as each of its steps names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Relocating {
+    /// Of two moves the later one has the higher number; from 1.
+    pub number: u64,
+    /// The shard that the name leaves.
+    pub from: u32,
+    /// The shard that it goes to.
+    pub to: u32,
+}
+
+/// What a message that moves with its name brings along.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Relocation {
+    /// How often it was returned.
+    pub count: u32,
+    /// Somebody had it, or may have had.
+    pub was_sent: bool,
+    /// When it is to be delivered, in milliseconds since 1970; 0: at once.
+    pub due_ms: u64,
+    /// Between one delivery and the next, if it is delivered repeatedly.
+    pub period_ms: u64,
+    /// Deliveries to come, if it is delivered repeatedly, [`crate::Schedule::FOREVER`] without end; 0 if it is not.
+    pub left: u32,
+    /// The cron expression by which it is delivered; empty for none.
+    pub cron: String,
+}
+
+/// Bytes of the numbers of the encoding.
+const NUMBERS_BYTES: usize = 25;
+
+impl Relocation {
+    /// Length of the encoding.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        1 + NUMBERS_BYTES + self.cron.len()
+    }
+
+    /// Appends the encoding.
+    ///
+    /// # Panics
+    /// When the cron expression is longer than one can be.
+    pub fn encode(&self, into: &mut impl BufMut) {
+        let length = self.encoded_bytes() - 1;
+        into.put_u8(u8::try_from(length).expect("a cron expression is short"));
+        into.put_u32_le(self.count);
+        into.put_u8(u8::from(self.was_sent));
+        into.put_u64_le(self.due_ms);
+        into.put_u64_le(self.period_ms);
+        into.put_u32_le(self.left);
+        into.put_slice(self.cron.as_bytes());
+    }
+
+    /// Reads it off the front of a body, and how long it was.
+    #[must_use]
+    pub fn decode(body: &[u8]) -> Option<(Self, usize)> {
+        let mut reader = Reader::new(body);
+        let length = usize::from(reader.u8()?);
+        let relocation = Self {
+            count: reader.u32()?,
+            was_sent: match reader.u8()? {
+                0 => false,
+                1 => true,
+                _ => return None,
+            },
+            due_ms: reader.u64()?,
+            period_ms: reader.u64()?,
+            left: reader.u32()?,
+            cron: std::str::from_utf8(body.get(1 + NUMBERS_BYTES..1 + length)?)
+                .ok()?
+                .to_owned(),
+        };
+        let is_cron = relocation.cron.is_empty() || Cron::parse(&relocation.cron).is_ok();
+        let is_good = is_cron && relocation.cron.len() <= CRON_BYTES_MAX;
+        is_good.then_some((relocation, 1 + length))
+    }
+}
+
+impl BatchBuilder {
+    /// Adds a step of the move of a name and returns the command's ordinal. The destination is a queue or a topic; the
+    /// body is what the step brings.
+    ///
+    /// # Errors
+    /// When the batch is full or transient, the body too long, or the number zero.
+    pub fn relocate(
+        &mut self,
+        destination: &Destination,
+        step: Step,
+        relocating: Relocating,
+        body: &[u8],
+    ) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        if relocating.number == 0 {
+            return Err(BatchFull::Command { field: "number" });
+        }
+        self.push_with_body(destination, body, |destination| Record {
+            kind: RELOCATE,
+            detail: step.code(),
+            destination,
+            first: relocating.number,
+            second: u64::from(relocating.from) << 32 | u64::from(relocating.to),
+            ..Record::default()
+        })
+    }
+
+    /// Adds a publish of a message that moves with its name, and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient, or the message too large.
+    pub fn publish_relocated(
+        &mut self,
+        publication: &Publication<'_>,
+        relocation: &Relocation,
+        message: &[u8],
+    ) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        let bytes = relocation.encoded_bytes() + message.len();
+        // What was stored has at most the greatest size by itself.
+        if message.len() > MESSAGE_BYTES_MAX {
+            return Err(MessageError::TooLarge { bytes }.into());
+        }
+        let mut head = BytesMut::with_capacity(relocation.encoded_bytes());
+        relocation.encode(&mut head);
+        self.publish_with(publication, (&head, RELOCATED), message)
+    }
+}
+
+impl Batch {
+    /// What the message that the command of this ordinal publishes brings along, if it moves with its name.
+    #[must_use]
+    pub fn relocation(&self, ordinal: u16) -> Option<Relocation> {
+        let (record, _) = self.publish_record(ordinal)?;
+        let is_relocated = record.flags & RELOCATED != 0;
+        let body = self.body(ordinal).filter(|_| is_relocated)?;
+        Relocation::decode(&body).map(|(relocation, _)| relocation)
+    }
+}
+
+/// The command that a record of the move of a name is.
+pub(crate) fn command(record: &Record) -> Result<Command, &'static str> {
+    let from = u32::try_from(record.second >> 32).map_err(|_| "shards")?;
+    let to = u32::try_from(record.second & u64::from(u32::MAX)).map_err(|_| "shards")?;
+    Ok(Command::Relocate {
+        destination: record.destination,
+        step: Step::of_code(record.detail).ok_or("step")?,
+        relocating: Relocating {
+            number: record.first,
+            from,
+            to,
+        },
+    })
+}
+
+/// Checks such a record, and clears what it uses.
+pub(crate) fn check(record: &mut Record, is_transient: bool) -> Result<(), &'static str> {
+    if is_transient {
+        return Err("kind");
+    }
+    Step::of_code(record.detail).ok_or("step")?;
+    if record.first == 0 {
+        return Err("number");
+    }
+    (
+        record.detail,
+        record.destination,
+        record.first,
+        record.second,
+    ) = (0, 0, 0, 0);
+    (record.offset, record.length) = (0, 0);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{DestinationName, ProducerId};
+
+    fn orders() -> Destination {
+        Destination::queue(DestinationName::new("orders").expect("a good name"))
+    }
+
+    #[test]
+    fn steps_and_messages_of_a_move_come_back_from_a_batch() {
+        let relocating = Relocating {
+            number: 7,
+            from: 3,
+            to: u32::MAX,
+        };
+        let relocation = Relocation {
+            count: 2,
+            was_sent: true,
+            due_ms: 1 << 40,
+            period_ms: 0,
+            left: 5,
+            cron: "*/5 * * * *".to_owned(),
+        };
+        let publication = Publication {
+            destination: &orders(),
+            producer: ProducerId::of_shard(3),
+            number: 9,
+            priority: 8,
+            expires_at_ms: 0,
+            is_retained: false,
+        };
+        let mut builder = BatchBuilder::persistent();
+        for step in Step::ALL {
+            let added = builder.relocate(&orders(), step, relocating, b"body");
+            added.expect("room");
+        }
+        builder
+            .publish_relocated(&publication, &relocation, b"message")
+            .expect("room");
+        let batch = Batch::parse(builder.finish()).expect("a good batch");
+        for (ordinal, step) in (0..).zip(Step::ALL) {
+            let expected = Command::Relocate {
+                destination: 0,
+                step,
+                relocating,
+            };
+            assert_eq!(batch.command(ordinal), Some(expected));
+            assert_eq!(batch.body(ordinal).as_deref(), Some(&b"body"[..]));
+        }
+        assert_eq!(batch.relocation(6), Some(relocation));
+        assert_eq!(batch.message(6), Some(Bytes::from_static(b"message")));
+        assert_eq!(batch.relocation(5), None);
+    }
+
+    #[test]
+    fn what_a_message_brings_is_refused_unless_it_is_whole() {
+        let relocation = Relocation {
+            left: 1,
+            cron: "* * * * *".to_owned(),
+            ..Relocation::default()
+        };
+        let mut bytes = BytesMut::new();
+        relocation.encode(&mut bytes);
+        assert_eq!(Relocation::decode(&bytes), Some((relocation, bytes.len())));
+        for length in 0..bytes.len() {
+            assert_eq!(Relocation::decode(&bytes[..length]), None, "{length}");
+        }
+        bytes[5] = 2;
+        assert_eq!(Relocation::decode(&bytes), None, "a flag that is none");
+    }
+}

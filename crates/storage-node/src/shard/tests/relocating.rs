@@ -1,0 +1,304 @@
+//! A name moves from one shard to another, with a leader killed after each single one of its effects, while its producer
+//! says the same to both shards all the time: in the end every message is at the target, once, in order.
+
+use std::sync::Arc;
+
+use quorate_broker::SessionId;
+use quorate_message::{
+    BatchBuilder, Message, MessagePosition, Outcome, Overrides, SLOTS, Subscription,
+};
+use quorate_replication::{NodeId, ShardId};
+
+use super::cluster::{Cluster, publishes, queue, settles};
+use crate::shard::{
+    effect::SessionEvent,
+    input::{Input, Placement},
+};
+
+const BEFORE: u64 = 5;
+const ALL: u64 = 10;
+
+/// Two shards, a network between their leaders that delivers at once, and where each is led.
+struct Pair {
+    clusters: [Cluster; 2],
+    leaders: [u32; 2],
+    overrides: Arc<Overrides>,
+    batches: u64,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let clusters = [ShardId(1), ShardId(2)].map(Cluster::of_shard);
+        let mut pair = Self {
+            clusters,
+            leaders: [1, 1],
+            overrides: Arc::default(),
+            batches: 0,
+        };
+        for place in 0..2 {
+            pair.elect(place, 1);
+        }
+        pair.publish(0, 1, BEFORE);
+        pair
+    }
+
+    fn publish(&mut self, place: usize, first: u64, count: u64) {
+        self.batches += 1;
+        let batch = publishes("orders", first, count);
+        let (leader, number) = (self.leaders[place], self.batches);
+        self.clusters[place].submit(leader, number, batch);
+    }
+
+    fn place(&mut self, at: usize) {
+        let placement = Placement {
+            slots: vec![ShardId(1); usize::from(SLOTS)].into(),
+            overrides: Arc::clone(&self.overrides),
+        };
+        for node in 1..=3 {
+            self.clusters[at].input(node, Input::Placed(placement.clone()));
+        }
+    }
+
+    fn elect(&mut self, place: usize, leader: u32) {
+        self.place(place);
+        self.clusters[place].elect(leader);
+        self.leaders[place] = leader;
+    }
+
+    /// The topology says that "orders" goes from the shard where it is to the other one.
+    fn begin(&mut self, to: u32) {
+        let begun = self.overrides.begin(&queue("orders"), 1, to);
+        self.overrides = Arc::new(begun.unwrap());
+        self.place(0);
+        self.place(1);
+    }
+
+    /// The topology says that the move is over.
+    fn end(&mut self) {
+        let number = self.overrides.version();
+        let ended = self.overrides.end(&queue("orders"), number, (1, true));
+        self.overrides = Arc::new(ended.unwrap());
+        self.place(0);
+        self.place(1);
+    }
+
+    /// Delivers letters until none is left.
+    fn exchange(&mut self) {
+        for _ in 0..1_000 {
+            let mut letters = Vec::new();
+            for (from, cluster) in [ShardId(1), ShardId(2)].into_iter().zip(&mut self.clusters) {
+                let sent = std::mem::take(&mut cluster.letters);
+                letters.extend(sent.into_iter().map(|(to, message)| (from, to, message)));
+            }
+            if letters.is_empty() {
+                return;
+            }
+            for (from, to, message) in letters {
+                let place = usize::try_from(to.0).unwrap() - 1;
+                let leader = self.leaders[place];
+                self.clusters[place].input(leader, Input::FromShard { from, message });
+            }
+        }
+        panic!("letters without end");
+    }
+
+    /// A node that died starts again, and another leads.
+    fn mourn(&mut self, place: usize) {
+        let cluster = &mut self.clusters[place];
+        let Some(dead) = cluster.down.pop_first() else {
+            return;
+        };
+        cluster.doomed = None;
+        cluster.restart(dead.0);
+        let next = self.leaders[place] % 3 + 1;
+        self.elect(place, next);
+    }
+
+    /// Lets time pass until the shard that the name leaves says that it is done.
+    fn run(&mut self, from: usize, also: impl Fn(&mut Self)) {
+        let number = self.overrides.version();
+        for _ in 0..600 {
+            for place in 0..2 {
+                self.clusters[place].advance(50);
+                self.mourn(place);
+            }
+            self.exchange();
+            also(self);
+            self.exchange();
+            let mut told = self.clusters[from].moves.drain(..);
+            if let Some((_, refusal)) = told.find(|(told, _)| *told == number) {
+                assert_eq!(refusal, "");
+                return;
+            }
+        }
+        panic!("the move does not come to its end");
+    }
+
+    fn positions(&self, place: usize) -> Vec<MessagePosition> {
+        let node = self.clusters[place].node(self.leaders[place]);
+        node.shard.broker().browse(&queue("orders"), None, 100)
+    }
+
+    /// The bodies of what a shard holds, in their turn.
+    fn bodies(&self, place: usize) -> Vec<String> {
+        let node = self.clusters[place].node(self.leaders[place]);
+        let read = |position: MessagePosition| {
+            let index = quorate_replication::Index(position.entry());
+            let payload = node.disk.entries[&index].payload.clone();
+            let batch = quorate_message::Batch::parse(payload).unwrap();
+            let message = batch.message(position.ordinal()).unwrap();
+            let body = Message::decode(&message).unwrap().body;
+            String::from_utf8(body.to_vec()).unwrap()
+        };
+        self.positions(place).into_iter().map(read).collect()
+    }
+
+    fn check_all_are_at(&self, place: usize, numbers: impl Iterator<Item = u64>) {
+        let expected: Vec<String> = numbers.map(|number| format!("message {number}")).collect();
+        assert_eq!(self.bodies(place), expected);
+        assert_eq!(self.bodies(1 - place), Vec::<String>::new());
+        for cluster in &self.clusters {
+            for node in cluster.nodes.values() {
+                quorate_broker::invariant::check(node.shard.broker()).unwrap();
+                assert_eq!(node.shard.broker().outbox_count(), 0);
+            }
+        }
+    }
+}
+
+/// The producer says again all that it said, and more: to where the name was, and once that shard takes nothing any
+/// more, to the other one.
+fn repeat(pair: &mut Pair, from: usize) {
+    pair.clusters[from].told();
+    pair.publish(from, 1, ALL);
+    let told = pair.clusters[from].told();
+    let has_moved = told.iter().any(|event| match event {
+        SessionEvent::Outcomes { outcomes, .. } => {
+            outcomes.iter().any(|outcome| outcome == Outcome::Moved)
+        }
+        _ => false,
+    });
+    if has_moved {
+        pair.publish(1 - from, 1, ALL);
+    }
+}
+
+/// Runs a move with one leader killed after so many of its effects. False: it was not killed any more.
+fn run(victim: Option<usize>, effects: u64) -> bool {
+    let mut pair = Pair::new();
+    if let Some(place) = victim {
+        pair.clusters[place].doomed = Some((NodeId(pair.leaders[place]), effects));
+    }
+    pair.begin(2);
+    pair.run(0, |pair| repeat(pair, 0));
+    let was_killed = victim.is_some_and(|place| pair.clusters[place].doomed.is_none());
+    for cluster in &mut pair.clusters {
+        cluster.doomed = None;
+    }
+    pair.end();
+    repeat(&mut pair, 0);
+    pair.exchange();
+    pair.check_all_are_at(1, 1..=ALL);
+    was_killed
+}
+
+#[test]
+fn every_message_moves_with_its_name_once_whoever_dies_after_whatever_effect() {
+    assert!(!run(None, 0));
+    for victim in [0, 1] {
+        let mut effects = 0;
+        while run(Some(victim), effects) {
+            effects += 1;
+        }
+        assert!(effects > 20, "only {effects} effects");
+    }
+}
+
+#[test]
+fn a_name_that_goes_and_comes_back_is_known_to_its_producers() {
+    let mut pair = Pair::new();
+    for round in 0..3 {
+        pair.begin(2);
+        pair.run(0, |pair| repeat(pair, 0));
+        pair.end();
+        pair.check_all_are_at(1, 1..=ALL);
+        pair.begin(1);
+        pair.run(1, |pair| repeat(pair, 1));
+        pair.end();
+        pair.check_all_are_at(0, 1..=ALL);
+        assert!(pair.overrides.is_empty(), "round {round}: home again");
+    }
+}
+
+#[test]
+fn what_a_consumer_has_is_settled_where_it_got_it_and_the_rest_follows() {
+    let mut pair = Pair::new();
+    let leader = pair.leaders[0];
+    pair.clusters[0].attach(leader, 1, Vec::new());
+    pair.clusters[0].advance(20);
+    let held = pair.positions(0);
+    assert_eq!(held.len(), 5);
+    pair.begin(2);
+    pair.clusters[0].submit(leader, 100, settles("orders", &held[..2]));
+    // What is in a consumer's hands is waited for, for a while.
+    for _ in 0..20 {
+        pair.clusters[0].advance(50);
+        pair.exchange();
+    }
+    assert_eq!(pair.bodies(1), Vec::<String>::new());
+    pair.publish(0, 6, 5);
+    for _ in 0..300 {
+        for place in 0..2 {
+            pair.clusters[place].advance(50);
+        }
+        pair.exchange();
+    }
+    let moved: Vec<String> = (6..=10).map(|number| format!("message {number}")).collect();
+    assert_eq!(pair.bodies(1), moved, "the others do not wait for ever");
+    assert_eq!(pair.clusters[0].moves, [], "something is left");
+    pair.clusters[0].told();
+    pair.clusters[0].submit(leader, 101, settles("orders", &held[2..4]));
+    let applied = pair.clusters[0].told().into_iter().any(|event| {
+        let both = |outcomes: &quorate_broker::Outcomes| {
+            outcomes.iter().all(|outcome| outcome == Outcome::Applied)
+        };
+        matches!(event, SessionEvent::Outcomes { number: 101, outcomes, .. } if both(&outcomes))
+    });
+    assert!(applied, "what was in flight is settled, once");
+    // The last one comes back, and follows its name.
+    let session = SessionId(1);
+    pair.clusters[0].input(leader, Input::SessionLost { session });
+    pair.run(0, |_| {});
+    pair.check_all_are_at(1, (6..=10).chain([5]));
+    let node = pair.clusters[1].node(pair.leaders[1]);
+    let last = pair.positions(1)[5];
+    let count = node.shard.broker().delivery_count(&queue("orders"), last);
+    assert_eq!(count, 1, "its consumer was lost with it");
+}
+
+#[test]
+fn a_topic_with_subscriptions_does_not_leave() {
+    let mut pair = Pair::new();
+    let mut builder = BatchBuilder::persistent();
+    let wanted = Subscription {
+        pattern: "orders".parse().unwrap(),
+        selector: String::new(),
+        lifetime: quorate_message::Lifetime::Durable,
+        sharing: quorate_message::Sharing::Exclusive,
+        client: "client".to_owned(),
+        name: "name".to_owned(),
+        owner: [0; 16],
+        generation: 1,
+        wants_retained: false,
+        start: quorate_message::Start::Next,
+    };
+    builder.subscribe(&queue("key"), &wanted).unwrap();
+    let leader = pair.leaders[0];
+    pair.clusters[0].submit(leader, 100, builder.finish());
+    pair.begin(2);
+    pair.clusters[0].advance(100);
+    let (number, refusal) = pair.clusters[0].moves.pop().unwrap();
+    assert_eq!(number, 1);
+    assert!(refusal.contains("1 subscriptions"), "{refusal}");
+    pair.check_all_are_at(0, 1..=BEFORE);
+}
