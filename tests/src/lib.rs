@@ -7,3 +7,4 @@ pub mod etcd;
 pub mod eventually;
 pub mod load;
 pub mod process;
+pub mod strict;

@@ -25,7 +25,7 @@ pub struct Broker {
 /// What happened since the broker was made; for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Non-persistent messages that were in memory when the leader was deposed.
+    /// Non-persistent messages that were in memory when the leader was deposed, unless it was frozen to hand them over.
     pub transient_lost: u64,
     /// Inputs that were out of date: of an older generation or of another session.
     pub ignored: u64,
@@ -35,6 +35,8 @@ pub struct Counters {
     pub delivered: u64,
     /// Non-persistent messages whose time was over; they are dropped.
     pub transient_expired: u64,
+    /// Times that it took over what an earlier leader knew.
+    pub taken_over: u64,
 }
 
 /// One queue, as this replica sees it. What is in flight only the leader knows.
@@ -182,6 +184,9 @@ impl Broker {
                 dispatcher.set_wall(stamp_ms);
                 self.dispatcher = Some(dispatcher);
             }
+            Input::HandedOver { image } => self.handed_over(now, stamp_ms, &image),
+            Input::Freeze => self.freeze(true),
+            Input::Thaw => self.freeze(false),
             Input::Deposed => self.depose(),
             Input::Attach {
                 session,
@@ -505,6 +510,20 @@ impl Broker {
         gateways.into_iter().flat_map(Gateways::given_up)
     }
 
+    /// Whether the leader knows what is in everybody's hands, and could hand it over once it is frozen.
+    #[must_use]
+    pub fn can_hand_over(&self) -> bool {
+        let dispatcher = self.dispatcher.as_ref();
+        dispatcher.is_some_and(Dispatcher::can_hand_over)
+    }
+
+    /// What the frozen leader knows beyond the log, for `Input::HandedOver` at a replica that has applied the same
+    /// entries. None when it does not serve or does not know all.
+    #[must_use]
+    pub fn hand_over(&self) -> Option<Bytes> {
+        self.dispatcher.as_ref().and_then(Dispatcher::hand_over)
+    }
+
     /// What happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -588,8 +607,28 @@ impl Broker {
         }
     }
 
+    fn freeze(&mut self, is_frozen: bool) {
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.freeze(is_frozen);
+        }
+    }
+
+    /// Takes over what an earlier leader knew. What cannot be read is as if it had not come.
+    fn handed_over(&mut self, now: u64, stamp_ms: u64, image: &[u8]) {
+        let Some(known) = &self.dispatcher else {
+            return;
+        };
+        let mut dispatcher = known.clone();
+        dispatcher.set_wall(stamp_ms);
+        if dispatcher.resume(now, image, &self.state) {
+            self.counters.taken_over += 1;
+            self.dispatcher = Some(dispatcher);
+        }
+    }
+
     fn depose(&mut self) {
-        if let Some(dispatcher) = self.dispatcher.take() {
+        let dispatcher = self.dispatcher.take();
+        if let Some(dispatcher) = dispatcher.filter(|dispatcher| !dispatcher.is_frozen()) {
             self.counters.transient_lost += dispatcher.transient_count();
         }
     }

@@ -11,6 +11,7 @@ mod consumer;
 mod fetching;
 mod gateways;
 mod groups;
+mod handover;
 mod lane;
 mod parked;
 mod pump;
@@ -61,6 +62,8 @@ pub(crate) struct Dispatcher {
     gateways: Gateways,
     bounds: Bounds,
     has_lease: bool,
+    /// Nothing is done of its own accord: what it knows is being handed over.
+    is_frozen: bool,
     lanes: Vec<Lane>,
     by_name: BTreeMap<Destination, LaneId>,
     /// Lanes of subscriptions that ended.
@@ -98,6 +101,7 @@ impl Dispatcher {
             gateways: Gateways::new(state, now.saturating_add(limits.reattach_grace)),
             bounds: Bounds::default(),
             has_lease: true,
+            is_frozen: false,
             lanes: Vec::new(),
             by_name: BTreeMap::new(),
             free_lanes: Vec::new(),
@@ -127,6 +131,7 @@ impl Dispatcher {
     }
 
     /// Takes an input that is for the leader alone.
+    #[expect(clippy::too_many_lines, reason = "one arm per input, nothing else")]
     pub(crate) fn told(
         &mut self,
         now: u64,
@@ -198,7 +203,12 @@ impl Dispatcher {
             Input::Asked { name, outcomes } => self.asked(now, &name, outcomes.as_ref(), state),
             Input::Resolve { from, message } => self.resolution((from, message), state, effects),
             Input::Elapsed => {}
-            Input::Committed { .. } | Input::Serving { .. } | Input::Deposed => {
+            Input::Committed { .. }
+            | Input::Serving { .. }
+            | Input::HandedOver { .. }
+            | Input::Freeze
+            | Input::Thaw
+            | Input::Deposed => {
                 unreachable!("the broker takes these itself")
             }
         }
@@ -212,6 +222,9 @@ impl Dispatcher {
         counters: &mut Counters,
         effects: &mut Vec<Effect>,
     ) {
+        if self.is_frozen {
+            return;
+        }
         if self.unreadable_at.is_some_and(|at| at <= now) {
             self.unreadable_at = None;
             for id in self.lane_ids() {
@@ -234,6 +247,9 @@ impl Dispatcher {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {
+        if self.is_frozen {
+            return None;
+        }
         let deadlines = [
             self.gateways.next_deadline(),
             self.bounds.next_deadline(),
@@ -466,7 +482,8 @@ impl Dispatcher {
         batch: &Batch,
         state: &State,
     ) -> Effect {
-        let outcomes = self.transient_batch(batch, state);
+        let gateway = self.gateways.of(session);
+        let outcomes = self.transient_batch(gateway, batch, state);
         Effect::TransientApplied {
             session,
             number,

@@ -50,6 +50,17 @@ pub enum Input {
         /// Index of its first entry. What was stored before may have been sent by an earlier leader.
         at: u64,
     },
+    /// Right behind `Serving`: what the leader before knew beyond the log, which ends where it ended for that one. Then
+    /// nobody is waited for. What cannot be read is ignored.
+    HandedOver {
+        /// What `Broker::hand_over` gave.
+        image: Bytes,
+    },
+    /// Nothing is delivered, proposed or given up until `Thaw`: what the leader knows is about to be handed over. Only
+    /// entries and messages that were read come meanwhile.
+    Freeze,
+    /// It goes on as leader.
+    Thaw,
     /// This replica leads no longer.
     Deposed,
     /// Whether a commit quorum has answered lately. Without, nothing is delivered. Held from `Serving` on.

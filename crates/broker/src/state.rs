@@ -31,6 +31,7 @@ use quorate_message::{DestinationName, PreviousCheckpoint, QueueSettings};
 
 pub(crate) use apply::{Change, Record};
 pub use checkpoint::RestoreError;
+pub(crate) use codec::{Cursor, Sink};
 pub(crate) use dedup::{Dedup, Verdict};
 pub(crate) use gateways::{Gateways, Giver};
 pub(crate) use levels::Levels;

@@ -131,6 +131,35 @@ impl Stage {
         }
     }
 
+    /// Another replica takes over what the frozen leader knows.
+    fn move_leader(&mut self, epoch: u64, shown: &mut String) {
+        self.tell(Input::Freeze, shown);
+        let Some(image) = self.broker.hand_over() else {
+            writeln!(shown, "does not know all").unwrap();
+            self.tell(Input::Thaw, shown);
+            return;
+        };
+        writeln!(shown, "hands over").unwrap();
+        self.broker = Broker::restore(&self.broker.checkpoint()).unwrap();
+        self.entry += 1;
+        let at = self.entry;
+        self.tell(Input::Serving { epoch, at }, shown);
+        for end in 0..image.len() {
+            let mut broker = self.broker.clone();
+            let image = image.slice(..end);
+            broker.step(
+                Clock::default(),
+                Input::HandedOver { image },
+                &mut Vec::new(),
+            );
+            let taken = broker.counters().taken_over;
+            assert_eq!(taken, 0, "a part of an image is none");
+        }
+        self.tell(Input::HandedOver { image }, shown);
+        let taken = self.broker.counters().taken_over;
+        assert_eq!(taken, 1, "the image is taken");
+    }
+
     #[expect(clippy::too_many_lines, reason = "one arm per command, nothing else")]
     fn run(&mut self, command: &str) -> String {
         let words: Vec<&str> = command.split_whitespace().collect();
@@ -141,6 +170,9 @@ impl Stage {
                 let (epoch, at) = (number(epoch), self.entry);
                 self.tell(Input::Serving { epoch, at }, &mut shown);
             }
+            ["freeze"] => self.tell(Input::Freeze, &mut shown),
+            ["thaw"] => self.tell(Input::Thaw, &mut shown),
+            ["move", epoch] => self.move_leader(number(epoch), &mut shown),
             ["depose"] => self.tell(Input::Deposed, &mut shown),
             ["lease", held] => {
                 let held = held == "held";

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    bench, browse, cluster, completions, dead_letters, dev, pause, placement, purge, queues,
+    bench, browse, cluster, completions, dead_letters, dev, node, pause, placement, purge, queues,
     receive, schedule, send, settings, subscriptions, topics, transfer,
 };
 
@@ -95,6 +95,9 @@ pub(crate) enum Command {
     Placement(placement::Placement),
     /// Shows nodes, shards and leaders
     Cluster(cluster::Cluster),
+    /// Drains a node before work on it, and lets it lead again
+    #[command(subcommand)]
+    Node(node::Node),
     /// Measures throughput and latency
     Bench(bench::Bench),
     /// Runs a whole cluster on this machine

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use quorate_client::Client;
 use quorate_proto::v1::GetClusterResponse;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
     arguments::{Common, Format},
     connection::connect,
+    limits::{LOOK_AGAIN, MOVE},
     output,
 };
 
@@ -26,6 +28,13 @@ enum What {
     Where {
         /// The destination
         name: String,
+    },
+    /// Moves the leadership of a shard to a node, so that no client notices
+    MoveLeader {
+        /// The shard's number
+        shard: u32,
+        /// The node's name
+        node: String,
     },
 }
 
@@ -46,6 +55,7 @@ pub(crate) struct Node {
     pub(crate) address: String,
     pub(crate) alive: bool,
     pub(crate) pid: u32,
+    drained: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,6 +112,45 @@ pub(crate) async fn run(common: &Common, arguments: Cluster) -> Result<()> {
                 )),
             }
         }
+        Some(What::MoveLeader { shard, node }) => {
+            let picture = move_leader(&client, shard, &node).await?;
+            match common.output {
+                Format::Json => output::json(&picture),
+                Format::Text => output::line(&format!("{node} leads shard {shard}")),
+            }
+        }
+    }
+}
+
+/// Moves a leadership and waits until it is there.
+async fn move_leader(client: &Client, shard: u32, node: &str) -> Result<Picture> {
+    let asked = client.move_leader(shard, node).await;
+    asked.with_context(|| format!("move the leadership of shard {shard} to {node}"))?;
+    let until = Instant::now() + MOVE;
+    loop {
+        let picture = picture(client).await?;
+        let mut shards = picture.shards.iter();
+        let found = shards.find(|found| found.id == shard);
+        let leader = found.and_then(|found| found.leader.as_deref());
+        if leader == Some(node) {
+            return Ok(picture);
+        }
+        if Instant::now() >= until {
+            bail!(
+                "shard {shard} is led by {}: {node} did not catch up in time; try again",
+                leader.unwrap_or("nobody")
+            );
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+impl Picture {
+    /// How many shards a node leads.
+    pub(crate) fn leads(&self, node: &str) -> usize {
+        let shards = self.shards.iter();
+        let led = shards.filter(|shard| shard.leader.as_deref() == Some(node));
+        led.count()
     }
 }
 
@@ -172,6 +221,7 @@ impl From<GetClusterResponse> for Picture {
                     address: node.address,
                     alive: node.alive,
                     pid: node.pid,
+                    drained: node.drained,
                 })
                 .collect(),
         }
@@ -204,12 +254,13 @@ fn print(picture: &Picture) -> Result<()> {
         .nodes
         .iter()
         .map(|node| {
-            let led = picture
-                .shards
-                .iter()
-                .filter(|shard| shard.leader.as_ref() == Some(&node.name))
-                .count();
-            let state = if node.alive { "alive" } else { "away" };
+            let led = picture.leads(&node.name);
+            let state = match (node.alive, node.drained) {
+                (true, false) => "alive",
+                (true, true) => "alive, drained",
+                (false, false) => "away",
+                (false, true) => "away, drained",
+            };
             vec![
                 node.name.clone(),
                 state.to_owned(),
@@ -271,6 +322,7 @@ mod tests {
                 address: "127.0.0.1:61601".to_owned(),
                 alive: true,
                 pid: 42,
+                drained: true,
             }],
             shards: vec![
                 v1::Shard {
@@ -292,6 +344,7 @@ mod tests {
         assert_eq!(json["shards"][0]["voters"][1], "node 8");
         assert!(json["shards"][1]["leader"].is_null());
         assert_eq!(json["nodes"][0]["pid"], 42);
+        assert_eq!(json["nodes"][0]["drained"], true);
         assert_eq!(json["nodes"][0]["address"], "127.0.0.1:61601");
     }
 }

@@ -8,6 +8,12 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(3);
 /// twice a gateway's own deadline.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often a command looks whether what it asked for is done.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a move of a leadership may take before the command says that it did not happen: above what the cluster
+/// gives it.
+pub(crate) const MOVE: Duration = Duration::from_secs(10);
+
 /// Longest line that is read as a message. A gateway takes 1 MiB unless it is configured otherwise.
 pub(crate) const LINE_BYTES: usize = 16 * 1024 * 1024;
 /// Parts of input read ahead of what is sent.

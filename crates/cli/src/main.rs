@@ -13,6 +13,7 @@ mod dev;
 mod exit;
 mod limits;
 mod lines;
+mod node;
 mod outbox;
 mod output;
 mod pause;
@@ -87,6 +88,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Settings(settings) => settings::run(&common, settings).await,
         Command::Placement(placement) => placement::run(&common, placement).await,
         Command::Cluster(cluster) => cluster::run(&common, cluster).await,
+        Command::Node(command) => node::run(&common, command).await,
         Command::Bench(bench) => Box::pin(bench::run(&common, bench)).await,
         Command::Dev(dev) => dev::run(&common, dev).await,
         Command::Completions(completions) => completions::run(&completions),

@@ -11,12 +11,13 @@ use std::{
 use bytes::Bytes;
 use quorate_proto::v1::{
     BrowseRequest, BrowseResponse, CancelScheduledRequest, ChangeSettingsRequest,
-    ChangeSettingsResponse, DeleteSubscriptionRequest, GetClusterRequest, GetClusterResponse,
-    ListQueuesRequest, ListQueuesResponse, ListScheduledRequest, ListScheduledResponse,
-    ListSettingsRequest, ListSettingsResponse, ListSubscriptionsRequest, ListSubscriptionsResponse,
-    ListTopicsRequest, ListTopicsResponse, LocateDestinationRequest, LocateDestinationResponse,
-    PauseQueueRequest, Position, PurgeQueueRequest, ResumeQueueRequest, Scheduled,
-    admin_service_client::AdminServiceClient, messaging_service_client::MessagingServiceClient,
+    ChangeSettingsResponse, DeleteSubscriptionRequest, DrainNodeRequest, GetClusterRequest,
+    GetClusterResponse, ListQueuesRequest, ListQueuesResponse, ListScheduledRequest,
+    ListScheduledResponse, ListSettingsRequest, ListSettingsResponse, ListSubscriptionsRequest,
+    ListSubscriptionsResponse, ListTopicsRequest, ListTopicsResponse, LocateDestinationRequest,
+    LocateDestinationResponse, MoveLeaderRequest, PauseQueueRequest, Position, PurgeQueueRequest,
+    ResumeQueueRequest, Scheduled, admin_service_client::AdminServiceClient,
+    messaging_service_client::MessagingServiceClient,
 };
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
@@ -277,6 +278,41 @@ impl Client {
                 .await
         })
         .await
+    }
+
+    /// Moves the leadership of a shard to a node, named. Returns when the move has begun: who leads is in
+    /// [`Client::cluster`].
+    ///
+    /// # Errors
+    /// If there is no such shard or node, the node can lead nothing now, or no gateway answers in time.
+    pub async fn move_leader(&self, shard: u32, node: &str) -> Result<(), Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .move_leader(question(MoveLeaderRequest {
+                    shard,
+                    node: node.to_owned(),
+                }))
+                .await
+        })
+        .await
+        .map(|_| ())
+    }
+
+    /// Lets a node, named, lead nothing while others can, or lead again. Durable; what it leads is moved right after.
+    ///
+    /// # Errors
+    /// If there is no such node, or no gateway answers in time.
+    pub async fn drain_node(&self, node: &str, drained: bool) -> Result<(), Error> {
+        self.ask(async |channel| {
+            AdminServiceClient::new(channel)
+                .drain_node(question(DrainNodeRequest {
+                    node: node.to_owned(),
+                    drained,
+                }))
+                .await
+        })
+        .await
+        .map(|_| ())
     }
 
     /// Returns nodes, shards and leaders, as the gateway sees them.

@@ -18,11 +18,12 @@ use quorate_replication::{Duration, Time};
 use active::Active;
 
 pub use effect::{
-    DeathCause, Effect, ElectionCause, MoveAnswer, MoveRefusal, Note, Refusal, SettingsAnswer,
+    DeathCause, Effect, ElectionCause, MoveAnswer, MoveCause, MoveRefusal, Note, Refusal,
+    SettingsAnswer,
 };
 pub use input::{
-    Attempt, Heartbeat, Input, Led, MoveReport, MoveRequest, ReadOutcome, RedialOutcome,
-    Registration, SettingsRequest, StreamId, WriteNumber, WriteOutcome,
+    Attempt, Heartbeat, Input, Led, MoveReport, MoveRequest, OperatorRequest, ReadOutcome,
+    RedialOutcome, Registration, SettingsRequest, StreamId, Wish, WriteNumber, WriteOutcome,
 };
 pub use row::{Change, ClusterRow, Key, NodeRow, Row, Stored};
 pub use topology::{GatewayStatus, NodeStatus, ShardStatus, Topology};
@@ -88,6 +89,7 @@ impl Controller {
             | Input::SettingsWanted { .. }
             | Input::MoveWanted { .. }
             | Input::MoveReported(_)
+            | Input::Wished { .. }
             | Input::GatewayAttended { .. }
             | Input::GatewayLeft { .. }
             | Input::Elapsed => match &mut self.active {
@@ -129,6 +131,9 @@ impl Controller {
         if let Some(request) = active.move_request() {
             refuse_move(request, effects);
         }
+        for request in active.operator_requests() {
+            refuse_operator(request, effects);
+        }
         effects.push(Effect::Note(Note::Deactivated));
     }
 }
@@ -143,11 +148,17 @@ fn refuse_move(request: MoveRequest, effects: &mut Vec<Effect>) {
     effects.push(Effect::AnswerMove { request, answer });
 }
 
+fn refuse_operator(request: OperatorRequest, effects: &mut Vec<Effect>) {
+    let answer = Err(Refusal::NotActive);
+    effects.push(Effect::AnswerOperator { request, answer });
+}
+
 /// What a coordinator that is not active says to those who come.
 fn refuse(input: &Input, effects: &mut Vec<Effect>) {
     let stream = match input {
         Input::SettingsWanted { request, .. } => return refuse_settings(*request, effects),
         Input::MoveWanted { request, .. } => return refuse_move(*request, effects),
+        Input::Wished { request, .. } => return refuse_operator(*request, effects),
         Input::Registered { stream, .. } | Input::GatewayAttended { stream, .. } => *stream,
         Input::Activated { .. }
         | Input::Deactivated

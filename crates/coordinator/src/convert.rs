@@ -11,7 +11,7 @@ use tonic::Status;
 use crate::{
     controller::{
         Heartbeat, Led, MoveAnswer, MoveRefusal, MoveReport, Refusal, Registration, SettingsAnswer,
-        Topology,
+        Topology, Wish,
     },
     limits::{ADDRESS_BYTES, NAME_BYTES, NODES_MAX, REFUSAL_BYTES, SHARDS_MAX, WEIGHT_MAX},
 };
@@ -130,6 +130,7 @@ fn heartbeat(beat: proto::Heartbeat) -> Result<Heartbeat, Status> {
                 serving: led.serving,
             })
             .collect(),
+        is_leaving: beat.leaving,
     })
 }
 
@@ -165,6 +166,17 @@ fn report(report: proto::ShardReport) -> Result<Report, Status> {
         Kind::Outranked(outranked) => Report::Outranked {
             promise: claim(outranked.promise)?,
         },
+        Kind::HandedOver(handed) => {
+            let to = handed.to.ok_or_else(|| invalid("target is missing"))?;
+            Report::HandedOver {
+                claim: claim(handed.claim)?,
+                to: Member {
+                    node: NodeId(to.node),
+                    disk: DiskId(to.disk),
+                },
+                ready: handed.ready,
+            }
+        }
         Kind::LostQuorum(lost) => Report::LostQuorum {
             epoch: Epoch(lost.epoch),
         },
@@ -204,6 +216,10 @@ pub(crate) fn order(shard: ShardId, order: Order) -> proto::AttendResponse {
             claim: Some(claim_out(claim)),
             incarnation: incarnation.0,
             record: Some(record_out(&record, version)),
+        }),
+        Order::HandOver { claim, to } => Kind::HandOver(proto::OrderHandOver {
+            claim: Some(claim_out(claim)),
+            to: Some(member_out(to)),
         }),
     };
     response(proto::attend_response::Kind::Order(proto::ShardOrder {
@@ -256,6 +272,8 @@ pub(crate) fn topology(cluster: &str, topology: &Topology) -> proto::Topology {
                 address: node.address.clone(),
                 alive: node.is_alive,
                 pid: node.pid,
+                drained: node.is_drained,
+                leaving: node.is_leaving,
             })
             .collect(),
         shards: topology
@@ -348,6 +366,27 @@ pub(crate) fn settings_answer(
     })
 }
 
+/// What an operator wants.
+pub(crate) fn wish(request: proto::OperateRequest) -> Result<Wish, Status> {
+    use proto::operate_request::Kind;
+    match request.kind.ok_or_else(|| invalid("empty request"))? {
+        Kind::Drain(drain) => {
+            check_name("node", &drain.node)?;
+            Ok(Wish::Drain {
+                node: drain.node,
+                is_drained: drain.drained,
+            })
+        }
+        Kind::MoveLeader(wanted) => {
+            check_name("node", &wanted.node)?;
+            Ok(Wish::MoveLeader {
+                shard: ShardId(wanted.shard),
+                node: wanted.node,
+            })
+        }
+    }
+}
+
 /// The one place where refusals become statuses. Only `FAILED_PRECONDITION` says "try another coordinator".
 pub(crate) fn status(refusal: &Refusal) -> Status {
     let reason = refusal.to_string();
@@ -359,9 +398,13 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
         Refusal::TooManyNodes { .. } | Refusal::TooManyGateways { .. } => {
             Status::resource_exhausted(reason)
         }
-        Refusal::StoreAway | Refusal::SettingsBusy | Refusal::MoveBusy => {
-            Status::unavailable(reason)
-        }
+        Refusal::UnknownNode { .. } | Refusal::UnknownShard { .. } => Status::not_found(reason),
+        Refusal::NoReplica { .. } => Status::invalid_argument(reason),
+        Refusal::CannotLead { .. } => Status::aborted(reason),
+        Refusal::StoreAway
+        | Refusal::SettingsBusy
+        | Refusal::MoveBusy
+        | Refusal::ShardUnsettled { .. } => Status::unavailable(reason),
         Refusal::NotRegistered => Status::invalid_argument(reason),
     }
 }

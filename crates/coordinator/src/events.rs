@@ -8,7 +8,9 @@ use quorate_replication::ShardId;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
-use crate::controller::{Input, MoveAnswer, Registration, SettingsAnswer, Stored, StreamId};
+use crate::controller::{
+    Input, MoveAnswer, Refusal, Registration, SettingsAnswer, Stored, StreamId, Wish,
+};
 
 /// One event.
 pub(crate) enum Event {
@@ -36,6 +38,11 @@ pub(crate) enum Event {
         name: DestinationName,
         to: ShardId,
         answer: oneshot::Sender<MoveAnswer>,
+    },
+    /// An operator wants something.
+    Wished {
+        wish: Wish,
+        answer: oneshot::Sender<Result<(), Refusal>>,
     },
     /// Anything else that the controller is told as it is.
     Told(Input),

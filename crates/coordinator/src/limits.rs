@@ -117,6 +117,16 @@ pub const MOVE_STEADY_MS: u64 = 5_000;
 /// How long a shard that was moved stays where it is, wherever that is.
 pub const MOVE_AGAIN_MS: u64 = 60_000;
 
+/// Leaderships that are moved away from nodes at the same time: each stops its shard's messages for some milliseconds,
+/// and a node that is to stop wants to be done in a second.
+pub const MOVES_AT_ONCE: usize = 8;
+
+/// How long a leader may take to hand over: above what it gives itself for each of its steps together.
+pub const MOVE_TIMEOUT_MS: u64 = 6_000;
+
+/// How long a shard stays that could not be moved away from a node which should lead nothing.
+pub const MOVE_RETRY_MS: u64 = 1_000;
+
 /// How long to wait before something that the store refused or did not answer is tried again.
 pub const STORE_RETRY_MS: u64 = 500;
 

@@ -22,12 +22,15 @@ pub(crate) struct Counts {
     shards_leaderless: Gauge,
     gateways: Gauge,
     active: Gauge,
+    moves: Counter,
+    moves_failed: Counter,
     pub(crate) store_seconds: Histogram,
     pub(crate) store_errors: Counter,
     topology_version: Gauge<u64, AtomicU64>,
 }
 
 impl Counts {
+    #[expect(clippy::too_many_lines, reason = "one call per metric, nothing else")]
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let counts = Self {
             elections: Counter::default(),
@@ -40,6 +43,8 @@ impl Counts {
             shards_leaderless: Gauge::default(),
             gateways: Gauge::default(),
             active: Gauge::default(),
+            moves: Counter::default(),
+            moves_failed: Counter::default(),
             store_seconds: seconds_histogram(),
             store_errors: Counter::default(),
             topology_version: Gauge::default(),
@@ -59,6 +64,12 @@ impl Counts {
                 "store_errors",
                 "Calls of the store without a result",
                 &counts.store_errors,
+            );
+            counter("moves", "Planned moves of leaderships begun", &counts.moves);
+            counter(
+                "moves_failed",
+                "Planned moves after which the leader led on",
+                &counts.moves_failed,
             );
             let mut gauge = |name: &str, help: &str, gauge: &Gauge| {
                 registry.register(name, help, gauge.clone());
@@ -114,6 +125,12 @@ impl Counts {
             Note::Refused(_) => {
                 self.refusals.inc();
             }
+            Note::MoveStarted { .. } => {
+                self.moves.inc();
+            }
+            Note::MoveFailed { .. } => {
+                self.moves_failed.inc();
+            }
             Note::Activated { .. } => {
                 self.active.set(1);
             }
@@ -127,6 +144,7 @@ impl Counts {
             | Note::SettingsReplaced { .. }
             | Note::MoveBegun { .. }
             | Note::MoveEnded { .. }
+            | Note::Drained { .. }
             | Note::StreamBroken { .. }
             | Note::Deferred { .. }
             | Note::Stalled

@@ -93,6 +93,8 @@ struct NodeText {
     zone: String,
     weight: u32,
     version: String,
+    #[serde(default)]
+    drained: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,6 +194,7 @@ fn encode(row: &Row) -> Bytes {
             zone: row.zone.clone(),
             weight: row.weight,
             version: row.version.clone(),
+            drained: row.is_drained,
         }),
         Row::Shard(record) => text(ShardText {
             shard: record.shard.0,
@@ -393,6 +396,7 @@ fn node(text: NodeText) -> NodeRow {
         zone: text.zone,
         weight: text.weight,
         version: text.version,
+        is_drained: text.drained,
     }
 }
 
@@ -463,6 +467,7 @@ mod tests {
             pid: 77,
             zone: "a".to_owned(),
             weight: 100,
+            is_drained: true,
             version: "0.1.0".to_owned(),
         }));
         round_trip(Row::Shard(ShardRecord {

@@ -11,9 +11,9 @@ use std::{
 
 use quorate_proto::internal::v1::{
     AttendGatewayRequest, AttendGatewayResponse, AttendRequest, AttendResponse, MoveNameRequest,
-    MoveNameResponse, ReplaceSettingsRequest, ReplaceSettingsResponse, Topology,
-    WatchTopologyRequest, WatchTopologyResponse, attend_request::Kind,
-    coordination_service_server::CoordinationService,
+    MoveNameResponse, OperateRequest, OperateResponse, ReplaceSettingsRequest,
+    ReplaceSettingsResponse, Topology, WatchTopologyRequest, WatchTopologyResponse,
+    attend_request::Kind, coordination_service_server::CoordinationService,
 };
 use quorate_replication::ShardId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -159,6 +159,24 @@ impl CoordinationService for Server {
             .await
             .map_err(|_| Status::unavailable("this coordinator is stopping; try again"))?;
         convert::move_answer(answer).map(Response::new)
+    }
+
+    async fn operate(
+        &self,
+        request: Request<OperateRequest>,
+    ) -> Result<Response<OperateResponse>, Status> {
+        let request = request.into_inner();
+        convert::check_cluster(&self.cluster, &request.cluster)?;
+        let wish = convert::wish(request)?;
+        let (answer, answered) = oneshot::channel();
+        self.tell(Event::Wished { wish, answer }).await?;
+        let answer = answered
+            .await
+            .map_err(|_| Status::unavailable("this coordinator is stopping; try again"))?;
+        match answer {
+            Ok(()) => Ok(Response::new(OperateResponse {})),
+            Err(refusal) => Err(convert::status(&refusal)),
+        }
     }
 
     async fn attend_gateway(

@@ -19,8 +19,8 @@ use tracing::{debug, error, info, warn};
 use crate::{
     config::Config,
     controller::{
-        Controller, Effect, Input, MoveAnswer, MoveRequest, Note, Refusal, SettingsAnswer,
-        SettingsRequest, Stored, StreamId, Topology,
+        Controller, Effect, Input, MoveAnswer, MoveRequest, Note, OperatorRequest, Refusal,
+        SettingsAnswer, SettingsRequest, Stored, StreamId, Topology, Wish,
     },
     convert,
     events::{Event, Outgoing},
@@ -55,6 +55,9 @@ pub(crate) struct Shell<S> {
     /// Requests for moves that are not answered.
     moves: BTreeMap<MoveRequest, oneshot::Sender<MoveAnswer>>,
     last_move_request: u64,
+    /// What operators want and is not answered.
+    wishes: BTreeMap<OperatorRequest, oneshot::Sender<Result<(), Refusal>>>,
+    last_wish: u64,
     topology: watch::Sender<Option<Arc<ProtoTopology>>>,
     health: Health,
     counts: Counts,
@@ -109,6 +112,8 @@ impl<S: Store> Shell<S> {
             last_settings_request: 0,
             moves: BTreeMap::new(),
             last_move_request: 0,
+            wishes: BTreeMap::new(),
+            last_wish: 0,
             topology,
             health,
             counts,
@@ -168,6 +173,7 @@ impl<S: Store> Shell<S> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per event, nothing else")]
     fn take(&mut self, event: Event) -> Result<(), ShellError> {
         let input = match event {
             Event::Registered {
@@ -206,6 +212,7 @@ impl<S: Store> Shell<S> {
                 answer,
             } => self.settings_wanted(expected, settings, answer),
             Event::MoveWanted { name, to, answer } => self.move_wanted(name, to, answer),
+            Event::Wished { wish, answer } => self.wished(wish, answer),
             Event::Told(input) => {
                 self.forget(&input);
                 input
@@ -314,6 +321,15 @@ impl<S: Store> Shell<S> {
         Input::MoveWanted { request, name, to }
     }
 
+    /// An operator wants something; the way back is kept.
+    fn wished(&mut self, wish: Wish, answer: oneshot::Sender<Result<(), Refusal>>) -> Input {
+        self.wishes.retain(|_, waiting| !waiting.is_closed());
+        self.last_wish += 1;
+        let request = OperatorRequest(self.last_wish);
+        self.wishes.insert(request, answer);
+        Input::Wished { request, wish }
+    }
+
     fn step(&mut self, input: Input) {
         self.controller.step(now(), input, &mut self.effects);
     }
@@ -360,6 +376,11 @@ impl<S: Store> Shell<S> {
                 }
                 Effect::AnswerMove { request, answer } => {
                     if let Some(waiting) = self.moves.remove(&request) {
+                        drop(waiting.send(answer));
+                    }
+                }
+                Effect::AnswerOperator { request, answer } => {
+                    if let Some(waiting) = self.wishes.remove(&request) {
                         drop(waiting.send(answer));
                     }
                 }
@@ -479,6 +500,9 @@ fn log(note: &Note) {
         | Note::Deferred { .. }
         | Note::ElectionStarted { .. }
         | Note::ElectionDropped { .. }
+        | Note::MoveStarted { .. }
+        | Note::MoveFailed { .. }
+        | Note::Drained { .. }
         | Note::Serving { .. } => info!(%note, "cluster"),
         Note::StreamBroken { .. }
         | Note::Claimed { .. }

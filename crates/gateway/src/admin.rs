@@ -6,7 +6,7 @@ mod topics;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_proto::{
-    internal::v1 as wire,
+    internal::v1::{self as wire, operate_request::Kind},
     v1::{self, admin_service_server::AdminService},
 };
 use tokio::task::JoinSet;
@@ -20,6 +20,7 @@ use crate::{
     engine::{Answer, Engine},
     messaging::{ask, span_of},
     nodes::Nodes,
+    operators::Operators,
     placement,
     rules::{self, Rules},
     scheduled,
@@ -33,6 +34,7 @@ pub(crate) struct Admin {
     pub(crate) engine: Engine,
     pub(crate) nodes: Nodes,
     pub(crate) rules: Rules,
+    pub(crate) operators: Operators,
 }
 
 impl Admin {
@@ -215,6 +217,7 @@ fn node(info: &wire::NodeInfo) -> v1::Node {
         address: info.address.clone(),
         alive: info.alive,
         pid: info.pid,
+        drained: info.drained,
     }
 }
 
@@ -424,6 +427,28 @@ impl AdminService for Admin {
             version: settings.version(),
             rules: rules::shown(&settings),
         }))
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<v1::MoveLeaderRequest>,
+    ) -> Result<Response<v1::MoveLeaderResponse>, Status> {
+        let span = span_of(info_span!("move_leader"), request.metadata());
+        let v1::MoveLeaderRequest { shard, node } = request.into_inner();
+        let wish = Kind::MoveLeader(wire::MoveShardLeader { shard, node });
+        self.operators.ask(wish).instrument(span).await?;
+        Ok(Response::new(v1::MoveLeaderResponse {}))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        let span = span_of(info_span!("drain_node"), request.metadata());
+        let v1::DrainNodeRequest { node, drained } = request.into_inner();
+        let wish = Kind::Drain(wire::DrainNode { node, drained });
+        self.operators.ask(wish).instrument(span).await?;
+        Ok(Response::new(v1::DrainNodeResponse {}))
     }
 
     async fn list_scheduled(

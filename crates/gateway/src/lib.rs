@@ -17,6 +17,7 @@ mod mailbox;
 mod messaging;
 mod metrics;
 mod nodes;
+mod operators;
 mod placement;
 mod rules;
 mod scheduled;

@@ -25,6 +25,7 @@ use crate::{
     messaging::Messaging,
     metrics::GatewayMetrics,
     nodes::Nodes,
+    operators::Operators,
     rules::Rules,
     session::{Config as SessionConfig, Core},
     topology::{COMPONENT, ClusterView, Watcher},
@@ -178,10 +179,15 @@ fn router(
         coordinators: config.coordinators.clone(),
         nodes: nodes.clone(),
     };
+    let operators = Operators {
+        cluster: config.cluster.clone(),
+        coordinators: config.coordinators.clone(),
+    };
     let admin = Admin {
         engine: engine.clone(),
         nodes,
         rules,
+        operators,
     };
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTOR_SET)

@@ -277,6 +277,7 @@ impl Election {
             Report::Leading { .. }
             | Report::LeadRefused { .. }
             | Report::LostQuorum { .. }
+            | Report::HandedOver { .. }
             | Report::Outranked { .. } => self.leader_reported(now, fresh, from, &report, effects),
         }
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    Claim, DiskId, Entry, Epoch, Incarnation, Index, Nonce, Position, RecordVersion, Round,
+    Claim, DiskId, Entry, Epoch, Incarnation, Index, Member, Nonce, Position, RecordVersion, Round,
     ShardRecord,
 };
 
@@ -106,6 +106,31 @@ pub enum Message {
         /// Round of the chunk that is answered.
         round: Round,
     },
+    /// A piece of what a leader that is moved knows beyond the log, for the follower that is to lead next. What the
+    /// bytes mean, and whether they are used, is the affair of the layer above.
+    HandOver {
+        /// The claim under which the sender leads.
+        claim: Claim,
+        /// The end of the log that it belongs to.
+        at: Position,
+        /// Counts the attempts of this leadership.
+        number: u64,
+        /// Bytes before this piece.
+        offset: u64,
+        /// The piece.
+        data: Bytes,
+        /// Whether it is the last one.
+        last: bool,
+    },
+    /// How much of it has arrived.
+    HandOverTaken {
+        /// That of the piece.
+        claim: Claim,
+        /// That of the piece.
+        number: u64,
+        /// Bytes taken: the offset that is wanted next.
+        taken: u64,
+    },
 }
 
 /// From the coordinator to one replica.
@@ -132,6 +157,14 @@ pub enum Order {
         record: ShardRecord,
         /// Its version.
         version: RecordVersion,
+    },
+    /// Prepare the move of the leadership: append nothing until the target holds the whole log, hand over what is known
+    /// beyond it, and say so. Promises nothing; the affair of the layer above.
+    HandOver {
+        /// The claim under which the receiver leads.
+        claim: Claim,
+        /// The voter that is to lead next.
+        to: Member,
     },
 }
 
@@ -193,6 +226,15 @@ pub enum Report {
     Outranked {
         /// The follower's promise.
         promise: Claim,
+    },
+    /// Answer to `HandOver`.
+    HandedOver {
+        /// The claim of the order.
+        claim: Claim,
+        /// The target of the order.
+        to: Member,
+        /// The target has everything, and nothing is appended for a moment. False: it leads on.
+        ready: bool,
     },
     /// As leader it has not heard a commit quorum for the lease, or its own disk has stalled.
     LostQuorum {

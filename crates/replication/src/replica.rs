@@ -152,7 +152,10 @@ impl Replica {
             Message::HealAnswer { epoch, nonce, end } => {
                 self.receive_heal_answer(now, epoch, nonce, end, effects);
             }
-            Message::InstallChunk { .. } | Message::InstallAnswer { .. } => dropped(
+            Message::InstallChunk { .. }
+            | Message::InstallAnswer { .. }
+            | Message::HandOver { .. }
+            | Message::HandOverTaken { .. } => dropped(
                 effects,
                 "a piece of a transfer, which is the affair of the layer above",
             ),

@@ -81,7 +81,20 @@ impl Cluster {
     /// Runs one seed to its end.
     #[must_use]
     pub fn run(seed: u64, mode: Mode) -> Report {
-        let mut cluster = Self::new(seed, mode);
+        Self::new(seed, mode, Self::faulty).run_to_end(seed)
+    }
+
+    /// Runs one seed in which leaderships are moved as planned and nothing goes wrong.
+    #[must_use]
+    pub fn run_planned(seed: u64, mode: Mode) -> Report {
+        Self::new(seed, mode, Options::calm).run_to_end(seed)
+    }
+
+    /// All faults.
+    fn faulty(_: &mut Options, _: &mut Rng) {}
+
+    fn run_to_end(self, seed: u64) -> Report {
+        let mut cluster = self;
         let mut happened = 0_u64;
         while !cluster.is_done && cluster.failures.is_empty() {
             let Some(happening) = cluster.schedule.take() else {
@@ -142,9 +155,10 @@ impl Cluster {
         self.failures.append(&mut restless);
     }
 
-    fn new(seed: u64, mode: Mode) -> Self {
+    fn new(seed: u64, mode: Mode, shape: fn(&mut Options, &mut Rng)) -> Self {
         let mut rng = Rng::new(seed);
-        let options = Options::draw(&mut rng);
+        let mut options = Options::draw(&mut rng);
+        shape(&mut options, &mut rng);
         let network = Network::new(rng.fork(), crate::network::Weather::CALM);
         let mut cluster = Self {
             network,
@@ -489,7 +503,11 @@ impl Cluster {
             Note::Diverged { .. } | Note::Halted { .. } => {
                 self.failures.push(format!("node {node} {shard}: {note}"));
             }
+            Note::TookOver { .. } => self.counts.taken_over += 1,
             Note::Replica(_)
+            | Note::HandingOver { .. }
+            | Note::HandedOver { .. }
+            | Note::KeptLeading { .. }
             | Note::Checkpointed { .. }
             | Note::InstallStarted { .. }
             | Note::InstallFinished { .. }

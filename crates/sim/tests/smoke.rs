@@ -62,6 +62,8 @@ fn check_counts(counts: &Counts) {
         ("answer of the store lost", counts.store.made_unknown),
         ("change of the store made late", counts.store.made_late),
         ("wall clock jumped", counts.clock_jumps),
+        ("leadership to be moved", counts.wishes),
+        ("leadership moved as planned", counts.taken_over),
         ("client killed", counts.client_kills),
         ("disk stalled", counts.disk_stalls),
         ("disk full", counts.disk.full),

@@ -15,7 +15,7 @@ use quorate_proto::internal::v1::{
 };
 use quorate_replication::{NodeId, RoleName};
 use quorate_service::clock;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Interval};
 use tonic::Status;
 use tracing::{debug, info, warn};
 
@@ -49,6 +49,10 @@ pub(crate) struct Attendance {
     pub(crate) node: watch::Sender<Option<NodeId>>,
     /// The newest picture of the cluster.
     pub(crate) topology: watch::Sender<Option<Topology>>,
+    /// Whether a coordinator takes this node at the moment.
+    pub(crate) is_attending: watch::Sender<bool>,
+    /// Whether this node is about to stop and wants to lead nothing.
+    pub(crate) is_leaving: watch::Receiver<bool>,
 }
 
 impl Attendance {
@@ -59,7 +63,9 @@ impl Attendance {
         let mut is_told = false;
         loop {
             for address in self.coordinators.clone() {
-                match self.attend(&address).await {
+                let attended = self.attend(&address).await;
+                self.is_attending.send_replace(false);
+                match attended {
                     Ok(()) => {
                         wait = Duration::ZERO;
                         (alone_since, is_told) = (Instant::now(), false);
@@ -102,10 +108,11 @@ impl Attendance {
         let mut registered: Option<Registered> = None;
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
         let mut number = 0;
+        let mut is_leaving = self.is_leaving.clone();
         loop {
             let answer = tokio::select! {
                 answer = answers.message() => answer,
-                _ = ticks.tick(), if registered.is_some() => {
+                () = next_beat(&mut ticks, &mut is_leaving), if registered.is_some() => {
                     number += 1;
                     self.beat(number);
                     continue;
@@ -134,6 +141,7 @@ impl Attendance {
                     ticks =
                         tokio::time::interval(Duration::from_millis(answer.heartbeat_ms.max(10)));
                     registered = Some(answer);
+                    self.is_attending.send_replace(true);
                 }
                 Some(attend_response::Kind::Order(order)) => self.order(order),
                 Some(attend_response::Kind::Topology(change)) => {
@@ -167,6 +175,7 @@ impl Attendance {
         let mut heartbeat = Heartbeat {
             disk_healthy: true,
             number,
+            leaving: *self.is_leaving.borrow(),
             ..Heartbeat::default()
         };
         let mut hears = BTreeSet::new();
@@ -201,6 +210,14 @@ impl Attendance {
         {
             debug!("heartbeat dropped: the coordinator does not read");
         }
+    }
+}
+
+/// When the next heartbeat is due: in its time, or at once when this node begins to leave.
+async fn next_beat(ticks: &mut Interval, is_leaving: &mut watch::Receiver<bool>) {
+    tokio::select! {
+        _ = ticks.tick() => {}
+        Ok(()) = is_leaving.changed() => {}
     }
 }
 

@@ -7,6 +7,7 @@ mod config;
 mod convert;
 mod coordinator;
 mod frames;
+mod leaving;
 pub mod limits;
 mod made_shards;
 mod mailbox;

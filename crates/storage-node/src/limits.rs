@@ -51,6 +51,30 @@ pub const INSTALL_ENTRY_BYTES_MAX: usize = 8 << 20;
 pub const INSTALL_READ_ENTRIES: usize = 64;
 /// Bytes of entries read at once for a transfer.
 pub const INSTALL_READ_BYTES: usize = 1 << 20;
+/// Time that a target of a move of leadership has to come near to the end of the log, and gateways to report.
+pub const HANDOVER_WAIT: Duration = Duration(3_000_000);
+/// A target is near when it lacks no more entries than this: some milliseconds' work.
+pub const HANDOVER_LAG_ENTRIES: u64 = 512;
+/// Time that the log has to drain while the leader takes nothing new: far below what clients take for an outage.
+pub const HANDOVER_DRAIN: Duration = Duration(500_000);
+/// Time in which what is known beyond the log must have gone to the target.
+pub const HANDOVER_SEND: Duration = Duration(2_000_000);
+/// Pieces are sent again when none was answered for so long.
+pub const HANDOVER_RESEND: Duration = Duration(200_000);
+/// Time that the coordinator has to fence a leader that has handed over: some of its own timeouts would be too long for
+/// clients, and a write of a slow store takes a good part of this.
+pub const HANDOVER_LEAVE: Duration = Duration(2_000_000);
+/// What is known beyond the log: non-persistent messages and what is in flight, with room.
+pub const HANDOVER_BYTES_MAX: usize = 192 << 20;
+/// One piece of it: small beside a link's frame, so that heartbeats pass between.
+pub const HANDOVER_CHUNK_BYTES: usize = 256 << 10;
+/// Pieces sent and not answered.
+pub const HANDOVER_WINDOW_CHUNKS: usize = 32;
+/// Inputs kept while the leadership is moved: some hundred milliseconds' of the busiest gateways.
+pub const HANDOVER_HELD_MAX: usize = 65_536;
+/// Bytes of batches kept while the leadership is moved.
+pub const HANDOVER_HELD_BYTES: usize = 64 << 20;
+
 /// Log that is kept for followers that lag, although nothing in it is needed here. One that is further behind gets
 /// a checkpoint.
 pub const RETAINED_LOG_BYTES: u64 = 512 << 20;
@@ -119,7 +143,12 @@ pub const SPACE_RETRY_MICROS: u64 = 500_000;
 pub const WRITER_THREADS: usize = 4;
 /// Threads that read logs.
 pub const READER_THREADS: usize = 2;
-/// How long a node that stops waits for its streams to end.
+/// How long a node that stops waits for others to take over what it leads: some milliseconds for each shard, and time
+/// for one that is behind.
+pub const LEAVE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// How often a node that stops looks whether it leads nothing any more.
+pub const LEAVE_POLL: std::time::Duration = std::time::Duration::from_millis(10);
+/// How long a node that stops waits for streams to end.
 pub const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 /// How long an operator's question waits for a shard.
 pub const QUESTION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -129,6 +158,8 @@ pub const NODES_MAX: usize = 256;
 pub const TOPOLOGY_FILE_BYTES_MAX: u64 = 16 << 20;
 /// Requests of sessions that wait for a new leader to serve: that takes milliseconds.
 pub const EARLY_REQUESTS_MAX: usize = 65_536;
+/// Bytes of non-persistent batches that wait for a new leader to serve.
+pub const EARLY_BYTES_MAX: usize = 16 << 20;
 /// How often a shard counts its messages for the metrics: that takes time with the number of its queues.
 pub const COUNT_MICROS: u64 = 5_000_000;
 /// How often a shard has one closed segment read and checked for damage: at most 128 MiB of it a minute.

@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     coordinator::Attendance,
     frames::Costed,
+    leaving::{Attending, Leaving},
     limits::{COORDINATOR_OUTBOX_BYTES, READER_THREADS, STOP_TIMEOUT, WRITER_THREADS},
     mailbox::Mailbox,
     metrics::Metrics,
@@ -84,7 +85,7 @@ pub async fn run(
     health.ready(COMPONENT_DISK);
     let outbox = Arc::new(Mailbox::new(COORDINATOR_OUTBOX_BYTES));
     let file = TopologyFile::new(&config.data);
-    let (mut numbers, topology) = attend(&config, &disk, &outbox, &file);
+    let (attending, mut numbers, topology) = attend(&config, &disk, &outbox, &file);
     health.not_ready(
         COMPONENT_SHARDS,
         "no coordinator has given this node its number yet",
@@ -111,6 +112,8 @@ pub async fn run(
         metrics: Metrics::new(&registry),
         node_timeout: replica_config(&config).node_timeout,
     });
+    let kept = (Arc::clone(&shards), topology.clone(), health.clone());
+    let stop = Leaving::new(node, attending, kept).begin(shutdown);
     let services = Arc::new(Services {
         cluster: config.cluster.clone(),
         shards,
@@ -120,7 +123,7 @@ pub async fn run(
             node,
             incarnation,
         }),
-        shutdown: shutdown.clone(),
+        shutdown: stop.clone(),
     });
     let opener = Opener {
         workers: Workers::start(config.worker_threads())?,
@@ -136,7 +139,7 @@ pub async fn run(
     tokio::select! {
         served = serving => served?,
         followed = following => followed??,
-        () = stop_timeout(&shutdown) => warn!("streams did not end in time"),
+        () = stop_timeout(&stop) => warn!("streams did not end in time"),
     }
     health.not_ready(COMPONENT_SHARDS, "stopping");
     tokio::task::spawn_blocking(move || close(&parts)).await?;
@@ -150,11 +153,14 @@ fn attend(
     outbox: &Arc<Mailbox<Costed<AttendRequest>>>,
     file: &TopologyFile,
 ) -> (
+    Attending,
     watch::Receiver<Option<NodeId>>,
     watch::Receiver<Option<Topology>>,
 ) {
     let (node, numbers) = watch::channel(disk.disk.node());
     let (topology, topologies) = watch::channel(file.load());
+    let (is_attending, attends) = watch::channel(false);
+    let (leaving, is_leaving) = watch::channel(false);
     let attendance = Attendance {
         coordinators: config.coordinators.clone(),
         register: register(config, &disk.disk),
@@ -163,9 +169,15 @@ fn attend(
         outbox: Arc::clone(outbox),
         node,
         topology,
+        is_attending,
+        is_leaving,
     };
     tokio::spawn(attendance.run());
-    (numbers, topologies)
+    let attending = Attending {
+        is_attending: attends,
+        leaving,
+    };
+    (attending, numbers, topologies)
 }
 
 async fn stop_timeout(shutdown: &Shutdown) {

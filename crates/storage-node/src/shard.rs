@@ -23,6 +23,7 @@ mod checkpoint;
 mod delivery;
 pub mod effect;
 mod governing;
+mod handover;
 pub mod input;
 pub mod moving;
 mod relocating;
@@ -37,7 +38,7 @@ use std::collections::BTreeMap;
 use quorate_broker::Broker;
 use quorate_replication::{
     Act as ReplicaAct, Config, DiskId, Effects, Epoch, Index, Input as ReplicaInput, Message,
-    NodeId, Nonce, Recovered, Replica, Round, ShardId, Time,
+    NodeId, Nonce, Order, Recovered, Replica, Round, ShardId, Time,
 };
 
 use self::{
@@ -48,6 +49,7 @@ use self::{
     delivery::Deliveries,
     effect::{Act, Effect, Note, Read},
     governing::Governing,
+    handover::{Handover, Piece},
     input::{Checkpoint, Clock, Input, RequestId},
     moving::Moving,
     relocating::Relocations,
@@ -70,6 +72,7 @@ pub struct Shard {
     receiver: Receiver,
     governing: Governing,
     relocations: Relocations,
+    handover: Handover,
     loads: BTreeMap<RequestId, Purpose>,
     last_request: u64,
     /// Kept between steps only for its memory.
@@ -165,6 +168,7 @@ impl Shard {
             receiver: Receiver::default(),
             governing: Governing::default(),
             relocations: Relocations::default(),
+            handover: Handover::default(),
             loads: BTreeMap::new(),
             last_request: 0,
             replica_effects: Effects::default(),
@@ -173,8 +177,18 @@ impl Shard {
 
     /// Takes one fact and adds what is to be done about it.
     pub fn step(&mut self, now: Clock, input: Input, out: &mut Vec<Effect>) {
+        if let Some(input) = self.hold(input, out) {
+            self.take(now, input, out);
+        }
+        self.settle(now, out);
+    }
+
+    fn take(&mut self, now: Clock, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Peer { from, message } => self.peer(now, from, message, out),
+            Input::Order(Order::HandOver { claim, to }) => {
+                self.ordered_to_hand_over(now, claim, to, out);
+            }
             Input::Order(order) => self.replicate(now, ReplicaInput::Ordered(order), out),
             Input::Persisted(write) => self.replicate(now, ReplicaInput::Persisted(write), out),
             Input::Loaded { request, entries } => self.loaded(now, request, entries, out),
@@ -212,7 +226,6 @@ impl Shard {
             Input::Space { is_low } => self.submits.is_space_low = is_low,
             Input::Elapsed { nonce } => self.elapsed(now, nonce, out),
         }
-        self.settle(now, out);
     }
 
     /// When `Elapsed` is wanted, at the latest.
@@ -227,6 +240,7 @@ impl Shard {
             self.relocations
                 .next_deadline()
                 .filter(|_| self.is_serving()),
+            self.handover.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -304,6 +318,29 @@ impl Shard {
                     note_all(note, out);
                 }
             }
+            Message::HandOver {
+                claim,
+                at,
+                number,
+                offset,
+                data,
+                last,
+            } => {
+                let piece = Piece {
+                    claim,
+                    at,
+                    number,
+                    offset,
+                    data,
+                    is_last: last,
+                };
+                self.piece(from, piece, out);
+            }
+            Message::HandOverTaken {
+                claim,
+                number,
+                taken,
+            } => self.piece_taken(from, claim, number, taken),
             // While the log is being switched nothing may be appended to the old one; the leader repeats it.
             Message::Append { .. } if self.receiver.is_committing() => {}
             // A replica whose state is wrong must not be counted as healed.
@@ -395,6 +432,7 @@ impl Shard {
     fn led(&mut self, epoch: Epoch) {
         self.governing.clear();
         self.relocations.clear();
+        self.handover.led();
         self.submits.clear();
         self.between.clear();
         self.sender.clear();
@@ -403,11 +441,13 @@ impl Shard {
 
     fn deposed(&mut self, now: Clock, epoch: Epoch, out: &mut Vec<Effect>) {
         self.sender.clear();
+        self.handover.deposed();
         self.deliveries.leading = None;
         self.deliveries.serving = None;
         self.deliveries.serving_from = None;
         self.deliveries.early.clear();
         self.relocations.clear();
+        self.deliveries.early_bytes = 0;
         self.between.clear();
         self.deliveries.joined.clear();
         self.deliver(now, quorate_broker::Input::Deposed, out);
@@ -418,12 +458,20 @@ impl Shard {
     fn settle(&mut self, now: Clock, out: &mut Vec<Effect>) {
         self.serve_if_due(now, out);
         self.apply(now, out);
-        self.govern(out);
-        self.relocate(now, out);
-        self.propose_own(now, out);
-        self.forward(now, out);
-        self.ask_shards(now, out);
-        self.checkpoint(now, out);
+        self.move_on(now, out);
+        self.take_up_held(now, out);
+        if !self.handover.is_frozen() {
+            self.govern(out);
+            self.relocate(now, out);
+        }
+        if self.handover.may_append() {
+            self.propose_own(now, out);
+        }
+        if !self.handover.is_frozen() {
+            self.forward(now, out);
+            self.ask_shards(now, out);
+            self.checkpoint(now, out);
+        }
         self.save_checkpoint(out);
         self.transfer(now, out);
     }

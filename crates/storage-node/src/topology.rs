@@ -139,7 +139,7 @@ mod tests {
                     name: format!("mq0{id}"),
                     address: format!("127.0.0.1:6160{id}"),
                     alive: true,
-                    pid: 0,
+                    ..NodeInfo::default()
                 })
                 .collect(),
             shards: vec![ShardInfo {

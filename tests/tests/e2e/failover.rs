@@ -33,7 +33,7 @@ fn seed() -> u64 {
 }
 
 /// Names of queues that live in different shards.
-async fn queues(cluster: &Cluster, count: usize) -> Result<Vec<String>> {
+pub(crate) async fn queues(cluster: &Cluster, count: usize) -> Result<Vec<String>> {
     let mut shards = BTreeMap::new();
     for number in 0..200 {
         let name = format!("load.{number}");
@@ -54,7 +54,7 @@ async fn run_for_a_while(rng: &mut Rng) {
 }
 
 /// Starts what does not run and waits until every replica of every shard counts again.
-async fn rejoin(cluster: &mut Cluster) -> Result<()> {
+pub(crate) async fn rejoin(cluster: &mut Cluster) -> Result<()> {
     for node in &mut cluster.nodes {
         if !node.is_running() {
             node.start()?;

@@ -8,6 +8,7 @@ mod etcd;
 mod failover;
 mod hostile;
 mod limits;
+mod moves;
 mod placement;
 mod selecting;
 mod services;

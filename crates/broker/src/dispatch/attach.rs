@@ -155,7 +155,7 @@ impl Dispatcher {
     }
 
     /// Leaves with the consumer what it holds, as far as nobody else does. Returns what it holds in vain.
-    fn take_held(
+    pub(super) fn take_held(
         &mut self,
         reference: ConsumerRef,
         id: LaneId,
@@ -217,18 +217,14 @@ impl Dispatcher {
             Some(Holder::Expiring | Holder::Skipped) => return false,
             None => {}
         }
-        let turn = if position.is_transient() {
-            lane.transient.take_out(position)
-        } else {
-            let queue = lane.queue.map(|queue| state.queue(queue));
-            queue.and_then(|queue| queue.turn_of(position))
+        let known = self.lanes[id.0].in_flight.get(&position);
+        let turn = match known.map(|held| Turn::new(held.priority, position)) {
+            Some(turn) => Some(turn),
+            None => self.take_out_at(id, position, state),
         };
         let Some(turn) = turn else {
             return false;
         };
-        if !position.is_transient() {
-            self.take_out(id, turn);
-        }
         let held = Held {
             holder: Holder::Consumer(reference),
             priority: turn.priority(),
@@ -236,6 +232,23 @@ impl Dispatcher {
         self.lanes[id.0].in_flight.insert(position, held);
         self.consumers.get_mut(reference).in_flight += 1;
         true
+    }
+
+    /// Takes a message that is not in flight out of where it waits, unless it is gone.
+    pub(super) fn take_out_at(
+        &mut self,
+        id: LaneId,
+        position: MessagePosition,
+        state: &State,
+    ) -> Option<Turn> {
+        let lane = &mut self.lanes[id.0];
+        if position.is_transient() {
+            return lane.transient.take_out(position);
+        }
+        let queue = lane.queue.map(|queue| state.queue(queue));
+        let turn = queue.and_then(|queue| queue.turn_of(position))?;
+        self.take_out(id, turn);
+        Some(turn)
     }
 
     /// Takes a persistent message out of where it waits. What waited behind it may be next.

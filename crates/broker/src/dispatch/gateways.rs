@@ -117,6 +117,34 @@ impl Gateways {
         state.gateways().contains(gateway) && !is_losing
     }
 
+    /// All that are known.
+    pub(super) fn ids(&self) -> impl Iterator<Item = GatewayId> + '_ {
+        self.known.keys().copied()
+    }
+
+    /// One that an earlier leader knew, without a session as yet; it has the time of those in the state to come.
+    pub(super) fn resume(&mut self, id: GatewayId, lost_at: u64) {
+        let known = self.known.entry(id);
+        known.or_insert_with(|| Gateway::new(Some(lost_at)));
+    }
+
+    /// A message is leaving by way of a gateway, as an earlier leader knew.
+    pub(super) fn resume_leaving(
+        &mut self,
+        id: GatewayId,
+        lane: LaneId,
+        position: MessagePosition,
+    ) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.leaving.insert((lane, position));
+        }
+    }
+
+    /// What all of them hold is known.
+    pub(super) fn know_all(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Whether one more gateway would be too many.
     pub(super) fn is_full(&self, gateway: GatewayId, state: &State) -> bool {
         state.gateways().len() >= GATEWAYS_MAX && !state.gateways().contains(gateway)
@@ -210,9 +238,6 @@ impl Dispatcher {
         position: MessagePosition,
         state: &State,
     ) -> bool {
-        if position.is_transient() {
-            return false;
-        }
         let by = self.consumers.find(from.consumer);
         let lane = &self.lanes[id.0];
         match lane.in_flight.get(&position).map(|held| held.holder) {
@@ -228,11 +253,9 @@ impl Dispatcher {
             Some(Holder::Returning) => self.let_go(id, position, Holder::Returning),
             Some(Holder::Consumer(_) | Holder::Expiring | Holder::Skipped) => return false,
             None => {
-                let queue = lane.queue.map(|queue| state.queue(queue));
-                let Some(turn) = queue.and_then(|queue| queue.turn_of(position)) else {
+                let Some(turn) = self.take_out_at(id, position, state) else {
                     return false;
                 };
-                self.take_out(id, turn);
                 let held = Held {
                     holder: Holder::Leaving(gateway),
                     priority: turn.priority(),
@@ -426,7 +449,12 @@ impl Dispatcher {
             let leaving: Vec<_> = known.leaving.iter().copied().collect();
             for group in leaving.chunk_by(|(a, _), (b, _)| a == b) {
                 let lane = group[0].0;
-                let positions: Vec<_> = group.iter().map(|(_, position)| *position).collect();
+                let positions = group.iter().map(|(_, position)| *position);
+                let (transient, positions): (Vec<_>, Vec<_>) =
+                    positions.partition(|position| position.is_transient());
+                for position in transient {
+                    self.give_back(lane, position);
+                }
                 for position in &positions {
                     self.let_go(lane, *position, Holder::Leaving(id));
                     self.start_return(lane, *position);

@@ -84,6 +84,27 @@ impl Groups {
         self.owners.entry(id).or_insert(owner);
     }
 
+    /// The groups that are a consumer's.
+    pub(super) fn owned_by(&self, consumer: ConsumerRef) -> Vec<GroupId> {
+        let owners = self.owners.iter();
+        let owned = owners.filter(|(_, owner)| owner.consumer == consumer);
+        owned.map(|(id, _)| *id).collect()
+    }
+
+    /// The group of a message in a consumer's hands.
+    pub(super) fn group_of(&self, position: MessagePosition) -> Option<GroupId> {
+        self.in_flight.get(&position).map(|(id, _)| *id)
+    }
+
+    /// A message of the group is in the hands of its owner, as an earlier leader knew.
+    pub(super) fn resume(&mut self, id: GroupId, consumer: ConsumerRef, position: MessagePosition) {
+        let owner = self.owners.get_mut(&id);
+        if let Some(owner) = owner.filter(|owner| owner.consumer == consumer) {
+            owner.in_flight += 1;
+            self.in_flight.insert(position, (id, owner.tenure));
+        }
+    }
+
     fn new_owner(&mut self, consumer: ConsumerRef) -> Owner {
         self.tenures += 1;
         Owner {

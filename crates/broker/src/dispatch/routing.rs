@@ -141,6 +141,26 @@ impl Routing {
         self.groups.keep(group, consumer, &self.parked);
     }
 
+    /// The groups that are a consumer's.
+    pub(super) fn owned_by(&self, consumer: ConsumerRef) -> Vec<GroupId> {
+        self.groups.owned_by(consumer)
+    }
+
+    /// The group of a message in a consumer's hands.
+    pub(super) fn group_of(&self, position: MessagePosition) -> Option<GroupId> {
+        self.groups.group_of(position)
+    }
+
+    /// A message of a group is in the hands of the group's owner, as an earlier leader knew.
+    pub(super) fn resume_group(
+        &mut self,
+        group: GroupId,
+        consumer: ConsumerRef,
+        position: MessagePosition,
+    ) {
+        self.groups.resume(group, consumer, position);
+    }
+
     /// Whether every consumer may get every message, and nothing waits here: the routing can go.
     pub(super) fn is_needless(&self) -> bool {
         !self.has_groups

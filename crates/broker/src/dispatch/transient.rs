@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_message::{
-    Batch, Command, Destination, DestinationKind, MessagePosition, Outcome, ProducerId, Settlement,
+    Batch, Command, Destination, DestinationKind, GatewayId, MessagePosition, Outcome, ProducerId,
+    Settlement,
 };
 
-use super::{Dispatcher, LaneId};
+use super::{Dispatcher, Holder, LaneId};
 use crate::Outcomes;
 use crate::broker::Counters;
 use crate::limits::MESSAGE_OVERHEAD_BYTES;
@@ -61,6 +62,22 @@ impl Transient {
             expiry: BTreeSet::new(),
             batches: 0,
         }
+    }
+
+    /// The clock of the windows.
+    pub(super) fn batches(&self) -> u64 {
+        self.batches
+    }
+
+    /// The windows of producers, by the number of the lane.
+    pub(super) fn windows(&self) -> &Dedup {
+        &self.dedup
+    }
+
+    /// Goes on with the windows of an earlier leader.
+    pub(super) fn resume(&mut self, batches: u64, windows: Dedup) {
+        self.batches = batches;
+        self.dedup = windows;
     }
 
     pub(super) fn next_expiry_ms(&self) -> Option<u64> {
@@ -143,7 +160,12 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn transient_batch(&mut self, batch: &Batch, state: &State) -> Outcomes {
+    pub(super) fn transient_batch(
+        &mut self,
+        from: Option<GatewayId>,
+        batch: &Batch,
+        state: &State,
+    ) -> Outcomes {
         self.transient.batches += 1;
         let mut outcomes = Outcomes::new();
         for (ordinal, command) in batch.commands() {
@@ -155,7 +177,7 @@ impl Dispatcher {
                     settlement,
                 } => {
                     let at = batch.destination(destination);
-                    self.settle_transient(at, position, settlement)
+                    self.settle_transient(from, at, position, settlement)
                 }
                 // The batch's own check lets none of these through.
                 Command::Purge { .. }
@@ -226,7 +248,7 @@ impl Dispatcher {
         producer: ProducerId,
         number: u64,
     ) -> Option<Outcome> {
-        let key = QueueId(u32::try_from(id.0).expect("lanes are bounded"));
+        let key = Self::window_key(id);
         let batches = self.transient.batches;
         match self.transient.dedup.judge(key, producer, number, batches) {
             Verdict::New => None,
@@ -241,10 +263,37 @@ impl Dispatcher {
         MessagePosition::transient(self.epoch, self.transient.numbered.min(last))
     }
 
+    /// Under which name the windows of a lane are kept.
+    pub(super) fn window_key(id: LaneId) -> QueueId {
+        QueueId(u32::try_from(id.0).expect("lanes are bounded"))
+    }
+
+    /// Takes over a message of an earlier leader, under the name that it had there.
+    pub(super) fn resume_transient(
+        &mut self,
+        id: LaneId,
+        position: MessagePosition,
+        message: TransientMessage,
+        (count, was_sent): (u32, bool),
+    ) {
+        let lane = &mut self.lanes[id.0];
+        if count > 0 {
+            lane.transient.counts.insert(position, count);
+        }
+        if was_sent {
+            lane.sent.insert(position.value());
+        }
+        self.put_at(id, position, message);
+    }
+
     /// Puts a message, for which there is room, into a lane.
     pub(super) fn put_transient(&mut self, id: LaneId, message: TransientMessage) {
         let position = MessagePosition::transient(self.epoch, self.transient.numbered);
         self.transient.numbered += 1;
+        self.put_at(id, position, message);
+    }
+
+    fn put_at(&mut self, id: LaneId, position: MessagePosition, message: TransientMessage) {
         self.transient.bytes += message.bytes.len() as u64 + MESSAGE_OVERHEAD_BYTES;
         self.transient.lanes.insert(position, id);
         let lane = &mut self.lanes[id.0].transient;
@@ -260,6 +309,7 @@ impl Dispatcher {
 
     pub(super) fn settle_transient(
         &mut self,
+        from: Option<GatewayId>,
         at: &Destination,
         position: MessagePosition,
         settlement: Settlement,
@@ -278,6 +328,9 @@ impl Dispatcher {
                     self.forget(id, turn);
                 }
             }
+            // What another gateway's consumer has by now was given back before: this is a repeat.
+            Settlement::Release | Settlement::Return
+                if !self.is_held_through(id, position, from) => {}
             Settlement::Release => self.give_back(id, position),
             Settlement::Return => {
                 self.lanes[id.0].transient.raise_count(position);
@@ -285,6 +338,24 @@ impl Dispatcher {
             }
         }
         Outcome::Applied
+    }
+
+    /// Whether nobody has a message, or one who came through this gateway.
+    fn is_held_through(
+        &self,
+        id: LaneId,
+        position: MessagePosition,
+        from: Option<GatewayId>,
+    ) -> bool {
+        let held = self.lanes[id.0].in_flight.get(&position);
+        match held.map(|held| held.holder) {
+            Some(Holder::Consumer(consumer)) => {
+                let gateway = self.consumers.get(consumer).gateway;
+                from.is_none() || gateway.is_none() || gateway == from
+            }
+            Some(Holder::Leaving(gateway)) => from == Some(gateway),
+            Some(Holder::Returning | Holder::Expiring | Holder::Skipped) | None => true,
+        }
     }
 
     pub(super) fn remove_transient(

@@ -4,7 +4,7 @@
 const SPILL_BYTES: usize = 64 * 1024;
 
 /// Takes the fields of the state. A digesting sink keeps no more than a few of them.
-pub(super) struct Sink {
+pub(crate) struct Sink {
     bytes: Vec<u8>,
     digest: Option<Digest>,
 }
@@ -29,7 +29,7 @@ impl Digest {
 
 impl Sink {
     /// Keeps the bytes.
-    pub(super) fn keeping() -> Self {
+    pub(crate) fn keeping() -> Self {
         Self {
             bytes: Vec::new(),
             digest: None,
@@ -37,31 +37,31 @@ impl Sink {
     }
 
     /// Digests the bytes.
-    pub(super) fn digesting() -> Self {
+    pub(crate) fn digesting() -> Self {
         Self {
             bytes: Vec::with_capacity(2 * SPILL_BYTES),
             digest: Some(Digest(0)),
         }
     }
 
-    pub(super) fn u8(&mut self, value: u8) {
+    pub(crate) fn u8(&mut self, value: u8) {
         self.bytes.push(value);
     }
 
-    pub(super) fn u32(&mut self, value: u32) {
+    pub(crate) fn u32(&mut self, value: u32) {
         self.bytes(&value.to_le_bytes());
     }
 
-    pub(super) fn u64(&mut self, value: u64) {
+    pub(crate) fn u64(&mut self, value: u64) {
         self.bytes(&value.to_le_bytes());
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Seven bits a byte, the lowest first.
-    pub(super) fn varint(&mut self, mut value: u64) {
+    pub(crate) fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.bytes.push((value & 0x7f) as u8 | 0x80);
             value >>= 7;
@@ -70,7 +70,7 @@ impl Sink {
     }
 
     /// Called now and then while fields are added: lets a digesting sink take in what it has.
-    pub(super) fn spill(&mut self) {
+    pub(crate) fn spill(&mut self) {
         if let Some(digest) = &mut self.digest
             && self.bytes.len() >= SPILL_BYTES
         {
@@ -89,12 +89,12 @@ impl Sink {
     }
 
     /// The bytes of a keeping sink.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
     /// The digest of a digesting sink.
-    pub(super) fn into_digest(self) -> u64 {
+    pub(crate) fn into_digest(self) -> u64 {
         let mut digest = self.digest.expect("asked of a digesting sink");
         let (words, rest) = self.bytes.as_chunks();
         words
@@ -108,21 +108,21 @@ impl Sink {
 }
 
 /// Reads what a sink wrote. A read beyond the end is `None`.
-pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
+pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Cursor<'a> {
-    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
     /// A byte that is 0 or 1.
-    pub(super) fn flag(&mut self) -> Option<bool> {
+    pub(crate) fn flag(&mut self) -> Option<bool> {
         match self.u8()? {
             0 => Some(false),
             1 => Some(true),
@@ -130,19 +130,19 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(super) fn u8(&mut self) -> Option<u8> {
+    pub(crate) fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(super) fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    pub(super) fn varint(&mut self) -> Option<u64> {
+    pub(crate) fn varint(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
@@ -159,7 +159,7 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -226,7 +226,7 @@ impl Dedup {
     }
 
     /// Appends the windows in the order of their keys.
-    pub(super) fn encode(&self, sink: &mut Sink) {
+    pub(crate) fn encode(&self, sink: &mut Sink) {
         sink.u32(self.windows_max);
         sink.varint(self.index.len() as u64);
         for ((queue, producer), place) in &self.index {
@@ -239,8 +239,25 @@ impl Dedup {
         }
     }
 
+    /// The same windows under other names; those without one are forgotten.
+    pub(crate) fn renamed(self, name: impl Fn(QueueId) -> Option<QueueId>) -> Self {
+        let mut renamed = Self::new(self.windows_max);
+        let mut windows = self.windows;
+        for ((queue, producer), place) in self.index {
+            if let Some(queue) = name(queue) {
+                let slot = &mut windows[place as usize];
+                let slot = Slot {
+                    used_at: slot.used_at,
+                    window: std::mem::take(&mut slot.window),
+                };
+                renamed.insert((queue, producer), slot);
+            }
+        }
+        renamed
+    }
+
     /// Reads what `encode` wrote; `queues` is how many queues there are.
-    pub(super) fn decode(cursor: &mut Cursor<'_>, queues: u32, applied: u64) -> Option<Self> {
+    pub(crate) fn decode(cursor: &mut Cursor<'_>, queues: u32, applied: u64) -> Option<Self> {
         let mut dedup = Self::new(cursor.u32()?);
         let count = cursor.varint()?;
         let mut before = None;

@@ -394,6 +394,20 @@ async fn answer(
 
 #[tonic::async_trait]
 impl AdminService for Service {
+    async fn move_leader(
+        &self,
+        _request: Request<v1::MoveLeaderRequest>,
+    ) -> Result<Response<v1::MoveLeaderResponse>, Status> {
+        Err(Status::unimplemented("move leader"))
+    }
+
+    async fn drain_node(
+        &self,
+        _request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        Err(Status::unimplemented("drain"))
+    }
+
     async fn pause_queue(
         &self,
         _request: Request<v1::PauseQueueRequest>,

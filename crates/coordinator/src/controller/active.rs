@@ -29,6 +29,8 @@ mod bootstrap;
 mod elections;
 mod judgement;
 mod liveness;
+mod moves;
+mod operating;
 mod picture;
 mod placing;
 mod registration;
@@ -41,6 +43,7 @@ use settings::Governing;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Register(NodeId),
+    Drain(NodeId),
     Election {
         shard: ShardId,
         election: u64,
@@ -184,6 +187,7 @@ impl Active {
                 self.move_wanted(request, name, to, effects);
             }
             Input::MoveReported(report) => self.move_reported(report, effects),
+            Input::Wished { request, wish } => self.wished(now, request, &wish, effects),
             Input::GatewayAttended {
                 stream,
                 name,
@@ -245,6 +249,7 @@ impl Active {
     fn run_due(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.run_redials(now, effects);
         self.run_elections(now, effects);
+        self.tend_moves(now, effects);
         if now < self.next_tick {
             return;
         }
@@ -301,6 +306,7 @@ impl Active {
                 .unwrap_or(WriteOutcome::Unknown);
             match purpose {
                 Purpose::Register(node) => self.register_written(now, node, outcome, effects),
+                Purpose::Drain(node) => self.drain_written(node, outcome, effects),
                 Purpose::Election {
                     shard,
                     election,
@@ -317,7 +323,10 @@ impl Active {
     fn read(&mut self, now: Time, key: Key, outcome: ReadOutcome, effects: &mut Vec<Effect>) {
         match key {
             Key::Cluster => self.cluster_read(now, outcome),
-            Key::Node(node) => self.node_read(now, node, outcome),
+            Key::Node(node) => {
+                self.drain_read(node, &outcome, effects);
+                self.node_read(now, node, outcome);
+            }
             Key::Shard(shard) => self.shard_read(now, shard, outcome, effects),
             Key::Settings => self.settings_read(outcome, effects),
             Key::Overrides => self.overrides_read(outcome, effects),

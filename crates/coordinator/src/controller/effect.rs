@@ -6,7 +6,7 @@ use quorate_message::{DestinationName, OverrideError, Overrides, Settings};
 use quorate_replication::{Claim, ElectionEvent, Epoch, Member, NodeId, Order, ShardId};
 
 use crate::controller::{
-    input::{Attempt, MoveRequest, SettingsRequest, StreamId, WriteNumber},
+    input::{Attempt, MoveRequest, OperatorRequest, SettingsRequest, StreamId, WriteNumber},
     row::{Change, Key},
     topology::Topology,
 };
@@ -80,6 +80,13 @@ pub enum Effect {
         request: MoveRequest,
         /// What became of it.
         answer: MoveAnswer,
+    },
+    /// Answer an operator.
+    AnswerOperator {
+        /// The request.
+        request: OperatorRequest,
+        /// Done, or why not.
+        answer: Result<(), Refusal>,
     },
     /// Send the picture to every admitted node and every watcher, and to later ones until the next picture.
     PublishTopology(Topology),
@@ -200,6 +207,40 @@ pub enum Refusal {
     /// Another move is being stored.
     #[error("another move is being stored at this moment; try again")]
     MoveBusy,
+    /// No node has this name.
+    #[error("there is no node {name}; `quorate cluster` shows them")]
+    UnknownNode {
+        /// The name.
+        name: String,
+    },
+    /// There is no such shard.
+    #[error("there is no {shard}; `quorate cluster` shows them")]
+    UnknownShard {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The node has no replica that could lead.
+    #[error("node {name} has no replica of {shard}; `quorate cluster` shows who has")]
+    NoReplica {
+        /// The shard.
+        shard: ShardId,
+        /// The node.
+        name: String,
+    },
+    /// The node can or should lead nothing.
+    #[error(
+        "node {name} can lead nothing now: it does not attend, its disk or clock is unfit, or it is drained"
+    )]
+    CannotLead {
+        /// The node.
+        name: String,
+    },
+    /// The leadership of the shard is changing, or its leader cannot be reached.
+    #[error("{shard} is changing its leader at this moment; try again")]
+    ShardUnsettled {
+        /// The shard.
+        shard: ShardId,
+    },
     /// Something was said on the stream that only a registered node may say.
     #[error("the stream must begin with a registration")]
     NotRegistered,
@@ -324,6 +365,27 @@ pub enum Note {
         /// What happened.
         event: ElectionEvent,
     },
+    /// A leader was asked to hand over.
+    MoveStarted {
+        /// The shard.
+        shard: ShardId,
+        /// Who is to lead.
+        to: NodeId,
+        /// Why.
+        cause: MoveCause,
+    },
+    /// A leader leads on that was asked to hand over.
+    MoveFailed {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A node is to lead nothing, or may lead again.
+    Drained {
+        /// The node.
+        node: NodeId,
+        /// Whether it is to lead nothing.
+        is_drained: bool,
+    },
     /// The leader is back before anything was claimed: it leads on.
     ElectionDropped {
         /// The shard.
@@ -377,8 +439,21 @@ pub enum ElectionCause {
     DiskStalled,
     /// The named leader does not lead.
     NotLeading,
+    /// A planned move: the leader has handed over.
+    Moved(MoveCause),
+}
+
+/// Why a leadership is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveCause {
     /// Leaderships are spread anew.
     Rebalance,
+    /// The leader's node is drained.
+    Drained,
+    /// The leader's node is about to stop.
+    Leaving,
+    /// An operator wants it.
+    Operator,
 }
 
 impl fmt::Display for Note {
@@ -424,6 +499,18 @@ impl fmt::Display for Note {
                 "{shard} served by {leader} in {epoch} after {took_us} us"
             ),
             Self::Election { shard, event } => write!(f, "{shard} {event:?}"),
+            Self::MoveStarted { shard, to, cause } => {
+                write!(f, "{shard} is to be led by {to}: {cause:?}")
+            }
+            Self::MoveFailed { shard } => write!(f, "{shard} was not moved"),
+            Self::Drained {
+                node,
+                is_drained: true,
+            } => write!(f, "{node} is drained"),
+            Self::Drained {
+                node,
+                is_drained: false,
+            } => write!(f, "{node} may lead again"),
             Self::ElectionDropped { shard } => write!(f, "{shard} keeps its leader"),
             Self::ElectionFailed { shard, reason } => write!(f, "{shard} has no leader: {reason}"),
             Self::StoreBehind {

@@ -25,6 +25,29 @@ pub struct SettingsRequest(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MoveRequest(pub u64);
 
+/// Numbers what operators want, by the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperatorRequest(pub u64);
+
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// A node is to lead nothing while others can, or may lead again.
+    Drain {
+        /// Its name.
+        node: String,
+        /// Whether it is to lead nothing.
+        is_drained: bool,
+    },
+    /// A shard is to be led by a node, as planned.
+    MoveLeader {
+        /// The shard.
+        shard: ShardId,
+        /// The node's name.
+        node: String,
+    },
+}
+
 /// An input of `Controller`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -108,6 +131,13 @@ pub enum Input {
     },
     /// The leader of a shard says what became of a move from there. Repeated until the topology shows it.
     MoveReported(MoveReport),
+    /// An operator wants something.
+    Wished {
+        /// Repeated in the answer.
+        request: OperatorRequest,
+        /// What.
+        wish: Wish,
+    },
     /// A gateway announced itself.
     GatewayAttended {
         /// Its stream.
@@ -175,6 +205,8 @@ pub struct Heartbeat {
     pub hears: Vec<NodeId>,
     /// The shards that it leads.
     pub led: Vec<Led>,
+    /// It is about to stop and wants to lead nothing.
+    pub is_leaving: bool,
 }
 
 /// A shard that a node says it leads.

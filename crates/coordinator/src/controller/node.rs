@@ -5,7 +5,7 @@ use quorate_replication::{Duration, Member, RecordVersion, Time};
 use crate::{
     controller::{
         effect::DeathCause,
-        input::{Attempt, Heartbeat, StreamId},
+        input::{Attempt, Heartbeat, OperatorRequest, StreamId},
         row::NodeRow,
     },
     limits::{REDIAL_FIRST_MS, REDIAL_MAX_MS},
@@ -59,6 +59,13 @@ impl Redial {
     }
 }
 
+/// An operator's wish that is being stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Draining {
+    pub request: OperatorRequest,
+    pub is_drained: bool,
+}
+
 /// A node.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -68,6 +75,8 @@ pub(super) struct Node {
     pub version: RecordVersion,
     /// The stream whose registration is being stored, and the row that is.
     pub pending: Option<(StreamId, NodeRow)>,
+    /// A change of its mark that is being stored.
+    pub draining: Option<Draining>,
     /// Its admitted stream.
     pub stream: Option<StreamId>,
     pub state: State,
@@ -87,6 +96,7 @@ impl Node {
             row,
             version,
             pending: None,
+            draining: None,
             stream: None,
             state: State::Absent,
             since: now,

@@ -86,6 +86,8 @@ pub struct NodeRow {
     pub weight: u32,
     /// Version of its software.
     pub version: String,
+    /// An operator wants it to lead nothing while others can.
+    pub is_drained: bool,
 }
 
 /// A change of one row, made only if the row still has the expected version.

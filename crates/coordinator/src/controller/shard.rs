@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use quorate_replication::{
-    Election, Epoch, Incarnation, Member, NodeId, RecordVersion, RequestId, ShardRecord, Time,
+    Claim, Election, Epoch, Incarnation, Member, NodeId, RecordVersion, RequestId, ShardRecord,
+    Time,
 };
 
-use crate::controller::effect::ElectionCause;
+use crate::controller::effect::{ElectionCause, MoveCause};
 
 /// A shard.
 #[derive(Clone, Debug)]
@@ -31,8 +32,24 @@ pub(super) struct Shard {
     pub lost_quorum: Option<Time>,
     /// A deferral was noted for the present silence.
     pub is_deferred: bool,
+    /// A move of its leadership that the leader prepares.
+    pub moving: Option<Moving>,
+    /// Not moved away from a node that should lead nothing before this.
+    pub move_after: Time,
     /// Not moved to even out leaderships before this.
     pub settled_until: Time,
+}
+
+/// A move of a leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moving {
+    /// Who is to lead.
+    pub to: Member,
+    /// The claim of the leader that prepares it.
+    pub claim: Claim,
+    pub cause: MoveCause,
+    /// When it is given up.
+    pub until: Time,
 }
 
 /// An election that is under way.
@@ -83,6 +100,8 @@ impl Shard {
             unserved_since: None,
             lost_quorum: None,
             is_deferred: false,
+            moving: None,
+            move_after: now,
             settled_until: now,
         }
     }
@@ -103,6 +122,7 @@ impl Shard {
                 self.led_by = None;
                 self.missed = 0;
                 self.unserved_since = None;
+                self.moving = None;
             }
             self.record = record;
             self.version = version;
@@ -121,5 +141,6 @@ impl Shard {
             && self.led_by.is_some()
             && self.missed == 0
             && self.unserved_since.is_none()
+            && self.moving.is_none()
     }
 }

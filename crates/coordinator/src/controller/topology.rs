@@ -39,6 +39,10 @@ pub struct NodeStatus {
     pub pid: u32,
     /// Share of leaderships.
     pub weight: u32,
+    /// It is to lead nothing while others can.
+    pub is_drained: bool,
+    /// It is about to stop.
+    pub is_leaving: bool,
 }
 
 /// A shard.

@@ -1,6 +1,8 @@
 //! One behaviour each.
 
-use quorate_coordinator::controller::{Effect, ElectionCause, Input, Note, Refusal, Row, StreamId};
+use quorate_coordinator::controller::{
+    Effect, ElectionCause, Input, MoveCause, Note, Refusal, Row, StreamId,
+};
 use quorate_replication::{Claim, ClaimId, Epoch, NodeId, Report, ShardId};
 
 use crate::world::{TIMEOUT_MS, World};
@@ -434,7 +436,7 @@ fn leaderships_go_back_slowly_and_one_at_a_time() {
     leads.sort_unstable();
     assert_eq!(leads, [2, 3, 3]);
     let moves = world.notes.iter().filter(|note| {
-        let cause = ElectionCause::Rebalance;
+        let cause = ElectionCause::Moved(MoveCause::Rebalance);
         matches!(note, Note::ElectionStarted { cause: found, .. } if *found == cause)
     });
     assert_eq!(moves.count(), 2);

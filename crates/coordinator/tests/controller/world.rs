@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_coordinator::controller::{
     Attempt, Change, Config, Controller, Effect, Heartbeat, Input, Key, Led, MoveAnswer,
-    MoveRequest, Note, ReadOutcome, RedialOutcome, Refusal, Registration, Row, SettingsAnswer,
-    SettingsRequest, Stored, StreamId, Topology, WriteNumber, WriteOutcome,
+    MoveRequest, Note, OperatorRequest, ReadOutcome, RedialOutcome, Refusal, Registration, Row,
+    SettingsAnswer, SettingsRequest, Stored, StreamId, Topology, Wish, WriteNumber, WriteOutcome,
 };
 use quorate_message::{
     Settings,
@@ -49,6 +49,8 @@ pub(crate) struct Process {
     /// The host answers connections to it.
     pub(crate) is_reachable: bool,
     pub(crate) is_disk_healthy: bool,
+    /// It wants to stop.
+    pub(crate) is_leaving: bool,
     /// Neither sends nor receives, without its connections breaking.
     pub(crate) is_cut_off: bool,
     pub(crate) stream: Option<StreamId>,
@@ -93,6 +95,10 @@ pub(crate) struct World {
     pub(crate) writes: usize,
     /// Followers get what their leader has.
     pub(crate) is_replicating: bool,
+    /// Leaders hand over when they are asked to.
+    pub(crate) hands_over: bool,
+    /// What became of what operators wanted.
+    pub(crate) operated: Vec<(OperatorRequest, Result<(), Refusal>)>,
     generation: u64,
     queue: BTreeMap<(Time, u64), Event>,
     sequence: u64,
@@ -115,6 +121,7 @@ impl World {
                 is_running: false,
                 is_reachable: true,
                 is_disk_healthy: true,
+                is_leaving: false,
                 is_cut_off: false,
                 stream: None,
                 node: None,
@@ -137,6 +144,8 @@ impl World {
             loss_percent: 0,
             writes: 0,
             is_replicating: true,
+            hands_over: true,
+            operated: Vec::new(),
             generation: 0,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -372,6 +381,7 @@ impl World {
         let heartbeat = Heartbeat {
             number: 1,
             is_disk_healthy: found.is_disk_healthy,
+            is_leaving: found.is_leaving,
             hears: found.hears.clone(),
             led: found
                 .replicas
@@ -426,6 +436,11 @@ impl World {
                     }
                 }
             }
+            Order::HandOver { claim, to } => Report::HandedOver {
+                claim,
+                to,
+                ready: replica.leads == Some(claim.epoch) && self.hands_over,
+            },
             Order::Lead {
                 claim,
                 incarnation: ordered,
@@ -562,6 +577,7 @@ impl World {
             Effect::Read { key } => self.read(key),
             Effect::AnswerSettings { request, answer } => self.answers.push((request, answer)),
             Effect::AnswerMove { request, answer } => self.moves.push((request, answer)),
+            Effect::AnswerOperator { request, answer } => self.operated.push((request, answer)),
             Effect::PublishTopology(topology) => {
                 if let Some(last) = self.topologies.last() {
                     assert!(topology.version > last.version, "the version went back");
@@ -650,6 +666,13 @@ impl World {
             let first = *self.grants.entry(key).or_insert((record.claim, leader));
             assert_eq!(first, (record.claim, leader), "two grants of one epoch");
         }
+    }
+
+    /// An operator wants something.
+    pub(crate) fn wish(&mut self, request: u64, wish: Wish) {
+        let request = OperatorRequest(request);
+        self.tell(Input::Wished { request, wish });
+        self.run(5);
     }
 
     /// A gateway wants a rule of `orders` with so many messages in place of the settings of this version.

@@ -233,18 +233,12 @@ impl Consumer {
     /// accepts or rejects stays with it.
     pub(super) fn leaving(&self) -> Vec<MessagePosition> {
         let is_claiming = self.phase == Phase::Open;
-        let held = self.held.iter().filter(|(position, held)| {
-            let is_leaving = match held.settling {
-                Some(Settlement::Release | Settlement::Return) => true,
-                Some(
-                    Settlement::Accept
-                    | Settlement::Reject
-                    | Settlement::Expire
-                    | Settlement::Cancel,
-                ) => !is_claiming,
-                None => false,
-            };
-            is_leaving && !position.is_transient()
+        let held = self.held.iter().filter(|(_, held)| match held.settling {
+            Some(Settlement::Release | Settlement::Return) => true,
+            Some(
+                Settlement::Accept | Settlement::Reject | Settlement::Expire | Settlement::Cancel,
+            ) => !is_claiming,
+            None => false,
         });
         held.map(|(position, _)| *position).collect()
     }

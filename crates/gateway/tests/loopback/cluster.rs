@@ -123,7 +123,7 @@ impl Cluster {
                 name: "mq01".to_owned(),
                 address: self.address.to_string(),
                 alive: true,
-                pid: 0,
+                ..wire::NodeInfo::default()
             }],
             shards: vec![wire::ShardInfo {
                 id: 1,

@@ -61,6 +61,7 @@ impl Election {
             Report::Leading { .. }
             | Report::LeadRefused { .. }
             | Report::LostQuorum { .. }
+            | Report::HandedOver { .. }
             | Report::Outranked { .. }
             | Report::Probed { .. }
             | Report::Fenced(_)

@@ -190,7 +190,9 @@ impl Replica {
             Message::Append { .. }
             | Message::HealAnswer { .. }
             | Message::InstallChunk { .. }
-            | Message::InstallAnswer { .. } => dropped(effects, "what is no answer"),
+            | Message::InstallAnswer { .. }
+            | Message::HandOver { .. }
+            | Message::HandOverTaken { .. } => dropped(effects, "what is no answer"),
         }
     }
 

@@ -29,6 +29,10 @@ impl Replica {
             } => {
                 self.lead(now, claim, incarnation, record, version, effects);
             }
+            Order::HandOver { .. } => super::dropped(
+                effects,
+                "an order to hand over, which is the affair of the layer above",
+            ),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Runs seeds: `sim --seed N [--trace]` one, `sim --seeds N [--from M]` many.
+//! Runs seeds: `sim --seed N [--trace]` one, `sim --seeds N [--from M]` many; `--planned`: with planned moves and no faults.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -20,6 +20,7 @@ struct Arguments {
     count: u64,
     threads: usize,
     mode: Mode,
+    run: fn(u64, Mode) -> Report,
 }
 
 fn main() -> ExitCode {
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{error}");
             eprintln!(
-                "usage: sim --seed N [--trace | --trace-disks] | --seeds N [--from M] [--threads T]"
+                "usage: sim --seed N [--trace | --trace-disks] | --seeds N [--from M] [--threads T] [--planned]"
             );
             return ExitCode::from(2);
         }
@@ -76,9 +77,8 @@ fn run(arguments: &Arguments) -> Summary {
                     if seed >= end {
                         return;
                     }
-                    let mode = arguments.mode;
-                    let result =
-                        std::panic::catch_unwind(AssertUnwindSafe(|| Cluster::run(seed, mode)));
+                    let (run, mode) = (arguments.run, arguments.mode);
+                    let result = std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, mode)));
                     let mut summary = summary.lock().expect("no thread panics while it adds");
                     add(&mut summary, seed, result.ok());
                 }
@@ -112,6 +112,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         count: 1,
         threads: 2,
         mode: Mode::Hash,
+        run: Cluster::run,
     };
     while let Some(word) = words.next() {
         let mut number = || {
@@ -127,6 +128,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--seeds" => arguments.count = number()?,
             "--threads" => arguments.threads = usize::try_from(number()?).unwrap_or(1).max(1),
             "--trace-disks" => arguments.mode = Mode::PrintAll,
+            "--planned" => arguments.run = Cluster::run_planned,
             "--trace" => arguments.mode = Mode::Print,
             other => return Err(format!("unknown option {other}")),
         }

@@ -232,6 +232,7 @@ impl Cluster {
         if numbers.is_empty() {
             return;
         }
+        let is_volatile = self.options.is_volatile;
         producer.ordinals.extend(numbers);
         let messages = numbers
             .iter()
@@ -240,7 +241,7 @@ impl Cluster {
                 Publication {
                     destination: Destination::queue(queue_name(&sent.queue)),
                     number: *number,
-                    non_persistent: false,
+                    non_persistent: is_volatile,
                     priority: 4,
                     expires_at_ms: 0,
                     also: Vec::new(),
@@ -365,7 +366,8 @@ impl Cluster {
         let mark = if delivery.redelivered { " again" } else { "" };
         let count = delivery.delivery_count;
         self.say(format_args!(
-            "client {client} gets {shard} {position} x{count}{mark}"
+            "client {client} gets {shard} {position} x{count}{mark} {:?}",
+            named(&delivery.message)
         ));
         let place = (shard.0, position);
         let sent_before = self.sent.range(

@@ -268,7 +268,9 @@ impl Cluster {
                     .after(delay, Happening::StoreAsked(coordinator, life, question));
             }
             // Nobody asks here.
-            Effect::AnswerSettings { .. } | Effect::AnswerMove { .. } => {}
+            Effect::AnswerSettings { .. }
+            | Effect::AnswerMove { .. }
+            | Effect::AnswerOperator { .. } => {}
             Effect::PublishTopology(topology) => self.publish(coordinator, topology),
             Effect::Note(note) => self.say(format_args!("coordinator {coordinator}: {note}")),
         }

@@ -1,7 +1,11 @@
 //! The faults: what strikes, when, and how everything is healed at the end.
 
+use quorate_coordinator::controller::{Input, OperatorRequest, Wish};
+use quorate_replication::ShardId;
+
 use crate::cluster::Cluster;
 use crate::cluster::host::Power;
+use crate::cluster::node::name_of;
 use crate::cluster::packet::Happening;
 use crate::network::{Host, Weather};
 
@@ -29,10 +33,12 @@ enum Fault {
     Rot,
     ClockJump,
     KillClient,
+    MoveLeader,
+    Drain,
 }
 
 /// Faults with their weights.
-const FAULTS: [(Fault, u64); 18] = [
+const FAULTS: [(Fault, u64); 20] = [
     (Fault::KillNode, 10),
     (Fault::PowerOffNode, 8),
     (Fault::PowerOffAll, 4),
@@ -51,6 +57,8 @@ const FAULTS: [(Fault, u64); 18] = [
     (Fault::Rot, 6),
     (Fault::ClockJump, 3),
     (Fault::KillClient, 6),
+    (Fault::MoveLeader, 12),
+    (Fault::Drain, 4),
 ];
 
 impl Cluster {
@@ -88,6 +96,14 @@ impl Cluster {
     }
 
     fn draw(&mut self) -> Fault {
+        if self.options.is_planned {
+            let is_drain = self.rng.chance(1, 5);
+            return if is_drain {
+                Fault::Drain
+            } else {
+                Fault::MoveLeader
+            };
+        }
         let all = FAULTS.iter().map(|(_, weight)| weight).sum();
         let mut left = self.rng.below(all);
         for (fault, weight) in FAULTS {
@@ -147,6 +163,37 @@ impl Cluster {
                     .index(self.options.producers + self.options.consumers);
                 self.kill_client(client);
             }
+            Fault::MoveLeader => self.move_leader(node),
+            Fault::Drain => {
+                let is_drained = self.rng.chance(2, 3);
+                self.drain(node, is_drained);
+            }
+        }
+    }
+
+    /// An operator wants a node to lead a shard.
+    pub(crate) fn move_leader(&mut self, node: usize) {
+        let shard = self.rng.between(1, u64::from(self.options.shards));
+        let shard = ShardId(u32::try_from(shard).expect("small"));
+        let node = name_of(node);
+        self.wish(Wish::MoveLeader { shard, node });
+    }
+
+    /// An operator wants a node to lead nothing, or lets it lead again.
+    fn drain(&mut self, node: usize, is_drained: bool) {
+        let node = name_of(node);
+        self.wish(Wish::Drain { node, is_drained });
+    }
+
+    fn wish(&mut self, wish: Wish) {
+        let active = self.coordinators.iter().position(|host| {
+            let process = host.process.as_ref();
+            host.body.is_up() && process.is_some_and(|process| process.generation > 0)
+        });
+        if let Some(active) = active {
+            self.counts.wishes += 1;
+            let request = OperatorRequest(self.counts.wishes);
+            self.step_coordinator(active, Input::Wished { request, wish });
         }
     }
 

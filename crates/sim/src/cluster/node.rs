@@ -233,7 +233,7 @@ impl Cluster {
         let process = self.nodes[node].process.as_mut().expect("the process runs");
         process.attended = Some(stream);
         let registration = coordination::Registration {
-            name: format!("mq{node:02}"),
+            name: name_of(node),
             address: format!("node:{node}"),
             disk: process.disk.disk_id(),
             boot: process.disk.incarnation().0,
@@ -524,4 +524,9 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The name of a node.
+pub(super) fn name_of(node: usize) -> String {
+    format!("mq{node:02}")
 }

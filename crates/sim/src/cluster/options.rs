@@ -50,6 +50,10 @@ pub struct Options {
     pub rebalances: bool,
     /// Bits rot on one node.
     pub rots: bool,
+    /// Leaderships are moved as planned, and nothing else goes wrong.
+    pub is_planned: bool,
+    /// Messages are non-persistent.
+    pub is_volatile: bool,
     /// The run idles long enough for checkpoints before its faults end.
     pub is_long: bool,
 }
@@ -92,8 +96,28 @@ impl Options {
             wall_error_ms: pick(rng, [0, 10, 1_000, 4_000]),
             rebalances: rng.chance(1, 2),
             rots: rng.chance(1, if is_long { 2 } else { 8 }),
+            is_planned: false,
+            is_volatile: false,
             is_long,
         }
+    }
+
+    /// Leaves nothing of what may go wrong but moves of leaderships.
+    pub fn calm(&mut self, rng: &mut Rng) {
+        self.is_planned = true;
+        self.is_volatile = rng.chance(1, 2);
+        self.weather = Weather {
+            delay_min: 20,
+            delay_max: self.weather.delay_max.min(5_000),
+            ..Weather::CALM
+        };
+        self.disk_us = self.disk_us.min(5_000);
+        (self.disk_stalls, self.store_slow, self.store_unknown) = (0, 0, 0);
+        (self.rots, self.is_long, self.rebalances) = (false, false, false);
+        self.strikes = 20;
+        self.strike_gap_us = 400_000;
+        self.messages = 200;
+        self.send_gap_us = self.send_gap_us.min(60_000);
     }
 
     /// Whether logs may come back damaged.

@@ -40,6 +40,10 @@ pub struct Counts {
     pub store_outages: u64,
     /// Jumps of wall clocks.
     pub clock_jumps: u64,
+    /// What operators wanted of nodes and leaders.
+    pub wishes: u64,
+    /// Leaders that went on where the one before had handed over.
+    pub taken_over: u64,
     /// Clients killed.
     pub client_kills: u64,
     /// Slow disk operations.
@@ -89,6 +93,8 @@ impl Counts {
             (&mut self.cuts, other.cuts),
             (&mut self.store_outages, other.store_outages),
             (&mut self.clock_jumps, other.clock_jumps),
+            (&mut self.wishes, other.wishes),
+            (&mut self.taken_over, other.taken_over),
             (&mut self.client_kills, other.client_kills),
             (&mut self.disk_stalls, other.disk_stalls),
             (&mut self.full_refusals, other.full_refusals),

@@ -281,7 +281,7 @@ impl State {
                     match order {
                         // A probe promises nothing: it is asked and answered at once.
                         Order::Probe { .. } => self.deliver(envelope),
-                        Order::Fence { .. } | Order::Lead { .. } => {
+                        Order::Fence { .. } | Order::Lead { .. } | Order::HandOver { .. } => {
                             self.network.insert(envelope);
                         }
                     }
@@ -420,6 +420,7 @@ impl State {
             | Report::LeadRefused { .. }
             | Report::Outranked { .. }
             | Report::LostQuorum { .. }
+            | Report::HandedOver { .. }
             | Report::Probed { .. } => {}
         }
         let envelope = Envelope::Report(node, report.clone());

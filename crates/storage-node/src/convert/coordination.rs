@@ -26,6 +26,10 @@ pub(crate) fn decode_order(order: proto::ShardOrder) -> Result<(ShardId, Order),
                 record: decode_record(record)?,
             }
         }
+        shard_order::Kind::HandOver(order) => Order::HandOver {
+            claim: decode_claim(order.claim)?,
+            to: decode_member(&order.to.ok_or(Malformed("to"))?),
+        },
     };
     Ok((ShardId(order.shard), decoded))
 }
@@ -62,6 +66,16 @@ pub(crate) fn encode_report(shard: ShardId, report: Report) -> proto::ShardRepor
         Report::Outranked { promise } => shard_report::Kind::Outranked(proto::Outranked {
             promise: Some(encode_claim(promise)),
         }),
+        Report::HandedOver { claim, to, ready } => {
+            shard_report::Kind::HandedOver(proto::HandedOver {
+                claim: Some(encode_claim(claim)),
+                to: Some(proto::Member {
+                    node: to.node.0,
+                    disk: to.disk.0,
+                }),
+                ready,
+            })
+        }
         Report::LostQuorum { epoch } => {
             shard_report::Kind::LostQuorum(proto::LostQuorum { epoch: epoch.0 })
         }

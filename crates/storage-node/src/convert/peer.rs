@@ -17,12 +17,13 @@ pub(crate) fn cost_bytes(message: &Message) -> usize {
     FIXED
         + match message {
             Message::Append { entries, .. } => entries.iter().map(Entry::cost_bytes).sum(),
-            Message::InstallChunk { data, .. } => data.len(),
+            Message::InstallChunk { data, .. } | Message::HandOver { data, .. } => data.len(),
             Message::Appended { .. }
             | Message::Parted { .. }
             | Message::Refused { .. }
             | Message::HealAsk { .. }
             | Message::HealAnswer { .. }
+            | Message::HandOverTaken { .. }
             | Message::InstallAnswer { .. } => 0,
         }
 }
@@ -35,6 +36,7 @@ pub(crate) fn encode(shard: ShardId, message: Message) -> proto::PeerMessage {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per message, nothing else")]
 fn encode_kind(message: Message) -> Kind {
     match message {
         Message::Append {
@@ -91,6 +93,30 @@ fn encode_kind(message: Message) -> Kind {
             end: end.0,
         }),
         Message::InstallChunk { .. } | Message::InstallAnswer { .. } => encode_install(message),
+        Message::HandOver {
+            claim,
+            at,
+            number,
+            offset,
+            data,
+            last,
+        } => Kind::HandOver(proto::HandOver {
+            claim: Some(encode_claim(claim)),
+            at: Some(encode_position(at)),
+            number,
+            offset,
+            data,
+            last,
+        }),
+        Message::HandOverTaken {
+            claim,
+            number,
+            taken,
+        } => Kind::HandOverTaken(proto::HandOverTaken {
+            claim: Some(encode_claim(claim)),
+            number,
+            taken,
+        }),
     }
 }
 
@@ -133,11 +159,14 @@ fn encode_install(message: Message) -> Kind {
         | Message::Parted { .. }
         | Message::Refused { .. }
         | Message::HealAsk { .. }
+        | Message::HandOver { .. }
+        | Message::HandOverTaken { .. }
         | Message::HealAnswer { .. } => unreachable!("only what belongs to a transfer comes here"),
     }
 }
 
 /// From the wire.
+#[expect(clippy::too_many_lines, reason = "one arm per message, nothing else")]
 pub(crate) fn decode(message: proto::PeerMessage) -> Result<(ShardId, Message), Malformed> {
     let shard = ShardId(message.shard);
     let decoded = match message.kind.ok_or(Malformed("kind"))? {
@@ -195,6 +224,19 @@ pub(crate) fn decode(message: proto::PeerMessage) -> Result<(ShardId, Message), 
             taken: answer.taken,
             installed: answer.installed,
             round: Round(answer.round),
+        },
+        Kind::HandOver(piece) => Message::HandOver {
+            claim: decode_claim(piece.claim)?,
+            at: decode_position(piece.at)?,
+            number: piece.number,
+            offset: piece.offset,
+            data: piece.data,
+            last: piece.last,
+        },
+        Kind::HandOverTaken(answer) => Message::HandOverTaken {
+            claim: decode_claim(answer.claim)?,
+            number: answer.number,
+            taken: answer.taken,
         },
         // Those have a way of their own, since they name another sender.
         Kind::ShardMessage(_) => return Err(Malformed("kind")),
@@ -331,6 +373,19 @@ mod tests {
                 taken: 48,
                 installed: true,
                 round: Round(0),
+            },
+            Message::HandOver {
+                claim,
+                at,
+                number: 3,
+                offset: 44,
+                data: Bytes::from_static(b"data"),
+                last: true,
+            },
+            Message::HandOverTaken {
+                claim,
+                number: 3,
+                taken: 48,
             },
         ]
     }

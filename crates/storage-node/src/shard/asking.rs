@@ -1,7 +1,7 @@
 //! What sessions ask of the broker: handed on when this replica serves, kept until then, refused when it does not lead.
 
 use quorate_broker::{Input as BrokerInput, SessionId};
-use quorate_message::GatewayId;
+use quorate_message::{Batch, GatewayId};
 
 use super::{
     Shard,
@@ -9,7 +9,31 @@ use super::{
     input::{Clock, SessionRequest},
     submit::to_session,
 };
-use crate::limits::EARLY_REQUESTS_MAX;
+use crate::limits::{EARLY_BYTES_MAX, EARLY_REQUESTS_MAX};
+
+/// What comes before a leader serves.
+#[derive(Clone, Debug)]
+pub(super) enum Early {
+    /// A session asks for something.
+    Asked(SessionId, GatewayId, SessionRequest),
+    /// A transient batch by its number.
+    Transient(SessionId, u64, Batch),
+}
+
+impl Early {
+    pub(super) fn session(&self) -> SessionId {
+        match self {
+            Self::Asked(session, _, _) | Self::Transient(session, _, _) => *session,
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        match self {
+            Self::Asked(..) => 0,
+            Self::Transient(_, _, batch) => batch.bytes().len(),
+        }
+    }
+}
 
 impl Shard {
     /// A session asks for something.
@@ -42,9 +66,8 @@ impl Shard {
         self.submits.seen(session);
         if self.deliveries.serving.is_none() {
             // Leads, but does not serve yet: kept until it does.
-            if self.deliveries.early.len() < EARLY_REQUESTS_MAX {
-                self.deliveries.early.push((session, gateway, request));
-            } else {
+            let asked = Early::Asked(session, gateway, request);
+            if !self.keep_early(asked) {
                 self.deliveries.torn.insert(session);
                 let event = SessionEvent::NotLeading {
                     number: 0,
@@ -55,6 +78,44 @@ impl Shard {
             return;
         }
         self.ask_broker(now, (session, gateway), request, out);
+    }
+
+    /// Keeps what comes before this leader serves, in order: a settlement of non-persistent messages before the report
+    /// that counts on it. False: there is no room.
+    pub(super) fn keep_early(&mut self, early: Early) -> bool {
+        let bytes = early.size_bytes();
+        if !self.has_early_room(bytes) {
+            return false;
+        }
+        self.deliveries.early_bytes += bytes;
+        self.deliveries.early.push(early);
+        true
+    }
+
+    /// Whether so many bytes more can be kept until this leader serves.
+    pub(super) fn has_early_room(&self, bytes: usize) -> bool {
+        self.deliveries.early.len() < EARLY_REQUESTS_MAX
+            && self.deliveries.early_bytes + bytes <= EARLY_BYTES_MAX
+    }
+
+    /// Takes up what came before this leader served.
+    pub(super) fn take_up_early(&mut self, now: Clock, out: &mut Vec<Effect>) {
+        self.deliveries.early_bytes = 0;
+        for early in std::mem::take(&mut self.deliveries.early) {
+            match early {
+                Early::Asked(session, gateway, request) => {
+                    self.ask_broker(now, (session, gateway), request, out);
+                }
+                Early::Transient(session, number, batch) => {
+                    let input = BrokerInput::Transient {
+                        session,
+                        number,
+                        batch,
+                    };
+                    self.deliver(now, input, out);
+                }
+            }
+        }
     }
 
     pub(super) fn ask_broker(

@@ -10,14 +10,15 @@ use bytes::Bytes;
 use quorate_broker::{
     AttachRefusal, Effect as BrokerEffect, Input as BrokerInput, Outcomes, SessionId,
 };
-use quorate_message::{Batch, DestinationName, GatewayId, MessagePosition};
+use quorate_message::{Batch, DestinationName, MessagePosition};
 use quorate_replication::{Entry, Epoch, Index, ShardId};
 
 use super::{
     Purpose, Shard,
+    asking::Early,
     between::{ShardMessage, to_shard},
     effect::{Act, BrowsePage, BrowsedMessage, Effect, Read, SessionEvent},
-    input::{BrowseQuery, Clock, SessionRequest},
+    input::{BrowseQuery, Clock},
     note_all,
     submit::{Asker, to_session},
 };
@@ -35,7 +36,9 @@ pub(super) struct Deliveries {
     /// Serves this epoch.
     pub(super) serving: Option<Epoch>,
     /// What sessions asked for before it served, in order.
-    pub(super) early: Vec<(SessionId, GatewayId, SessionRequest)>,
+    pub(super) early: Vec<Early>,
+    /// Bytes of batches in it.
+    pub(super) early_bytes: usize,
     /// Sessions whose gateway the broker knows.
     pub(super) joined: BTreeSet<SessionId>,
     /// Sessions of which something was refused or dropped: what they report is not whole until they start over.
@@ -101,9 +104,8 @@ impl Shard {
                 at: at.0,
             };
             self.deliver(now, input, out);
-            for (session, gateway, request) in std::mem::take(&mut self.deliveries.early) {
-                self.ask_broker(now, (session, gateway), request, out);
-            }
+            self.use_known(now, at, out);
+            self.take_up_early(now, out);
         }
     }
 
@@ -112,7 +114,7 @@ impl Shard {
         self.submits.forget(session);
         self.deliveries
             .early
-            .retain(|(early, _, _)| *early != session);
+            .retain(|early| early.session() != session);
         self.deliveries.joined.remove(&session);
         self.deliveries.torn.remove(&session);
         self.deliver(now, BrokerInput::SessionLost { session }, out);

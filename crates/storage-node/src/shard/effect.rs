@@ -308,6 +308,32 @@ pub enum Note {
         /// The checkpoint.
         at: Position,
     },
+    /// Prepares to move its leadership.
+    HandingOver {
+        /// Who is to lead next.
+        to: NodeId,
+    },
+    /// The target has everything; nothing is done until it leads, or for a moment.
+    HandedOver {
+        /// Who is to lead next.
+        to: NodeId,
+        /// The end of the log.
+        at: Position,
+        /// What is known beyond it.
+        size_bytes: usize,
+    },
+    /// The move was given up.
+    KeptLeading {
+        /// Who was to lead.
+        to: NodeId,
+        /// Why it does not.
+        reason: &'static str,
+    },
+    /// Serves with what the leader before knew.
+    TookOver {
+        /// The end of that one's log.
+        at: Position,
+    },
     /// Something was dropped, with the reason.
     Dropped(&'static str),
 }
@@ -325,6 +351,10 @@ impl Note {
             | Self::InstallStarted { .. }
             | Self::InstallFinished { .. }
             | Self::Installed { .. }
+            | Self::HandingOver { .. }
+            | Self::HandedOver { .. }
+            | Self::KeptLeading { .. }
+            | Self::TookOver { .. }
             | Self::Dropped(_) => false,
         }
     }
@@ -349,6 +379,14 @@ impl fmt::Display for Note {
                 write!(f, "{to} installed the checkpoint, {size_bytes} bytes")
             }
             Self::Installed { at } => write!(f, "installed checkpoint {at}"),
+            Self::HandingOver { to } => write!(f, "moves its leadership to {to}"),
+            Self::HandedOver { to, at, size_bytes } => {
+                write!(f, "handed over to {to} at {at}, {size_bytes} bytes")
+            }
+            Self::KeptLeading { to, reason } => {
+                write!(f, "leads on, and not {to}: {reason}")
+            }
+            Self::TookOver { at } => write!(f, "took over at {at} what the leader before knew"),
             Self::Dropped(reason) => write!(f, "dropped: {reason}"),
         }
     }

@@ -325,7 +325,7 @@ fn origin(message: &Bytes) -> Option<Destination> {
     }
 }
 
-fn page(query: u64, page: MovePage) -> Effect {
+pub(super) fn page(query: u64, page: MovePage) -> Effect {
     Effect {
         after: None,
         act: Act::MovePage { query, page },

@@ -17,6 +17,7 @@ use quorate_replication::{Epoch, Index, Input as ReplicaInput, ShardId};
 
 use super::{
     Shard,
+    asking::Early,
     between::{Ask, ShardMessage, Unwilling, to_shard},
     effect::{Act, Effect, SessionEvent},
     input::{Clock, Submission},
@@ -140,6 +141,11 @@ impl Submits {
         None
     }
 
+    /// Whether batches of the broker wait for room.
+    pub(super) fn has_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
     /// The batch of an entry, if it was parsed here.
     pub(super) fn parsed(&mut self, entry: Index) -> Option<Batch> {
         let at = self
@@ -180,6 +186,9 @@ impl Shard {
             let (session, number) = (submission.session, submission.number);
             let payload = submission.batch.clone();
             match self.check(submission) {
+                Ok(batch) if batch.is_transient() && self.deliveries.serving.is_none() => {
+                    self.keep_early(Early::Transient(session, number, batch));
+                }
                 Ok(batch) if batch.is_transient() => {
                     let input = quorate_broker::Input::Transient {
                         session,
@@ -252,11 +261,11 @@ impl Shard {
             return Err(SessionEvent::NotLeading { number, epoch });
         }
         let overloaded = |reason| Err(SessionEvent::Overloaded { number, reason });
-        if !self.replica.can_propose() {
-            return overloaded("log of the shard: too much is not yet committed");
-        }
         let malformed = |reason| SessionEvent::Malformed { number, reason };
         let batch = Batch::parse(submission.batch).map_err(|error| malformed(error.to_string()))?;
+        if !self.replica.can_propose() && !batch.is_transient() {
+            return overloaded("log of the shard: too much is not yet committed");
+        }
         let mut frees_space = true;
         let mut is_transaction = false;
         for (_, command) in batch.commands() {
@@ -301,7 +310,7 @@ impl Shard {
         if self.submits.is_space_low && !frees_space {
             return overloaded("disk: no space left for messages; settle or purge some");
         }
-        if batch.is_transient() && self.deliveries.serving.is_none() {
+        if batch.is_transient() && !self.takes_transient(&batch) {
             return overloaded("shard: the new leader does not serve yet");
         }
         let session = submission.session;
@@ -315,6 +324,11 @@ impl Shard {
         self.submits.take(session, lane, number);
         self.submits.seen(session);
         Ok(batch)
+    }
+
+    /// Whether a transient batch can be taken, or kept until this leader serves.
+    fn takes_transient(&self, batch: &Batch) -> bool {
+        self.deliveries.serving.is_some() || self.has_early_room(batch.bytes().len())
     }
 
     /// Proposes one batch of this shard's own making.

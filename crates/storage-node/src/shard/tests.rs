@@ -1,6 +1,7 @@
 //! Three shards in memory: from publish to settle, over changes of leader, restarts and checkpoint transfers.
 
 mod cluster;
+mod handover;
 mod moving;
 mod outbox;
 mod relocating;

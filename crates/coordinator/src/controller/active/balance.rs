@@ -5,7 +5,7 @@ use quorate_replication::{Duration, ShardId, Time};
 use super::Active;
 use crate::{
     controller::{
-        effect::{Effect, ElectionCause},
+        effect::{Effect, MoveCause},
         placement,
         shard::Shard,
     },
@@ -13,9 +13,7 @@ use crate::{
 };
 
 impl Active {
-    /// Moves one leadership by a new claim that prefers the new leader and leaves the old one out of the choice: it
-    /// would have the longest log of all as long as anybody publishes. The log decides; a node that is not caught up
-    /// is not chosen, and the shard is then left alone for a while.
+    /// Moves one leadership as planned. A shard is then left alone for a while, whether it was moved or not.
     pub(super) fn move_one(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let steady = Duration::from_millis(MOVE_STEADY_MS);
         if !self.config.rebalance || now < self.next_move || now.since(self.steady_since) < steady {
@@ -42,14 +40,9 @@ impl Active {
             return;
         };
         shard.settled_until = now.after(Duration::from_millis(MOVE_AGAIN_MS));
-        let old = shard.record.leader;
-        self.start_election(
-            now,
-            id,
-            ElectionCause::Rebalance,
-            old,
-            Some(found.to),
-            effects,
-        );
+        let mut voters = shard.record.voters.iter();
+        if let Some(to) = voters.find(|voter| voter.node == found.to).copied() {
+            self.start_move(now, id, to, MoveCause::Rebalance, effects);
+        }
     }
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use quorate_replication::{
-    Election, ElectionConfig, ElectionEffect, ElectionEffects, ElectionEvent, ElectionInput, Epoch,
-    Member, NodeId, Report, RequestId, ShardId, Swapped, Time,
+    Duration, Election, ElectionConfig, ElectionEffect, ElectionEffects, ElectionEvent,
+    ElectionInput, Epoch, Member, NodeId, Report, RequestId, ShardId, Swapped, Time,
     quorum::{self, Preference},
 };
 
 use super::{Active, Purpose};
 use crate::{
     controller::{
+        Config,
         effect::{Effect, ElectionCause, Note},
         input::{ReadOutcome, StreamId, WriteOutcome},
         placement::{self, Load},
@@ -26,16 +27,17 @@ impl Active {
         let mut loads: BTreeMap<NodeId, Load> = self
             .nodes
             .values()
-            .filter(|node| node.can_lead())
+            .filter(|node| node.can_lead() && self.unwanted(node.row.node).is_none())
             .map(|node| {
                 let weight = node.row.weight;
                 (node.row.node, Load { leads: 0, weight })
             })
             .collect();
         for shard in self.shards.values() {
-            let leader = match &shard.election {
-                Some(running) => running.preferred,
-                None => shard.record.leader.map(|leader| leader.node),
+            let leader = match (&shard.election, &shard.moving) {
+                (Some(running), _) => running.preferred,
+                (None, Some(moving)) => Some(moving.to.node),
+                (None, None) => shard.record.leader.map(|leader| leader.node),
             };
             if let Some(load) = leader.and_then(|leader| loads.get_mut(&leader)) {
                 load.leads += 1;
@@ -65,7 +67,11 @@ impl Active {
         let preferred = preferred.or_else(|| placement::preferred(candidates, &self.loads()));
         let avoid = voters
             .iter()
-            .filter(|voter| Some(**voter) == excluded || !self.can_lead(**voter))
+            .filter(|voter| {
+                Some(**voter) == excluded
+                    || !self.can_lead(**voter)
+                    || self.unwanted(voter.node).is_some()
+            })
             .map(|voter| voter.node);
         let preference = Preference {
             preferred,
@@ -83,10 +89,7 @@ impl Active {
             return;
         };
         let election = Election::claim(
-            ElectionConfig {
-                lead_timeout: self.config.node_timeout,
-                ..ElectionConfig::default()
-            },
+            election_config(&self.config, cause),
             shard.record.clone(),
             shard.version,
             preference,
@@ -95,6 +98,7 @@ impl Active {
             &mut wanted,
         );
         shard.elections += 1;
+        shard.moving = None;
         shard.election = Some(Running {
             election,
             cause,
@@ -114,7 +118,7 @@ impl Active {
     }
 
     /// Whether orders reach the member.
-    fn is_reachable(&self, member: Member) -> bool {
+    pub(super) fn is_reachable(&self, member: Member) -> bool {
         self.nodes
             .get(&member.node)
             .is_some_and(|node| node.member() == member && node.is_alive() && node.stream.is_some())
@@ -227,7 +231,7 @@ impl Active {
         shard.missed = 0;
         shard.unserved_since = None;
         shard.lost_quorum = None;
-        if running.cause != ElectionCause::Rebalance {
+        if !matches!(running.cause, ElectionCause::Moved(_)) {
             self.steady_since = now;
         }
         self.is_changed = true;
@@ -354,6 +358,9 @@ impl Active {
                     self.judge(now, id, effects);
                 }
                 return;
+            }
+            Report::HandedOver { claim, to, ready } => {
+                return self.handed_over(now, id, (*claim, *to), *ready, effects);
             }
             Report::Outranked { promise } if promise.epoch > shard.record.claim.epoch => {
                 let (node, known) = (number, promise.epoch);
@@ -486,6 +493,24 @@ impl Active {
                 self.judge(now, id, effects);
             }
         }
+    }
+}
+
+/// A target that has everything is waited for longer than one that is merely preferred.
+fn election_config(config: &Config, cause: ElectionCause) -> ElectionConfig {
+    let usual = ElectionConfig::default();
+    let preferred_wait = match cause {
+        ElectionCause::Moved(_) => Duration(config.node_timeout.0 / 4),
+        ElectionCause::Leaderless
+        | ElectionCause::Dead(_)
+        | ElectionCause::LostQuorum
+        | ElectionCause::DiskStalled
+        | ElectionCause::NotLeading => usual.preferred_wait,
+    };
+    ElectionConfig {
+        lead_timeout: config.node_timeout,
+        preferred_wait,
+        ..usual
     }
 }
 

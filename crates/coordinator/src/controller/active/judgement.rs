@@ -46,7 +46,7 @@ impl Active {
             ElectionCause::Leaderless
             | ElectionCause::Dead(_)
             | ElectionCause::NotLeading
-            | ElectionCause::Rebalance => false,
+            | ElectionCause::Moved(_) => false,
         };
         let leader = self.shards.get(&id).and_then(|shard| shard.record.leader);
         let excluded = leader.filter(|_| is_living);

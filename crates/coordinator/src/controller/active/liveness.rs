@@ -120,6 +120,7 @@ impl Active {
             return;
         };
         let was_healthy = node.heartbeat.is_disk_healthy;
+        self.is_changed |= node.heartbeat.is_leaving != heartbeat.is_leaving;
         node.heartbeat = heartbeat;
         if was_healthy != node.heartbeat.is_disk_healthy {
             self.steady_since = now;

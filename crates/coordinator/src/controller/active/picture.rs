@@ -51,6 +51,8 @@ impl Active {
                 is_alive: self.counts_as_alive(node),
                 pid: node.row.pid,
                 weight: node.row.weight,
+                is_drained: node.row.is_drained,
+                is_leaving: node.heartbeat.is_leaving,
             })
             .collect()
     }

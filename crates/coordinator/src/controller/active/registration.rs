@@ -81,9 +81,10 @@ impl Active {
                 return Err(Refusal::TooManyNodes { limit: NODES_MAX });
             }
             let last = self.nodes.last_key_value().map_or(0, |(node, _)| node.0);
-            return Ok(row(NodeId(last + 1), registration, BTreeMap::new()));
+            let number = NodeId(last + 1);
+            return Ok(row(number, registration, BTreeMap::new(), false));
         };
-        if node.pending.is_some() {
+        if node.pending.is_some() || node.draining.is_some() {
             // One write of a row at a time: the node tries again in a moment.
             return Err(Refusal::StoreAway);
         }
@@ -107,7 +108,8 @@ impl Active {
         if boots.len() >= DISKS_MAX && !boots.contains_key(&registration.disk) {
             boots.retain(|disk, _| *disk == node.row.disk || self.is_disk_needed(*disk));
         }
-        Ok(row(node.row.node, registration, boots))
+        let is_drained = node.row.is_drained;
+        Ok(row(node.row.node, registration, boots, is_drained))
     }
 
     /// The row of a node. A write that was given up can land when its node has another number already: then there
@@ -270,7 +272,12 @@ impl Active {
     }
 }
 
-fn row(node: NodeId, registration: &Registration, mut boots: BTreeMap<DiskId, u64>) -> NodeRow {
+fn row(
+    node: NodeId,
+    registration: &Registration,
+    mut boots: BTreeMap<DiskId, u64>,
+    is_drained: bool,
+) -> NodeRow {
     boots.insert(registration.disk, registration.boot);
     NodeRow {
         node,
@@ -283,5 +290,6 @@ fn row(node: NodeId, registration: &Registration, mut boots: BTreeMap<DiskId, u6
         zone: registration.zone.clone(),
         weight: registration.weight,
         version: registration.version.clone(),
+        is_drained,
     }
 }

@@ -1,0 +1,178 @@
+//! Planned moves: by an operator, away from drained and stopping nodes, and what becomes of those that fail.
+
+use quorate_coordinator::controller::{
+    ElectionCause, MoveCause, Note, OperatorRequest, Refusal, Wish,
+};
+use quorate_replication::ShardId;
+
+use crate::world::World;
+
+fn drain(node: &str, is_drained: bool) -> Wish {
+    Wish::Drain {
+        node: node.to_owned(),
+        is_drained,
+    }
+}
+
+fn moved(world: &World, cause: MoveCause) -> usize {
+    let cause = ElectionCause::Moved(cause);
+    let elections = world.notes.iter().filter(
+        |note| matches!(note, Note::ElectionStarted { cause: found, .. } if *found == cause),
+    );
+    elections.count()
+}
+
+/// The answers since the last call.
+fn answers(world: &mut World) -> Vec<(u64, Result<(), Refusal>)> {
+    let answers = std::mem::take(&mut world.operated).into_iter();
+    answers
+        .map(|(OperatorRequest(request), answer)| (request, answer))
+        .collect()
+}
+
+/// Leaves out what rebalancing would do: leaderships must not come back by themselves.
+fn is_free(world: &World, process: usize) -> bool {
+    world.is_served() && world.leads()[process] == 0
+}
+
+#[test]
+fn a_drained_node_leads_nothing_and_may_lead_again() {
+    let mut world = World::settled(70);
+    let led = world.leads()[0];
+    assert!(led > 0);
+    world.wish(1, drain("mq01", true));
+    world.run_until("drained", 2_000, |world| is_free(world, 0));
+    assert_eq!(answers(&mut world), [(1, Ok(()))]);
+    assert_eq!(moved(&world, MoveCause::Drained), led);
+    let topology = world.controller.topology();
+    assert!(topology.nodes[0].is_drained && !topology.nodes[1].is_drained);
+    // Neither rebalancing nor the death of another node gives it anything while others can lead.
+    world.run(30_000);
+    assert_eq!(world.leads()[0], 0);
+    // The mark outlives the node's life and the coordinator.
+    world.kill(0);
+    world.run(2_000);
+    world.start(0);
+    world.run(1_000);
+    world.deactivate();
+    world.run(500);
+    world.activate();
+    world.run(20_000);
+    assert!(world.controller.topology().nodes[0].is_drained);
+    assert_eq!(world.leads()[0], 0);
+    world.wish(2, drain("mq01", false));
+    world.run(40_000);
+    assert_eq!(answers(&mut world), [(2, Ok(()))]);
+    let mut leads = world.leads();
+    leads.sort_unstable();
+    assert_eq!(leads, [2, 3, 3]);
+}
+
+#[test]
+fn a_drained_node_leads_when_nobody_else_can() {
+    let mut world = World::settled(71);
+    world.wish(1, drain("mq01", true));
+    world.run_until("drained", 2_000, |world| is_free(world, 0));
+    world.wish(2, drain("mq02", true));
+    world.run_until("drained", 2_000, |world| is_free(world, 1));
+    assert_eq!(world.leads(), [0, 0, 8]);
+    world.kill(2);
+    world.run_until("served by the drained", 3_000, World::is_served);
+    let leads = world.leads();
+    assert_eq!(leads[0] + leads[1], 8, "{leads:?}");
+}
+
+#[test]
+fn a_node_that_is_about_to_stop_is_relieved_at_once() {
+    let mut world = World::settled(72);
+    let led = world.leads()[1];
+    world.processes[1].is_leaving = true;
+    let took = world.run_until("relieved", 2_000, |world| is_free(world, 1));
+    assert!(took < 500_000, "{took} us");
+    assert_eq!(moved(&world, MoveCause::Leaving), led);
+    // In its next life it is as any other.
+    world.kill(1);
+    world.processes[1].is_leaving = false;
+    world.start(1);
+    world.run(60_000);
+    assert!(world.leads()[1] > 0);
+}
+
+#[test]
+fn an_operator_moves_a_leadership() {
+    let mut world = World::settled(73);
+    let leader = world.leader(1).expect("led");
+    let target = (leader + 1) % 3;
+    let name = world.processes[target].name.clone();
+    let wish = |shard, node: &str| Wish::MoveLeader {
+        shard: ShardId(shard),
+        node: node.to_owned(),
+    };
+    world.wish(1, wish(1, &name));
+    world.run_until("moved", 1_000, |world| world.leader(1) == Some(target));
+    world.wish(2, wish(1, &name));
+    world.wish(3, wish(99, &name));
+    world.wish(4, wish(1, "nobody"));
+    let shard = ShardId(99);
+    let unknown = Refusal::UnknownNode {
+        name: "nobody".to_owned(),
+    };
+    assert_eq!(
+        answers(&mut world),
+        [
+            (1, Ok(())),
+            (2, Ok(())),
+            (3, Err(Refusal::UnknownShard { shard })),
+            (4, Err(unknown)),
+        ]
+    );
+    world.kill(leader);
+    world.run(100);
+    let name = world.processes[leader].name.clone();
+    world.wish(5, wish(1, &name));
+    assert_eq!(
+        answers(&mut world),
+        [(5, Err(Refusal::CannotLead { name }))]
+    );
+}
+
+#[test]
+fn a_leader_that_does_not_hand_over_leads_on_and_is_asked_again() {
+    let mut world = World::settled(74);
+    world.hands_over = false;
+    let before = world.epochs();
+    let led = world.leads()[0];
+    world.wish(1, drain("mq01", true));
+    world.run(5_000);
+    assert_eq!(world.epochs(), before, "nothing was claimed");
+    assert_eq!(world.leads()[0], led);
+    let failed = world.notes.iter();
+    let failed = failed.filter(|note| matches!(note, Note::MoveFailed { .. }));
+    assert!(failed.count() >= led);
+    world.hands_over = true;
+    world.run_until("drained", 3_000, |world| is_free(world, 0));
+}
+
+#[test]
+fn an_order_that_is_lost_is_given_up_in_time() {
+    let mut world = World::settled(75);
+    world.loss_percent = 100;
+    world.wish(1, drain("mq01", true));
+    world.run(1_000);
+    world.loss_percent = 0;
+    world.run_until("drained", 10_000, |world| is_free(world, 0));
+}
+
+#[test]
+fn a_mark_that_is_not_known_to_be_stored_is_not_answered_as_done() {
+    let mut world = World::settled(76);
+    world.is_store_away = true;
+    world.wish(1, drain("mq01", true));
+    world.run(20_000);
+    assert_eq!(answers(&mut world), [(1, Err(Refusal::StoreAway))]);
+    world.is_store_away = false;
+    world.run(2_000);
+    world.wish(2, drain("mq01", true));
+    world.run(1_000);
+    assert_eq!(answers(&mut world), [(2, Ok(()))]);
+}
