@@ -1,11 +1,12 @@
 #!/bin/sh
 # Gets what the end-to-end tests need beside Rust, into folders of its own under target/: a Python with grpcio, and
-# Debian's etcd (not installed, so that no service of that name starts). What cannot be had is named in one line, and
-# the tests that need it say that they were skipped.
+# Debian's etcd and ZooKeeper with a Java (not installed, so that no service of that name starts). What cannot be had is
+# named in one line, and the tests that need it say that they were skipped.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 venv=target/test-python
 etcd=target/test-etcd
+zookeeper=target/test-zookeeper
 log=target/test-setup.log
 mkdir -p target
 
@@ -37,18 +38,59 @@ get_python() {
         || skip "Python client" "pip could not install grpcio, see $log"
 }
 
+# Unpacks Debian's packages into a folder, without installing them.
+unpack() {
+    folder=$1 && shift
+    command -v apt-get >/dev/null 2>&1 || return 1
+    # The package lists may be old or missing; only then root is needed.
+    (mkdir -p "$folder" && cd "$folder" && rm -f ./*.deb \
+        && { apt-get download -q "$@" || { as_root apt-get update -qq && apt-get download -q "$@"; }; } \
+        && for package in ./*.deb; do dpkg-deb -x "$package" . || exit 1; done && rm -f ./*.deb) >>"$log" 2>&1
+}
+
 get_etcd() {
     if [ -x /usr/bin/etcd ] || [ -x "$etcd/usr/bin/etcd" ]; then return; fi
-    command -v apt-get >/dev/null 2>&1 || {
-        skip etcd "etcd is not installed and there is no apt-get"
+    rm -rf "$etcd"
+    unpack "$etcd" etcd-server || skip etcd "Debian's etcd-server could not be had, see $log"
+}
+
+get_etcdctl() {
+    if [ -x /usr/bin/etcdctl ] || [ -x "$etcd/usr/bin/etcdctl" ]; then return; fi
+    unpack "$etcd" etcd-client || skip etcdctl "Debian's etcd-client could not be had, see $log"
+}
+
+# ZooKeeper's own libraries and those that its server and its tool load; no more of what its packages depend on.
+get_zookeeper() {
+    if [ -e "$zookeeper/complete" ]; then return; fi
+    rm -rf "$zookeeper"
+    unpack "$zookeeper" libzookeeper-java libslf4j-java libdropwizard-metrics-java libcommons-io-java \
+        libcommons-cli-java libnetty-java libsnappy-java || {
+        skip ZooKeeper "Debian's libzookeeper-java could not be had, see $log"
         return
     }
-    rm -rf "$etcd" && mkdir -p "$etcd"
-    # The package lists may be old or missing; only then root is needed.
-    (cd "$etcd" && { apt-get download -q etcd-server || { as_root apt-get update -qq && apt-get download -q etcd-server; }; } \
-        && dpkg-deb -x etcd-server_*.deb .) >>"$log" 2>&1 \
-        || skip etcd "Debian's etcd-server could not be had, see $log"
+    [ -x /usr/bin/java ] || get_java || {
+        skip ZooKeeper "there is no Java, and Debian's could not be had, see $log"
+        return
+    }
+    touch "$zookeeper/complete"
+}
+
+get_java() {
+    java=$(apt-cache depends default-jre-headless 2>>"$log" | sed -n 's/.*Depends: *\(openjdk-[0-9]*-jre-headless\).*/\1/p' | head -n 1)
+    unpack "$zookeeper" "${java:-openjdk-17-jre-headless}" || return 1
+    # Its files of configuration are links to where they would be installed.
+    root=$(cd "$zookeeper" && pwd)
+    find "$root/usr/lib/jvm" -type l | while read -r link; do
+        target=$(readlink "$link")
+        if [ -e "$root$target" ]; then ln -sfn "$root$target" "$link"; fi
+    done
+    for program in "$root"/usr/lib/jvm/*/bin/java; do
+        "$program" -version >>"$log" 2>&1
+        return
+    done
 }
 
 get_python
 get_etcd
+get_etcdctl
+get_zookeeper

@@ -6,8 +6,16 @@ target/test-python/bin/python -c 'import grpc, grpc_tools' >/dev/null 2>&1 || {
     echo "--skip a_python_client_publishes_and_consumes"
 }
 { [ -x /usr/bin/etcd ] || [ -x target/test-etcd/usr/bin/etcd ]; } || {
-    echo "SKIPPED etcd::*, coordinators::*: no etcd, see target/test-setup.log" >&2
-    echo "--skip etcd:: --skip coordinators::"
+    echo "SKIPPED etcd::*, coordinators::*_etcd: no etcd, see target/test-setup.log" >&2
+    echo "--skip etcd:: --skip _etcd"
+}
+{ [ -x /usr/bin/etcdctl ] || [ -x target/test-etcd/usr/bin/etcdctl ]; } || {
+    echo "SKIPPED etcd::an_operator_sees_the_live_nodes_with_etcdctl: no etcdctl, see target/test-setup.log" >&2
+    echo "--skip with_etcdctl"
+}
+[ -e target/test-zookeeper/complete ] || {
+    echo "SKIPPED zookeeper::*, coordinators::*_zookeeper: no ZooKeeper, see target/test-setup.log" >&2
+    echo "--skip zookeeper:: --skip _zookeeper"
 }
 command -v openssl >/dev/null 2>&1 || {
     echo "SKIPPED etcd::certificates_of_both_sides_are_shown_and_checked: no openssl to make certificates with" >&2

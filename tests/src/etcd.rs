@@ -39,15 +39,16 @@ struct Member {
     child: Option<Child>,
 }
 
-/// The program: Debian's, installed or unpacked by `make test-setup`.
-fn program() -> Result<PathBuf> {
+/// A program: Debian's, installed or unpacked by `make test-setup`.
+fn program(name: &str) -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let unpacked = root.join("target/test-etcd/usr/bin/etcd");
-    let installed = [PathBuf::from("/usr/bin/etcd"), unpacked];
+    let unpacked = root.join("target/test-etcd/usr/bin");
+    let installed = [PathBuf::from("/usr/bin"), unpacked];
     installed
         .into_iter()
+        .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .context("no etcd on this machine: run `make test-setup`")
+        .with_context(|| format!("no {name} on this machine: run `make test-setup`"))
 }
 
 impl Etcd {
@@ -128,7 +129,7 @@ impl Etcd {
         let peer = format!("http://127.0.0.1:{}", member.peer_port);
         // Not left behind when the test is killed.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program()?);
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program("etcd")?);
         command.args(["--name", &member.name, "--logger", "zap"]);
         command.args(["--listen-client-urls", &client]);
         command.args(["--advertise-client-urls", &client]);
@@ -187,6 +188,23 @@ impl Etcd {
     /// When none does.
     pub async fn client(&self, options: Option<ConnectOptions>) -> Result<Client> {
         Ok(Client::connect(self.endpoints(), options).await?)
+    }
+
+    /// Runs etcd's own command line tool; what it prints.
+    ///
+    /// # Errors
+    /// When it is not there or fails.
+    pub fn shell(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(program("etcdctl")?)
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.endpoints().join(",")])
+            .args(arguments)
+            .output()
+            .context("run etcdctl")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "etcdctl {arguments:?}: {wrong}");
+        Ok(said)
     }
 
     /// Kills one member.

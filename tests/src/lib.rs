@@ -8,3 +8,4 @@ pub mod eventually;
 pub mod load;
 pub mod process;
 pub mod strict;
+pub mod zookeeper;

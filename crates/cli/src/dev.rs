@@ -41,7 +41,7 @@ pub(crate) struct Dev {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(DEV_PROCESSES)))]
     coordinators: u16,
 
-    /// Coordination store: embedded, or etcd://host:port,host:port,...
+    /// Coordination store: embedded, etcd://host:port,host:port,... or zookeeper://host:port,host:port,.../path
     #[arg(long, default_value = "embedded", value_name = "STORE")]
     store: DevStore,
 

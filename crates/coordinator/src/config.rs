@@ -29,7 +29,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The coordination store.
     pub store: StoreKind,
-    /// The servers of a store that is not embedded, "host:port" or "https://host:port" each.
+    /// The servers of a store that is not embedded, "host:port" each; for etcd also "https://host:port", for ZooKeeper
+    /// the last one may end with the path under which everything is.
     pub store_endpoints: Vec<String>,
     /// Where the store keeps what the coordinator knows; empty: `/quorate-state/<cluster>`.
     pub store_path: String,
@@ -77,6 +78,8 @@ pub enum StoreKind {
     Embedded,
     /// In etcd.
     Etcd,
+    /// In ZooKeeper.
+    Zookeeper,
 }
 
 /// Why a configuration makes no sense.
@@ -190,6 +193,10 @@ mod tests {
         check(|config| config.node_timeout_ms = 1, "node_timeout_ms");
         check(|config| config.heartbeat_ms = 900, "heartbeat_ms");
         check(|config| config.store = StoreKind::Etcd, "store_endpoints");
+        check(
+            |config| config.store = StoreKind::Zookeeper,
+            "store_endpoints",
+        );
         check(|config| config.store_user = Some("q".into()), "store_user");
         check(|config| config.store_session_ms = 1_000, "store_session_ms");
     }

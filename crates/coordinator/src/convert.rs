@@ -119,6 +119,7 @@ fn heartbeat(beat: proto::Heartbeat) -> Result<Heartbeat, Status> {
     }
     Ok(Heartbeat {
         number: beat.number,
+        position: beat.position,
         is_disk_healthy: beat.disk_healthy,
         hears: beat.hears.into_iter().map(NodeId).collect(),
         led: beat

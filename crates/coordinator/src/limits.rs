@@ -26,7 +26,17 @@ pub const STORE_CALL_MS: u64 = 1_000;
 /// How long making a connection to a server of the store may take.
 pub const STORE_CONNECT_MS: u64 = 500;
 
-/// Changes in one transaction of etcd, which takes 128 operations unless it is told otherwise; some are left for the fence.
+/// How long one call of ZooKeeper may take: its client waits while it has no server, and needs a third of a session to
+/// leave one that hangs. Below the time after which a write or read counts as unknown.
+pub const STORE_WAIT_MS: u64 = 3_000;
+
+/// Rows that are read from ZooKeeper before the first answer is waited for.
+pub const STORE_READS_AT_ONCE: usize = 100;
+
+/// Bytes of the values in one transaction of ZooKeeper, which takes packets of 1 MiB unless it is told otherwise.
+pub const STORE_TXN_BYTES: usize = 512 * 1024;
+
+/// Changes in one transaction. etcd takes 128 operations unless it is told otherwise; some are left for the fence.
 pub const STORE_TXN_SWAPS: usize = 100;
 
 /// Rows in one answer of etcd: a few hundred kilobytes, where gRPC would take 4 MiB.
@@ -126,6 +136,9 @@ pub const MOVE_TIMEOUT_MS: u64 = 6_000;
 
 /// How long a shard stays that could not be moved away from a node which should lead nothing.
 pub const MOVE_RETRY_MS: u64 = 1_000;
+/// How often the store shows how far the live nodes' logs reach: often enough to see that they move, rarely enough to be
+/// no load for a store.
+pub const MEMBERS_REFRESH_MS: u64 = 5_000;
 
 /// How long to wait before something that the store refused or did not answer is tried again.
 pub const STORE_RETRY_MS: u64 = 500;

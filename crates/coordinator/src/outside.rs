@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quorate_replication::NodeId;
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tracing::warn;
 
@@ -192,6 +193,13 @@ impl<S: Store> Outside<S> {
             let input = Input::Redialed { attempt, outcome };
             drop(events.send(Event::Answered { activation, input }).await);
         });
+    }
+
+    /// Notes how far a node's logs reach, to be published with it.
+    pub(crate) fn note_position(&self, node: NodeId, position: u64) {
+        if let Some(publisher) = &self.publisher {
+            publisher.note_position(node, position);
+        }
     }
 
     /// Publishes the live nodes. Operators read it; no decision hangs on it.

@@ -24,7 +24,7 @@ use crate::{
     metrics::Counts,
     server::Server,
     shell::{ACTIVE, Shell},
-    store::{Store, embedded::EmbeddedStore, etcd::EtcdStore},
+    store::{Store, embedded::EmbeddedStore, etcd::EtcdStore, zookeeper::ZookeeperStore},
 };
 
 /// Runs a coordinator until `shutdown`, or until its store breaks. Must be called within a tokio runtime.
@@ -38,7 +38,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<()> {
             serve(config, store, shutdown).await
         }
         StoreKind::Etcd => {
-            let store = EtcdStore::new(config.etcd()?)?;
+            let store = EtcdStore::new(config.servers()?)?;
+            serve(config, store, shutdown).await
+        }
+        StoreKind::Zookeeper => {
+            let store = ZookeeperStore::new(config.servers()?)?;
             serve(config, store, shutdown).await
         }
     }

@@ -10,7 +10,7 @@ use quorate_proto::internal::v1::{
     AttendGatewayResponse, AttendResponse, HeartbeatAnswer, Registered, Topology as ProtoTopology,
     TopologyChange, attend_response::Kind,
 };
-use quorate_replication::{Duration, ShardId, Time};
+use quorate_replication::{Duration, NodeId, ShardId, Time};
 use quorate_service::{clock, health::Health};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
@@ -71,14 +71,15 @@ pub(crate) struct Shell<S> {
 
 struct NodeStream {
     outgoing: Outgoing<AttendResponse>,
-    is_admitted: bool,
+    /// Who it is, once it is admitted.
+    node: Option<NodeId>,
 }
 
 impl NodeStream {
     fn new(outgoing: Outgoing<AttendResponse>) -> Self {
         Self {
             outgoing,
-            is_admitted: false,
+            node: None,
         }
     }
 }
@@ -214,6 +215,7 @@ impl<S: Store> Shell<S> {
             Event::MoveWanted { name, to, answer } => self.move_wanted(name, to, answer),
             Event::Wished { wish, answer } => self.wished(wish, answer),
             Event::Told(input) => {
+                self.note_position(&input);
                 self.forget(&input);
                 input
             }
@@ -269,6 +271,15 @@ impl<S: Store> Shell<S> {
             drop(outgoing.messages.try_send(Err(busy())));
         }
         admits
+    }
+
+    /// Hands on how far a node's logs reach, for those who look at the store.
+    fn note_position(&self, input: &Input) {
+        if let Input::Heartbeat { stream, heartbeat } = input
+            && let Some(node) = self.nodes.get(stream).and_then(|known| known.node)
+        {
+            self.outside.note_position(node, heartbeat.position);
+        }
     }
 
     /// Lets go of a stream that ended.
@@ -340,7 +351,7 @@ impl<S: Store> Shell<S> {
             match effect {
                 Effect::Admit { stream, node } => {
                     if let Some(known) = self.nodes.get_mut(&stream) {
-                        known.is_admitted = true;
+                        known.node = Some(node);
                     }
                     let registered = Registered {
                         node: node.0,
@@ -421,7 +432,7 @@ impl<S: Store> Shell<S> {
         let admitted: Vec<StreamId> = self
             .nodes
             .iter()
-            .filter(|(_, node)| node.is_admitted)
+            .filter(|(_, node)| node.node.is_some())
             .map(|(stream, _)| *stream)
             .collect();
         for stream in admitted {

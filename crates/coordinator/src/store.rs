@@ -18,6 +18,11 @@ use tokio::sync::mpsc;
 pub mod conformance;
 pub mod embedded;
 pub mod etcd;
+mod options;
+mod tenure;
+pub mod zookeeper;
+
+pub use options::{OptionsError, StoreOptions, Tls};
 
 /// Prefix of the keys of published members.
 pub const MEMBERS: &str = "members/";
@@ -119,8 +124,10 @@ pub trait Store: Clone + Send + Sync + 'static {
         swaps: Vec<Swap>,
     ) -> impl Future<Output = Result<Vec<Swapped>, StoreError>> + Send;
 
-    /// Watches the keys that begin with `prefix`: first their present values, then every change in its order, none
-    /// left out. A watcher that does not keep up is cut off (the channel ends) and has to watch anew.
+    /// Watches the keys that begin with `prefix`: first their present values, then what they change to. Versions of a
+    /// key only rise, and its newest value is always shown, whatever happened to the servers meanwhile. Values that
+    /// were replaced before they could be shown may be left out by ZooKeeper; `embedded` and `etcd` show each. A watcher
+    /// that does not keep up is cut off (the channel ends) and has to watch anew.
     fn watch(
         &self,
         prefix: &str,

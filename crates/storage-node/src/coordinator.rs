@@ -185,6 +185,9 @@ impl Attendance {
             if !status.is_halted && (status.is_disk_stalled || is_stuck) {
                 heartbeat.disk_healthy = false;
             }
+            if !status.is_halted {
+                heartbeat.position = heartbeat.position.saturating_add(status.durable.0);
+            }
             if !is_stuck {
                 hears.extend(status.hears.map(|node| node.0));
             }

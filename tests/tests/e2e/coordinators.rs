@@ -1,11 +1,14 @@
-//! Several coordinators over a real etcd: one is active, another takes over, and messages flow whatever of them is away.
+//! Several coordinators over a real etcd or ZooKeeper: one is active, another takes over, and messages flow whatever of them is away.
 
 #![expect(
     clippy::print_stderr,
     reason = "each run tells how long what was away was felt"
 )]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use quorate_sim::checker::Rules;
@@ -14,8 +17,10 @@ use quorate_tests::{
     etcd::Etcd,
     eventually::eventually,
     load::{Load, Shape},
+    zookeeper::Zookeeper,
 };
 use rustix::process::Signal;
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -36,12 +41,117 @@ const SHAPE: Shape = Shape {
     consumers: 1,
 };
 
-async fn start(etcd: &Etcd) -> Result<(Cluster, Vec<String>)> {
+/// A coordination store of three members, in the hands of a test.
+trait Ensemble: Sized {
+    /// What the coordinators call it.
+    const STORE: &'static str;
+    async fn start() -> Result<Self>;
+    async fn describe(&self) -> Result<String>;
+    fn endpoints(&self) -> Vec<String>;
+    fn pause_all(&self) -> Result<()>;
+    fn kill_all(&self) -> Result<()>;
+    fn start_all(&self) -> Result<()>;
+    /// Waits until its members agree on a leader.
+    async fn leader(&self) -> Result<()>;
+    /// Its own view of the live storage nodes: their JSON.
+    async fn members(&self) -> Result<Vec<Value>>;
+}
+
+impl Ensemble for Etcd {
+    const STORE: &'static str = "etcd";
+
+    async fn start() -> Result<Self> {
+        Self::start(3).await
+    }
+
+    async fn describe(&self) -> Result<String> {
+        self.describe().await
+    }
+
+    fn endpoints(&self) -> Vec<String> {
+        self.endpoints()
+    }
+
+    fn pause_all(&self) -> Result<()> {
+        self.pause_all()
+    }
+
+    fn kill_all(&self) -> Result<()> {
+        self.kill_all()
+    }
+
+    fn start_all(&self) -> Result<()> {
+        self.start_all()
+    }
+
+    async fn leader(&self) -> Result<()> {
+        self.leader().await.map(drop)
+    }
+
+    async fn members(&self) -> Result<Vec<Value>> {
+        let mut client = self.client(None).await?;
+        let all = etcd_client::GetOptions::new().with_prefix();
+        let found = client.get("/quorate/test/", Some(all)).await?;
+        let members = found.kvs().iter();
+        members
+            .map(|kv| Ok(serde_json::from_slice(kv.value())?))
+            .collect()
+    }
+}
+
+impl Ensemble for Zookeeper {
+    const STORE: &'static str = "zookeeper";
+
+    async fn start() -> Result<Self> {
+        Self::start(3).await
+    }
+
+    async fn describe(&self) -> Result<String> {
+        self.describe()
+    }
+
+    fn endpoints(&self) -> Vec<String> {
+        self.endpoints()
+    }
+
+    fn pause_all(&self) -> Result<()> {
+        self.pause_all()
+    }
+
+    fn kill_all(&self) -> Result<()> {
+        self.kill_all()
+    }
+
+    fn start_all(&self) -> Result<()> {
+        self.start_all()
+    }
+
+    async fn leader(&self) -> Result<()> {
+        self.leader().await.map(drop)
+    }
+
+    async fn members(&self) -> Result<Vec<Value>> {
+        let servers = self.endpoints().join(",");
+        let client = zookeeper_client::Client::connect(&servers).await?;
+        let mut members = Vec::new();
+        for child in client.list_children("/quorate/test").await? {
+            let path = format!("/quorate/test/{child}");
+            // It may have gone meanwhile.
+            if let Ok((data, stat)) = client.get_data(&path).await {
+                ensure!(stat.ephemeral_owner != 0, "{child} would stay for ever");
+                members.push(serde_json::from_slice(&data)?);
+            }
+        }
+        Ok(members)
+    }
+}
+
+async fn start<E: Ensemble>(store: &E) -> Result<(Cluster, Vec<String>)> {
     let coordination = Coordination {
         coordinators: 3,
         settings: vec![
-            ("STORE", "etcd".to_owned()),
-            ("STORE_ENDPOINTS", etcd.endpoints().join(",")),
+            ("STORE", E::STORE.to_owned()),
+            ("STORE_ENDPOINTS", store.endpoints().join(",")),
             ("STORE_SESSION_MS", "2000".to_owned()),
             // Only what must move moves.
             ("REBALANCE", "false".to_owned()),
@@ -142,31 +252,74 @@ async fn conclude(load: Load, cluster: &Cluster) -> Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_is_felt_while_etcd_and_all_coordinators_are_away() -> Result<()> {
-    let etcd = Etcd::start(3).await?;
-    eprintln!("{}", etcd.describe().await?);
-    let (mut cluster, queues) = start(&etcd).await?;
+async fn nothing_is_felt_while_all_coordinators_are_away_and_etcd() -> Result<()> {
+    Box::pin(nothing_is_felt::<Etcd>()).await
+}
+
+#[tokio::test]
+async fn nothing_is_felt_while_all_coordinators_are_away_and_zookeeper() -> Result<()> {
+    Box::pin(nothing_is_felt::<Zookeeper>()).await
+}
+
+#[tokio::test]
+async fn another_coordinator_takes_over_and_elects_by_etcd() -> Result<()> {
+    Box::pin(another_takes_over::<Etcd>()).await
+}
+
+#[tokio::test]
+async fn another_coordinator_takes_over_and_elects_by_zookeeper() -> Result<()> {
+    Box::pin(another_takes_over::<Zookeeper>()).await
+}
+
+/// Waits until the store shows so many live storage nodes, and checks what it shows of each.
+async fn shown<E: Ensemble>(store: &E, cluster: &Cluster, count: usize) -> Result<()> {
+    let members = eventually("the store to show the live nodes", LIMIT, async || {
+        let members = store.members().await?;
+        let ids: BTreeSet<_> = members.iter().map(|member| member["id"].as_u64()).collect();
+        let has_moved = |member: &Value| member["position"].as_u64() > Some(0);
+        let is_right = ids.len() == count && members.len() == count;
+        ensure!(is_right && members.iter().all(has_moved), "{members:?}");
+        Ok(Some(members))
+    })
+    .await
+    .with_context(|| cluster.log_ends())?;
+    let picture = cluster.picture(0).await?;
+    for member in &members {
+        let node = picture.nodes.iter().find(|node| member["id"] == node.id);
+        let node = node.with_context(|| format!("{member} is no node"))?;
+        ensure!(member["address"] == node.address, "{member}: {node:?}");
+        let leads = member["leads"].as_array().context("a list")?;
+        ensure!(member["elected"] == !leads.is_empty(), "{member}");
+    }
+    Ok(())
+}
+
+async fn nothing_is_felt<E: Ensemble>() -> Result<()> {
+    let store = E::start().await?;
+    eprintln!("{}", store.describe().await?);
+    let (mut cluster, queues) = start(&store).await?;
     coordinated(&mut cluster).await?;
+    shown(&store, &cluster, 3).await?;
     let mut load = Load::start(&cluster.url(), &queues, SHAPE).await?;
     load.next_confirm(&queues[0], Instant::now()).await?;
     let before = epochs(&cluster).await?;
 
-    etcd.pause_all()?;
+    store.pause_all()?;
     let stalled = flows(&cluster, &mut load, &queues, LONGER_THAN_A_SESSION).await?;
-    etcd.kill_all()?;
+    store.kill_all()?;
     let gone = flows(&cluster, &mut load, &queues, LONGER_THAN_A_SESSION / 2).await?;
     for coordinator in cluster.coordinators() {
         coordinator.kill()?;
     }
     let alone = flows(&cluster, &mut load, &queues, LONGER_THAN_A_SESSION / 2).await?;
     eprintln!(
-        "longest confirm: etcd stalled {stalled:?}, gone {gone:?}, and all coordinators gone {alone:?}"
+        "longest confirm: store stalled {stalled:?}, gone {gone:?}, and all coordinators gone {alone:?}"
     );
 
     for coordinator in cluster.coordinators() {
         coordinator.start()?;
     }
-    etcd.start_all()?;
+    store.start_all()?;
     coordinated(&mut cluster).await?;
     flows(&cluster, &mut load, &queues, LONGER_THAN_A_SESSION / 2).await?;
     let after = epochs(&cluster).await?;
@@ -175,17 +328,17 @@ async fn nothing_is_felt_while_etcd_and_all_coordinators_are_away() -> Result<()
         "elections nobody needed: {before:?}, then {after:?}"
     );
 
-    // What needs an election waits for etcd, and no longer.
-    etcd.kill_all()?;
+    // What needs an election waits for the store, and no longer.
+    store.kill_all()?;
     let (shard, leader) = cluster.leader_of(&queues[0]).await?;
     cluster.nodes[leader].kill()?;
     tokio::time::sleep(LONGER_THAN_A_SESSION).await;
-    etcd.start_all()?;
-    etcd.leader().await?;
+    store.start_all()?;
+    store.leader().await?;
     let back = Instant::now();
     let waited = load.next_confirm(&queues[0], back).await;
     eprintln!(
-        "shard {shard} without a leader while etcd was away: confirms {:?} after etcd had a leader",
+        "shard {shard} without a leader while the store was away: confirms {:?} after it had a leader",
         waited.with_context(|| cluster.log_ends())?
     );
     cluster.nodes[leader].start()?;
@@ -193,14 +346,15 @@ async fn nothing_is_felt_while_etcd_and_all_coordinators_are_away() -> Result<()
     conclude(load, &cluster).await
 }
 
-#[tokio::test]
-async fn another_coordinator_takes_over_and_elects() -> Result<()> {
-    let etcd = Etcd::start(3).await?;
-    let (mut cluster, queues) = start(&etcd).await?;
+async fn another_takes_over<E: Ensemble>() -> Result<()> {
+    let store = E::start().await?;
+    let (mut cluster, queues) = start(&store).await?;
     coordinated(&mut cluster).await?;
     let mut load = Load::start(&cluster.url(), &queues, SHAPE).await?;
     load.next_confirm(&queues[0], Instant::now()).await?;
     the_active_one_is_killed(&mut cluster, &mut load, &queues).await?;
+    // The one that took over shows them again, and nothing of its predecessor's is left.
+    shown(&store, &cluster, 3).await?;
     the_active_one_is_paused(&mut cluster, &mut load, &queues).await?;
     conclude(load, &cluster).await
 }

@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use quorate_coordinator::store::{
-    Store, StoreError, Swap, Swapped,
+    Store, StoreError, StoreOptions, Swap, Swapped, Tls,
     conformance::{self, Place, faults::Servers},
-    etcd::{EtcdOptions, EtcdStore, Tls},
+    etcd::EtcdStore,
 };
 use quorate_tests::{etcd::Etcd, eventually::eventually};
 use tempfile::TempDir;
@@ -26,8 +26,8 @@ struct EtcdPlace {
     name: String,
 }
 
-fn options(etcd: &Etcd, name: &str) -> EtcdOptions {
-    EtcdOptions {
+fn options(etcd: &Etcd, name: &str) -> StoreOptions {
+    StoreOptions {
         endpoints: etcd.endpoints(),
         path: format!("/quorate-state/{name}"),
         members_path: format!("/quorate/{name}"),
@@ -181,6 +181,29 @@ async fn a_watch_over_forgotten_history_shows_what_changed_or_ends() -> Result<(
 }
 
 #[tokio::test]
+async fn an_operator_sees_the_live_nodes_with_etcdctl() -> Result<()> {
+    let etcd = Etcd::start(1).await?;
+    let store = EtcdStore::new(options(&etcd, "test"))?;
+    store.campaign().await?;
+    for number in 1..=3 {
+        let member = format!("{{\"id\":{number}}}");
+        store
+            .publish_member(&format!("mq0{number}"), Some(member.into()))
+            .await?;
+    }
+    let said = etcd.shell(&["get", "--prefix", "--keys-only", "/quorate/test/"])?;
+    let keys: Vec<&str> = said.split_whitespace().collect();
+    let expected = ["mq01", "mq02", "mq03"].map(|name| format!("/quorate/test/{name}"));
+    assert_eq!(keys, expected);
+    let said = etcd.shell(&["get", "--print-value-only", "/quorate/test/mq02"])?;
+    assert_eq!(said.trim(), "{\"id\":2}");
+    store.resign().await;
+    let said = etcd.shell(&["get", "--prefix", "--keys-only", "/quorate/test/"])?;
+    assert_eq!(said.trim(), "");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_user_with_rights_on_its_prefixes_is_enough_and_others_are_told_what_is_wrong()
 -> Result<()> {
     use etcd_client::{Permission, PermissionType};
@@ -303,7 +326,7 @@ async fn certificates_of_both_sides_are_shown_and_checked() -> Result<()> {
         identity: Some((read(&files[1])?, read(&files[2])?)),
     };
     let with = |tls: Tls| {
-        EtcdStore::new(EtcdOptions {
+        EtcdStore::new(StoreOptions {
             tls: Some(tls),
             ..options(&etcd, "test")
         })

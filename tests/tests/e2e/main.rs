@@ -16,3 +16,4 @@ mod tool;
 mod topics;
 mod traces;
 mod transactions;
+mod zookeeper;

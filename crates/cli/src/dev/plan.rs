@@ -67,14 +67,15 @@ impl Plan {
         };
         ensure!(
             arguments.coordinators == 1 || arguments.store != DevStore::Embedded,
-            "the embedded store takes one coordinator; for {} give them a store that they share, with --store etcd://host:port",
+            "the embedded store takes one coordinator; for {} give them a store that they share, with --store etcd://host:port or zookeeper://host:port",
             arguments.coordinators
         );
-        ensure!(
-            !arguments.fresh || arguments.store == DevStore::Embedded,
-            "--fresh removes the nodes' data, and not what etcd knows of them; remove both with `etcdctl del --prefix /quorate-state/dev/` and `rm -r {}`, and start without it",
-            arguments.data.display()
-        );
+        if let (true, Some(removal)) = (arguments.fresh, arguments.store.removal()) {
+            bail!(
+                "--fresh removes the nodes' data, and not what the store knows of them; remove both with `{removal}` and `rm -r {}`, and start without it",
+                arguments.data.display()
+            );
+        }
         let plan = Self {
             coordinators: places(
                 "co",

@@ -5,7 +5,7 @@ use std::{fs, io::Read, path::Path, time::Duration};
 use crate::{
     config::{Config, ConfigError, StoreKind},
     limits::{STORE_ENDPOINTS_MAX, STORE_FILE_BYTES, STORE_SESSION_MS_MAX, STORE_SESSION_MS_MIN},
-    store::etcd::{EtcdOptions, Tls},
+    store::{StoreOptions, Tls},
 };
 
 /// Checks the keys that begin with `store_`.
@@ -54,11 +54,13 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
             ),
             None => Ok(()),
         },
-        StoreKind::Etcd => servers(config),
+        StoreKind::Etcd => servers(config, 2379),
+        StoreKind::Zookeeper => servers(config, 2181),
     }
 }
 
-fn servers(config: &Config) -> Result<(), ConfigError> {
+/// Checks the keys of a store with servers, which listen on `port` by default.
+fn servers(config: &Config, port: u16) -> Result<(), ConfigError> {
     let refuse = |key, reason: &str| {
         Err(ConfigError {
             key,
@@ -68,7 +70,7 @@ fn servers(config: &Config) -> Result<(), ConfigError> {
     let count = config.store_endpoints.len();
     if !(1..=STORE_ENDPOINTS_MAX).contains(&count) {
         let reason = format!(
-            "give 1 to {STORE_ENDPOINTS_MAX} servers, like [\"192.0.2.1:2379\", \"192.0.2.2:2379\"]"
+            "give 1 to {STORE_ENDPOINTS_MAX} servers, like [\"192.0.2.1:{port}\", \"192.0.2.2:{port}\"]"
         );
         return refuse("store_endpoints", &reason);
     }
@@ -103,11 +105,11 @@ fn members_path(config: &Config) -> String {
 }
 
 impl Config {
-    /// What the store in etcd is to know of it; reads the files that are named.
+    /// What a store with servers is to know of it; reads the files that are named.
     ///
     /// # Errors
     /// Names the key of a file that cannot be used.
-    pub fn etcd(&self) -> Result<EtcdOptions, ConfigError> {
+    pub fn servers(&self) -> Result<StoreOptions, ConfigError> {
         let user = match (&self.store_user, &self.store_password_file) {
             (Some(user), Some(file)) => {
                 let password = text("store_password_file", file)?;
@@ -124,7 +126,7 @@ impl Config {
             }),
             None => None,
         };
-        Ok(EtcdOptions {
+        Ok(StoreOptions {
             endpoints: self.store_endpoints.clone(),
             path: path(self),
             members_path: members_path(self),
@@ -216,7 +218,7 @@ mod tests {
             store_password_file: Some(file),
             ..etcd()
         };
-        let options = config.etcd().expect("readable");
+        let options = config.servers().expect("readable");
         assert_eq!(options.path, "/quorate-state/quorate");
         assert_eq!(options.members_path, "/quorate/quorate");
         let user = ("quorate".to_owned(), "se cret".to_owned());
@@ -225,7 +227,7 @@ mod tests {
             store_ca_file: Some(folder.path().join("none")),
             ..etcd()
         };
-        let error = config.etcd().expect_err("not there").to_string();
+        let error = config.servers().expect_err("not there").to_string();
         assert!(error.contains("`store_ca_file`"), "{error}");
     }
 }

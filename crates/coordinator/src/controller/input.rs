@@ -207,6 +207,8 @@ pub struct Heartbeat {
     pub led: Vec<Led>,
     /// It is about to stop and wants to lead nothing.
     pub is_leaving: bool,
+    /// Sum of the ends of its logs. For people; nothing is decided by it.
+    pub position: u64,
 }
 
 /// A shard that a node says it leads.

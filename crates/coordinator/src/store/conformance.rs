@@ -1,6 +1,8 @@
 //! What every coordination store must hold, as one suite. Each implementation runs all of it; `faults` is for those
 //! with servers that can fail.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::store::{Store, Swap, Versioned};
@@ -10,10 +12,16 @@ pub mod faults;
 mod rows;
 mod watches;
 
+/// How long the store may need to answer again after a fault, on a busy machine.
+const RECOVERY: Duration = Duration::from_secs(30);
+
 /// Where stores are made: every handle is a new process's view of the same place.
 pub trait Place {
     /// The implementation.
     type Store: Store;
+
+    /// Whether a watch shows every value, also those that are replaced at once.
+    const SHOWS_EVERY_VALUE: bool = true;
 
     /// Makes another handle that shares nothing with earlier ones but the place.
     fn handle(&self) -> Self::Store;

@@ -20,7 +20,9 @@ use tokio::sync::mpsc;
 
 use crate::{
     limits::STORE_WATCH_LAG,
-    store::{MEMBERS, Store, StoreError, Swap, Swapped, Versioned},
+    store::{
+        MEMBERS, OptionsError, Store, StoreError, StoreOptions, Swap, Swapped, Versioned,
+    },
 };
 use endpoints::Repeat;
 use place::Place;
@@ -29,13 +31,10 @@ use session::{Held, Session};
 mod campaign;
 mod endpoints;
 mod failure;
-mod options;
 mod place;
 mod session;
 mod swaps;
 mod watch;
-
-pub use options::{EtcdOptions, OptionsError, Tls};
 
 /// A handle of the store; clones share it, and with it the campaign.
 #[derive(Clone, Debug)]
@@ -58,7 +57,7 @@ impl EtcdStore {
     ///
     /// # Errors
     /// When an address or certificate is none.
-    pub fn new(options: EtcdOptions) -> Result<Self, OptionsError> {
+    pub fn new(options: StoreOptions) -> Result<Self, OptionsError> {
         Ok(Self {
             place: Arc::new(Place::new(options)?),
             campaign: Arc::new(Campaign::default()),
@@ -68,7 +67,7 @@ impl EtcdStore {
     fn session(&self) -> Result<Arc<Session>, StoreError> {
         let session = self.campaign.held().as_ref().map(Held::session);
         session
-            .filter(|session| session.is_valid())
+            .filter(|session| session.tenure.is_valid())
             .ok_or(StoreError::NotActive)
     }
 
@@ -103,14 +102,14 @@ impl Store for EtcdStore {
     async fn lost(&self) {
         let session = self.campaign.held().as_ref().map(Held::session);
         if let Some(session) = session {
-            session.ended().await;
+            session.tenure.ended().await;
         }
     }
 
     async fn resign(&self) {
         let held = self.campaign.held().take();
         if let Some(held) = held {
-            held.session().end();
+            held.session().tenure.end();
             // An error leaves the lease to lapse by itself.
             drop(self.place.endpoints.revoke(held.session().lease).await);
         }
@@ -144,7 +143,7 @@ impl Store for EtcdStore {
         while !rest.is_empty() {
             let (now, later) = rest.split_at(swaps::in_one(rest));
             rest = later;
-            if !session.is_valid() {
+            if !session.tenure.is_valid() {
                 return Err(StoreError::NotActive);
             }
             let txn = swaps::txn(&self.place, self.fence(&session), now)?;
@@ -157,7 +156,7 @@ impl Store for EtcdStore {
                 })
                 .await?;
             if !answer.succeeded() {
-                session.end();
+                session.tenure.end();
                 return Err(StoreError::NotActive);
             }
             swaps::outcomes(&answer, now.len(), &mut outcomes)?;
@@ -201,7 +200,7 @@ impl Store for EtcdStore {
         if answer.succeeded() {
             return Ok(());
         }
-        session.end();
+        session.tenure.end();
         Err(StoreError::NotActive)
     }
 }

@@ -380,6 +380,7 @@ impl World {
         };
         let heartbeat = Heartbeat {
             number: 1,
+            position: 0,
             is_disk_healthy: found.is_disk_healthy,
             is_leaving: found.is_leaving,
             hears: found.hears.clone(),

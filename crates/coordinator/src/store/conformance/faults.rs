@@ -1,18 +1,15 @@
 //! What a store with several servers must hold when they fail, one after the other and all together.
 //!
 //! The measure is a counter: it goes up by one with each change, whatever has to be tried again, and a watch must show
-//! every number once, in order.
+//! every number once, in order, or at least the greatest (`Place::SHOWS_EVERY_VALUE`).
 
 use std::{
     future::Future,
     time::{Duration, Instant},
 };
 
-use super::{Place, swap};
+use super::{Place, RECOVERY, swap, watches::shows_up_to};
 use crate::store::{Store, StoreError, Swapped};
-
-/// How long the store may need to answer again after a fault, on a busy machine.
-const RECOVERY: Duration = Duration::from_secs(30);
 
 /// Changes before, during and after a fault.
 const CHANGES: u64 = 40;
@@ -78,13 +75,7 @@ async fn counted<P: Servers>(
     let took = began.elapsed();
     place.start_all().await;
     counter.count(CHANGES).await;
-    for expected in 1..=counter.last {
-        let shown = tokio::time::timeout(RECOVERY, watch.recv()).await;
-        let row = shown
-            .expect("the watch goes on")
-            .expect("it was not cut off");
-        assert_eq!(row.value, expected.to_string(), "{name}: a gap or a repeat");
-    }
+    shows_up_to::<P>(&mut watch, "counter", 1, counter.last).await;
     let unsure = counter.unsure;
     report(format!(
         "{name}: {} changes in {took:?}, longest wait {:?}, {unsure} unknown outcomes, {} sessions",

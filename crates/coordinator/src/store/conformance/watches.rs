@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use super::{Place, active, swap};
-use crate::store::{Store, Swapped};
+use tokio::sync::mpsc;
 
-pub(super) async fn watch_shows_every_change_in_order(place: impl Place) {
+use super::{Place, RECOVERY, active, swap};
+use crate::store::{Store, Swapped, Versioned};
+
+pub(super) async fn watch_shows_every_change_in_order<P: Place>(place: P) {
     let store = active(&place).await;
     let first = store.compare_and_set(swap("w/a", 0, "0")).await;
     let Ok(Swapped::Stored(mut version)) = first else {
         panic!("{first:?}");
     };
     let mut watch = store.watch("w/").await.expect("watch");
-    assert_eq!(watch.recv().await.map(|row| row.value), Some("0".into()));
+    let shown = watch.recv().await.expect("the present");
+    assert_eq!((shown.version, shown.value), (version, "0".into()));
     for count in 1..=50 {
         let change = swap("w/a", version, &count.to_string());
         let other = swap(&format!("elsewhere/{count}"), 0, "");
@@ -22,12 +25,31 @@ pub(super) async fn watch_shows_every_change_in_order(place: impl Place) {
         };
         version = new;
     }
-    for count in 1..=50 {
-        let row = watch.recv().await.expect("still watching");
-        assert_eq!(
-            (row.key.as_str(), row.value),
-            ("w/a", count.to_string().into())
-        );
+    shows_up_to::<P>(&mut watch, "w/a", 1, 50).await;
+}
+
+/// Demands that a watch shows a row that counts from `first` to `last`: every number once and in order, or at least
+/// ever greater ones and the last, as far as the store can.
+pub(super) async fn shows_up_to<P: Place>(
+    watch: &mut mpsc::Receiver<Versioned>,
+    key: &str,
+    first: u64,
+    last: u64,
+) {
+    let mut next = first;
+    while next <= last {
+        let row = tokio::time::timeout(RECOVERY, watch.recv()).await;
+        let row = row.expect("the watch goes on").expect("it was not cut off");
+        assert_eq!(row.key, key);
+        let text = std::str::from_utf8(&row.value).expect("text");
+        let number: u64 = text.parse().expect("a number");
+        let is_next = if P::SHOWS_EVERY_VALUE {
+            number == next
+        } else {
+            (next..=last).contains(&number)
+        };
+        assert!(is_next, "{number} instead of {next}: a gap or a repeat");
+        next = number + 1;
     }
 }
 

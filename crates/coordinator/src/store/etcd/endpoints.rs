@@ -17,13 +17,7 @@ use tracing::debug;
 
 use crate::{
     limits::{STORE_CALL_MS, STORE_CONNECT_MS, STORE_PING_MS},
-    store::{
-        StoreError,
-        etcd::{
-            failure::Failure,
-            options::{EtcdOptions, OptionsError},
-        },
-    },
+    store::{OptionsError, StoreError, StoreOptions, etcd::failure::Failure},
 };
 
 /// Whether a call may be made twice.
@@ -75,7 +69,7 @@ pub(super) struct Connection {
 }
 
 impl Endpoints {
-    pub(super) fn new(options: &EtcdOptions) -> Result<Self, OptionsError> {
+    pub(super) fn new(options: &StoreOptions) -> Result<Self, OptionsError> {
         let servers = options
             .endpoints
             .iter()
@@ -239,7 +233,7 @@ impl Endpoints {
     }
 }
 
-fn server(address: &str, options: &EtcdOptions) -> Result<Server, OptionsError> {
+fn server(address: &str, options: &StoreOptions) -> Result<Server, OptionsError> {
     let wrong = |reason: String| OptionsError::Address {
         address: address.to_owned(),
         reason,

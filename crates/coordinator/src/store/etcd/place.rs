@@ -8,10 +8,9 @@ use etcd_client::GetOptions;
 use crate::{
     limits::STORE_PAGE,
     store::{
-        MEMBERS, StoreError, Versioned,
+        MEMBERS, OptionsError, StoreError, StoreOptions, Versioned,
         etcd::{
             endpoints::{Endpoints, Repeat},
-            options::{EtcdOptions, OptionsError},
             revision, version,
         },
     },
@@ -20,7 +19,7 @@ use crate::{
 /// The servers, and the paths of one cluster.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) options: EtcdOptions,
+    pub(super) options: StoreOptions,
     pub(super) endpoints: Arc<Endpoints>,
 }
 
@@ -32,7 +31,7 @@ pub(super) struct Found {
 }
 
 impl Place {
-    pub(super) fn new(options: EtcdOptions) -> Result<Self, OptionsError> {
+    pub(super) fn new(options: StoreOptions) -> Result<Self, OptionsError> {
         let endpoints = Arc::new(Endpoints::new(&options)?);
         Ok(Self { options, endpoints })
     }

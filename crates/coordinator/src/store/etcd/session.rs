@@ -1,30 +1,12 @@
-//! The session of an active coordinator: a lease in etcd, and a clock of our own that runs out before it.
-//!
-//! ```text
-//! sent ---- answered                       the lease lapses at the earliest
-//!   |<------ window: 2/3 of the session ----->|..................|
-//!   this process counts as active until here  |
-//! ```
+//! The session of an active coordinator: a lease in etcd, and the tenure that runs out before it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use quorate_service::clock;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tracing::debug;
 
-use crate::store::etcd::endpoints::Endpoints;
-
-/// Signs of life within the window: one or two may go unanswered.
-const SIGNS: u32 = 4;
-
-/// Longest sleep before the clock is looked at: tokio's stands still while the machine sleeps, ours does not.
-const LOOK: Duration = Duration::from_millis(100);
+use crate::store::{etcd::endpoints::Endpoints, tenure::Tenure};
 
 /// A session that was won.
 #[derive(Debug)]
@@ -33,9 +15,7 @@ pub(super) struct Session {
     pub(super) lease: i64,
     /// Create revision of the key that says who is active: every change compares it.
     pub(super) fence: i64,
-    /// By the clock that runs through suspension, in microseconds.
-    valid_until: AtomicU64,
-    has_ended: watch::Sender<bool>,
+    pub(super) tenure: Tenure,
 }
 
 /// A session in the hands of its owner. Dropped, it is given back.
@@ -57,11 +37,10 @@ impl Held {
         let session = Arc::new(Session {
             lease,
             fence,
-            valid_until: AtomicU64::new(sent + micros(window)),
-            has_ended: watch::channel(false).0,
+            tenure: Tenure::new(sent, window),
         });
         let (owner, disowned) = oneshot::channel();
-        tokio::spawn(keep(endpoints, Arc::clone(&session), disowned, window));
+        tokio::spawn(keep(endpoints, Arc::clone(&session), disowned));
         Self {
             session,
             _owner: owner,
@@ -73,71 +52,33 @@ impl Held {
     }
 }
 
-impl Session {
-    /// Whether this process may take itself for the active one.
-    pub(super) fn is_valid(&self) -> bool {
-        !*self.has_ended.borrow()
-            && clock::monotonic_micros() < self.valid_until.load(Ordering::Acquire)
-    }
-
-    /// Ends it, for good.
-    pub(super) fn end(&self) {
-        self.has_ended.send_replace(true);
-    }
-
-    /// Waits until it is over, by whatever happens first.
-    pub(super) async fn ended(&self) {
-        let mut has_ended = self.has_ended.subscribe();
-        while self.is_valid() {
-            let left = self
-                .valid_until
-                .load(Ordering::Acquire)
-                .saturating_sub(clock::monotonic_micros());
-            let wait = Duration::from_micros(left).min(LOOK);
-            tokio::select! {
-                _ = has_ended.changed() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-        self.end();
-    }
-}
-
 /// Says that this process lives, until the session is over or its owner is gone.
 async fn keep(
     endpoints: Arc<Endpoints>,
     session: Arc<Session>,
     mut disowned: oneshot::Receiver<()>,
-    window: Duration,
 ) {
     loop {
         tokio::select! {
             biased;
             _ = &mut disowned => {
-                session.end();
+                session.tenure.end();
                 // An error leaves the lease to lapse by itself.
                 drop(endpoints.revoke(session.lease).await);
                 return;
             }
-            () = session.ended() => return,
-            () = sign(&endpoints, &session, window) => {}
+            () = session.tenure.ended() => return,
+            () = sign(&endpoints, &session) => {}
         }
     }
 }
 
-async fn sign(endpoints: &Endpoints, session: &Session, window: Duration) {
-    tokio::time::sleep(window / SIGNS).await;
+async fn sign(endpoints: &Endpoints, session: &Session) {
+    tokio::time::sleep(session.tenure.pause()).await;
     let sent = clock::monotonic_micros();
     match endpoints.keep_alive(session.lease).await {
-        Ok(true) => {
-            let until = sent + micros(window);
-            session.valid_until.store(until, Ordering::Release);
-        }
-        Ok(false) => session.end(),
+        Ok(true) => session.tenure.extend(sent),
+        Ok(false) => session.tenure.end(),
         Err(error) => debug!(%error, "sign of life was not answered"),
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,11 +1,12 @@
-//! How etcd is reached: addresses, user, certificates, and where our keys are.
+//! How a store with servers of its own is reached: addresses, user, certificates, and where our keys are.
 
 use std::time::Duration;
 
-/// What the store in etcd is told at the start.
+/// What a store with servers is told at the start.
 #[derive(Clone, PartialEq, Eq)]
-pub struct EtcdOptions {
-    /// "http://host:port" or "https://host:port" of each server; without the scheme, the one that goes with `tls`.
+pub struct StoreOptions {
+    /// "host:port" of each server. For etcd also "http://host:port" or "https://host:port"; without the scheme, the one
+    /// that goes with `tls`. For ZooKeeper the last one may end with the path under which everything is.
     pub endpoints: Vec<String>,
     /// Where the rows are, without a slash at its end.
     pub path: String,
@@ -46,7 +47,7 @@ pub enum OptionsError {
     Certificates(String),
 }
 
-impl EtcdOptions {
+impl StoreOptions {
     /// The part of a session after which this process no longer takes itself for the active one, counted from when
     /// the last answered sign of life was sent. The rest is for the difference between two clocks.
     pub(super) fn window(&self) -> Duration {
@@ -60,10 +61,10 @@ impl EtcdOptions {
     }
 }
 
-impl std::fmt::Debug for EtcdOptions {
+impl std::fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Neither passwords nor keys are for logs.
-        f.debug_struct("EtcdOptions")
+        f.debug_struct("StoreOptions")
             .field("endpoints", &self.endpoints)
             .field("path", &self.path)
             .field("user", &self.user.as_ref().map(|(name, _)| name))
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_process_gives_up_before_the_store_gives_its_place_away() {
-        let options = |session_ms| EtcdOptions {
+        let options = |session_ms| StoreOptions {
             endpoints: vec!["127.0.0.1:2379".to_owned()],
             path: "/quorate-state/test".to_owned(),
             members_path: "/quorate/test".to_owned(),
