@@ -129,7 +129,9 @@ impl Etcd {
         let peer = format!("http://127.0.0.1:{}", member.peer_port);
         // Not left behind when the test is killed.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program("etcd")?);
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program("etcd")?);
         command.args(["--name", &member.name, "--logger", "zap"]);
         command.args(["--listen-client-urls", &client]);
         command.args(["--advertise-client-urls", &client]);
@@ -194,13 +196,15 @@ impl Etcd {
     ///
     /// # Errors
     /// When it is not there or fails.
-    pub fn shell(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(program("etcdctl")?)
+    pub async fn shell(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(program("etcdctl")?);
+        command
             .env("ETCDCTL_API", "3")
             .args(["--endpoints", &self.endpoints().join(",")])
-            .args(arguments)
-            .output()
-            .context("run etcdctl")?;
+            .args(arguments);
+        // The leases of the test's own thread must live on meanwhile.
+        let output = tokio::task::spawn_blocking(move || command.output()).await?;
+        let output = output.context("run etcdctl")?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "etcdctl {arguments:?}: {wrong}");

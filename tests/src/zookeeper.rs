@@ -3,17 +3,20 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
-    net::TcpStream,
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{cluster::free_ports, eventually::eventually};
 
@@ -200,10 +203,13 @@ impl Zookeeper {
     /// When they do not for too long.
     pub async fn ready(&self) -> Result<usize> {
         eventually("ZooKeeper to serve", START_LIMIT, async || {
-            let modes = self.modes();
+            let modes = self.modes().await;
             let running = {
                 let members = self.members();
-                members.iter().filter(|member| member.child.is_some()).count()
+                members
+                    .iter()
+                    .filter(|member| member.child.is_some())
+                    .count()
             };
             let serving = modes.iter().filter(|mode| mode.is_some()).count();
             ensure!(serving == running, "{modes:?}");
@@ -219,37 +225,38 @@ impl Zookeeper {
     /// When there is none for too long.
     pub async fn leader(&self) -> Result<usize> {
         eventually("ZooKeeper to have a leader", START_LIMIT, async || {
-            Ok(place_of_leader(&self.modes()))
+            Ok(place_of_leader(&self.modes().await))
         })
         .await
         .with_context(|| self.log_ends())
     }
 
     /// What each member says that it is.
-    fn modes(&self) -> Vec<Option<String>> {
-        let mode = |place| {
-            let answer = self.ask(place, "srvr").ok()?;
+    async fn modes(&self) -> Vec<Option<String>> {
+        let mut modes = Vec::new();
+        for place in 0..self.count() {
+            let answer = self.ask(place, "srvr").await.unwrap_or_default();
             let mut lines = answer.lines();
-            lines.find_map(|line| Some(line.strip_prefix("Mode: ")?.to_owned()))
-        };
-        (0..self.count()).map(mode).collect()
+            modes.push(lines.find_map(|line| Some(line.strip_prefix("Mode: ")?.to_owned())));
+        }
+        modes
     }
 
     /// What runs, in words: version and number of members.
     ///
     /// # Errors
     /// When it does not answer.
-    pub fn describe(&self) -> Result<String> {
-        let answer = self.ask(0, "srvr")?;
+    pub async fn describe(&self) -> Result<String> {
+        let answer = self.ask(0, "srvr").await?;
         let version = answer
             .lines()
             .find_map(|line| line.strip_prefix("Zookeeper version: "))
             .context("no version")?;
         let version = version.split(['-', ',']).next().unwrap_or(version);
-        let followers = self.modes().into_iter().flatten();
+        let serving = self.modes().await.into_iter().flatten();
         Ok(format!(
             "ZooKeeper {version}, {} members serve",
-            followers.count()
+            serving.count()
         ))
     }
 
@@ -257,43 +264,28 @@ impl Zookeeper {
     ///
     /// # Errors
     /// When it does not.
-    pub fn ask(&self, place: usize, word: &str) -> Result<String> {
-        let address = ([127, 0, 0, 1], self.port(place)).into();
-        let mut stream = TcpStream::connect_timeout(&address, ASK)?;
-        stream.set_read_timeout(Some(ASK))?;
-        stream.write_all(word.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        ensure!(!answer.is_empty(), "no answer to {word}");
-        Ok(answer)
+    pub async fn ask(&self, place: usize, word: &str) -> Result<String> {
+        let port = self.port(place);
+        let ask = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            stream.write_all(word.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            ensure!(!answer.is_empty(), "no answer to {word}");
+            Ok(answer)
+        };
+        tokio::time::timeout(ASK, ask).await?
     }
 
     /// Runs ZooKeeper's own command line tool; what it prints.
     ///
     /// # Errors
     /// When it fails.
-    pub fn shell(&self, commands: &[&str]) -> Result<String> {
-        let server = &self.endpoints()[0];
-        let mut command = command()?;
-        command.args(["org.apache.zookeeper.ZooKeeperMain", "-server", server]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start ZooKeeper's tool")?;
-        let mut input = child.stdin.take().context("it has an input")?;
-        for line in commands {
-            writeln!(input, "{line}")?;
-        }
-        writeln!(input, "quit")?;
-        drop(input);
-        let Output { stdout, stderr, .. } = child.wait_with_output()?;
-        let said = String::from_utf8_lossy(&stdout).into_owned();
-        if said.is_empty() {
-            bail!("ZooKeeper's tool: {}", String::from_utf8_lossy(&stderr));
-        }
-        Ok(said + &String::from_utf8_lossy(&stderr))
+    pub async fn shell(&self, commands: &[&str]) -> Result<String> {
+        let server = self.endpoints()[0].clone();
+        let commands = commands.join("\n");
+        // The sessions of the test's own thread must live on meanwhile.
+        tokio::task::spawn_blocking(move || shell(&server, &commands)).await?
     }
 
     /// Kills one member.
@@ -378,4 +370,23 @@ impl Drop for Zookeeper {
             }
         }
     }
+}
+
+fn shell(server: &str, commands: &str) -> Result<String> {
+    let mut command = command()?;
+    command.args(["org.apache.zookeeper.ZooKeeperMain", "-server", server]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start ZooKeeper's tool")?;
+    let mut input = child.stdin.take().context("it has an input")?;
+    writeln!(input, "{commands}\nquit")?;
+    drop(input);
+    let Output { stdout, stderr, .. } = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&stdout).into_owned();
+    let wrong = String::from_utf8_lossy(&stderr);
+    ensure!(!said.is_empty(), "ZooKeeper's tool: {wrong}");
+    Ok(said + &wrong)
 }

@@ -45,7 +45,7 @@ pub(crate) enum RowError {
     /// The store is that of another cluster.
     #[error(
         "the store belongs to cluster {found}, this coordinator is configured for {expected}; change the key \
-         `cluster` or the key `data`"
+         `cluster`, or `data` or `store_path`"
     )]
     OtherCluster {
         /// Named in the store.

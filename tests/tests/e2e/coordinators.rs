@@ -107,7 +107,7 @@ impl Ensemble for Zookeeper {
     }
 
     async fn describe(&self) -> Result<String> {
-        self.describe()
+        self.describe().await
     }
 
     fn endpoints(&self) -> Vec<String> {

@@ -191,14 +191,20 @@ async fn an_operator_sees_the_live_nodes_with_etcdctl() -> Result<()> {
             .publish_member(&format!("mq0{number}"), Some(member.into()))
             .await?;
     }
-    let said = etcd.shell(&["get", "--prefix", "--keys-only", "/quorate/test/"])?;
+    let said = etcd
+        .shell(&["get", "--prefix", "--keys-only", "/quorate/test/"])
+        .await?;
     let keys: Vec<&str> = said.split_whitespace().collect();
     let expected = ["mq01", "mq02", "mq03"].map(|name| format!("/quorate/test/{name}"));
     assert_eq!(keys, expected);
-    let said = etcd.shell(&["get", "--print-value-only", "/quorate/test/mq02"])?;
+    let said = etcd
+        .shell(&["get", "--print-value-only", "/quorate/test/mq02"])
+        .await?;
     assert_eq!(said.trim(), "{\"id\":2}");
     store.resign().await;
-    let said = etcd.shell(&["get", "--prefix", "--keys-only", "/quorate/test/"])?;
+    let said = etcd
+        .shell(&["get", "--prefix", "--keys-only", "/quorate/test/"])
+        .await?;
     assert_eq!(said.trim(), "");
     Ok(())
 }

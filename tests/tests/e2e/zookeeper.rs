@@ -79,7 +79,7 @@ fn places(zookeeper: &Arc<Zookeeper>) -> impl FnMut() -> ZookeeperPlace {
 #[tokio::test]
 async fn the_conformance_suite_holds_with_three_members() -> Result<()> {
     let zookeeper = Arc::new(Zookeeper::start(3).await?);
-    eprintln!("{}", zookeeper.describe()?);
+    eprintln!("{}", zookeeper.describe().await?);
     conformance::run(places(&zookeeper)).await;
     Ok(())
 }
@@ -87,7 +87,7 @@ async fn the_conformance_suite_holds_with_three_members() -> Result<()> {
 #[tokio::test]
 async fn the_suite_of_faults_holds_with_three_members() -> Result<()> {
     let zookeeper = Arc::new(Zookeeper::start(3).await?);
-    eprintln!("{}", zookeeper.describe()?);
+    eprintln!("{}", zookeeper.describe().await?);
     Box::pin(conformance::faults::run(places(&zookeeper), |line| {
         eprintln!("{line}");
     }))
@@ -154,10 +154,12 @@ async fn an_operator_sees_the_live_nodes_with_zookeepers_tool() -> Result<()> {
             .publish_member(&format!("mq0{number}"), Some(member.into()))
             .await?;
     }
-    let said = zookeeper.shell(&[
-        "get -s /activemq/mqstores",
-        "get -s /activemq/mqstores/mq02-0000000001",
-    ])?;
+    let said = zookeeper
+        .shell(&[
+            "get -s /activemq/mqstores",
+            "get -s /activemq/mqstores/mq02-0000000001",
+        ])
+        .await?;
     assert_eq!(line(&said, "numChildren")?, "3", "{said}");
     let (_, child) = said.split_once("numChildren").context("two answers")?;
     ensure!(child.contains("{\"id\":2}"), "{said}");
@@ -166,17 +168,19 @@ async fn an_operator_sees_the_live_nodes_with_zookeepers_tool() -> Result<()> {
         .publish_member("mq02", Some("{\"id\":2,\"weight\":7}".into()))
         .await?;
     store.publish_member("mq03", None).await?;
-    let said = zookeeper.shell(&[
-        "ls /activemq/mqstores",
-        "get /activemq/mqstores/mq02-0000000001",
-    ])?;
+    let said = zookeeper
+        .shell(&[
+            "ls /activemq/mqstores",
+            "get /activemq/mqstores/mq02-0000000001",
+        ])
+        .await?;
     ensure!(
         said.contains("[mq01-0000000000, mq02-0000000001]"),
         "{said}"
     );
     ensure!(said.contains("{\"id\":2,\"weight\":7}"), "{said}");
     store.resign().await;
-    let said = zookeeper.shell(&["stat /activemq/mqstores"])?;
+    let said = zookeeper.shell(&["stat /activemq/mqstores"]).await?;
     assert_eq!(line(&said, "numChildren")?, "0", "{said}");
     Ok(())
 }
@@ -200,7 +204,12 @@ async fn what_a_human_must_change_is_told_with_the_remedy() -> Result<()> {
     // Anybody may look at the nodes, and at nothing else.
     let client = Client::connect(&zookeeper.endpoints()[0]).await?;
     assert_eq!(client.list_children("/quorate/test").await?.len(), 1);
-    ensure!(client.list_children("/quorate-state/test/rows").await.is_err());
+    ensure!(
+        client
+            .list_children("/quorate-state/test/rows")
+            .await
+            .is_err()
+    );
     good.resign().await;
     let refused = [
         (

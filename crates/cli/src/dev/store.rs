@@ -108,9 +108,10 @@ impl DevStore {
             Self::Embedded => None,
             Self::Etcd(_) => Some("etcdctl del --prefix /quorate-state/dev/".to_owned()),
             Self::Zookeeper { path, .. } => {
-                let path = path
-                    .as_ref()
-                    .map_or_else(|| "/quorate-state/dev".to_owned(), |path| format!("{path}-state"));
+                let path = path.as_ref().map_or_else(
+                    || "/quorate-state/dev".to_owned(),
+                    |path| format!("{path}-state"),
+                );
                 Some(format!("zkCli.sh deleteall {path}"))
             }
         }

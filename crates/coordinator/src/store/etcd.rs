@@ -20,9 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     limits::STORE_WATCH_LAG,
-    store::{
-        MEMBERS, OptionsError, Store, StoreError, StoreOptions, Swap, Swapped, Versioned,
-    },
+    store::{MEMBERS, OptionsError, Store, StoreError, StoreOptions, Swap, Swapped, Versioned},
 };
 use endpoints::Repeat;
 use place::Place;

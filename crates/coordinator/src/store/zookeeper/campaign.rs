@@ -55,7 +55,9 @@ pub(super) async fn win(place: &Place, campaign: &Campaign) -> Result<Held, Stor
 async fn check_version(place: &Place, client: &Client) -> Result<(), StoreError> {
     let path = place.candidates();
     let watched = bounded(client.watch(&path, AddWatchMode::Persistent)).await;
-    watched.map(drop).map_err(|error| place.error(&path, &error))
+    watched
+        .map(drop)
+        .map_err(|error| place.error(&path, &error))
 }
 
 /// Removes candidates of this process whose sessions are over for it, but perhaps not for ZooKeeper.

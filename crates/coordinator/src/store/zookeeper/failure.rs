@@ -68,7 +68,8 @@ impl Asked<'_> {
                 "ZooKeeper does not know {who}: enable its digest authentication, or remove `store_user`"
             )),
             Error::Unimplemented => StoreError::Broken(
-                "these ZooKeeper servers are older than 3.6, which is needed; upgrade them".to_owned(),
+                "these ZooKeeper servers are older than 3.6, which is needed; upgrade them"
+                    .to_owned(),
             ),
             Error::NoNode if self.chroot.is_empty() => StoreError::Broken(format!(
                 "{path} was removed from ZooKeeper; stop the coordinators, put the newest copy of the store in place, \

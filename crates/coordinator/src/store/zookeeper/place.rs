@@ -182,10 +182,7 @@ impl Place {
 
     /// Waits until a majority has agreed on everything before: what this client reads after it shows that. The answer
     /// to the returned future may come together with that of the read that is sent behind it.
-    fn barrier(
-        &self,
-        client: &Client,
-    ) -> Result<impl Future<Output = Result<(), Error>>, Error> {
+    fn barrier(&self, client: &Client) -> Result<impl Future<Output = Result<(), Error>>, Error> {
         let mut barrier = client.new_multi_writer();
         barrier.add_check_version(&self.options.path, -1)?;
         let barrier = barrier.commit();
@@ -369,7 +366,9 @@ fn servers(options: &StoreOptions) -> Result<(String, String), OptionsError> {
                 "write host:port; only the last one may end with a path",
             ));
         }
-        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        let port = address
+            .rsplit_once(':')
+            .map(|(_, port)| port.parse::<u16>());
         if !matches!(port, Some(Ok(1..))) {
             return Err(wrong(address, "write it with its port, 2181 by default"));
         }
@@ -425,10 +424,7 @@ mod tests {
         let place = Place::new(options(&["a:1"])).expect("addresses");
         let path = place.row("shards/12").expect("a key");
         assert_eq!(path, "/quorate-state/test/rows/shards:12");
-        assert_eq!(
-            Folder::Rows.key("shards:12").as_deref(),
-            Some("shards/12")
-        );
+        assert_eq!(Folder::Rows.key("shards:12").as_deref(), Some("shards/12"));
         assert!(place.row("a:b").is_err());
         let folder = Folder::of("members/");
         assert_eq!(

@@ -77,7 +77,10 @@ impl Session {
         let Some(client) = client else { return };
         let members: Vec<String> = {
             let mut members = self.members.lock().await;
-            std::mem::take(&mut *members).into_values().flatten().collect()
+            std::mem::take(&mut *members)
+                .into_values()
+                .flatten()
+                .collect()
         };
         // The members go first: the next one is not to find those of this one beside its own.
         for path in members.iter().chain([&self.candidate]) {

@@ -2,7 +2,8 @@
 //! active.
 //!
 //! ZooKeeper says that a node changed, not to what: it is read then. While the connection is broken it says nothing, and
-//! forgets: so everything is read again after it, and what is newer than what was shown is shown.
+//! forgets: so it is asked anew after it (of its own, the client asks again for other kinds of watches only), everything
+//! is read, and what is newer than what was shown is shown.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -45,10 +46,7 @@ pub(super) async fn start(
 }
 
 /// A session, and the news of its folder.
-async fn open(
-    place: &Place,
-    prefix: &str,
-) -> Result<(Client, PersistentWatcher), StoreError> {
+async fn open(place: &Place, prefix: &str) -> Result<(Client, PersistentWatcher), StoreError> {
     let client = place.connect().await?;
     let folder = place.folder(Folder::of(prefix));
     let watched = bounded(client.watch(&folder, AddWatchMode::PersistentRecursive)).await;
@@ -78,8 +76,8 @@ enum Next {
     Nothing,
     /// One node may hold something newer.
     Read(String),
-    /// All may.
-    ReadAll,
+    /// All may, and nobody would say so.
+    Rewatch,
     /// The session is over.
     Reopen,
 }
@@ -99,7 +97,14 @@ impl Watch {
                     // Whatever it missed by that.
                     Err(_) => self.read_all(&client).await,
                 },
-                Next::ReadAll => self.read_all(&client).await,
+                Next::Rewatch => match self.rewatch(&client).await {
+                    Some(anew) => {
+                        watcher = anew;
+                        self.read_all(&client).await
+                    }
+                    // Of the end of the session, or of the watcher, the next round hears.
+                    None => Watcher::There,
+                },
                 Next::Reopen => {
                     let Some(opened) = self.reopen().await else {
                         return;
@@ -117,7 +122,7 @@ impl Watch {
     fn next(&mut self, event: &WatchedEvent) -> Next {
         match event.event_type {
             EventType::Session => match event.session_state {
-                SessionState::SyncConnected => Next::ReadAll,
+                SessionState::SyncConnected => Next::Rewatch,
                 state if state.is_terminated() => Next::Reopen,
                 _ => Next::Nothing,
             },
@@ -148,7 +153,9 @@ impl Watch {
     async fn read(&mut self, client: &Client, node: &str) -> Result<Watcher, StoreError> {
         let path = format!("{}/{node}", self.folder);
         let data = bounded(async { present(client.get_data(&path).await) });
-        let data = data.await.map_err(|error| self.place.error(&path, &error))?;
+        let data = data
+            .await
+            .map_err(|error| self.place.error(&path, &error))?;
         let key = Folder::of(&self.prefix).key(node);
         Ok(match data.zip(key) {
             Some((data, key)) => self.show(node.to_owned(), versioned(key, data)),
@@ -171,6 +178,20 @@ impl Watch {
                         return Watcher::Gone;
                     }
                 }
+            }
+        }
+    }
+
+    /// Asks for news again after the connection broke. None: that has become pointless.
+    async fn rewatch(&self, client: &Client) -> Option<PersistentWatcher> {
+        loop {
+            let watched = client.watch(&self.folder, AddWatchMode::PersistentRecursive);
+            match bounded(watched).await {
+                Ok(watcher) => return Some(watcher),
+                Err(error) => debug!(%error, "watch is not taken again"),
+            }
+            if client.state().is_terminated() || self.rest().await == Watcher::Gone {
+                return None;
             }
         }
     }
