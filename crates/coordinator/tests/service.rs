@@ -166,6 +166,7 @@ fn obey(
     led: &mut Vec<quorate_proto::internal::v1::LedShard>,
 ) -> Option<ShardReport> {
     let kind = match order.kind? {
+        shard_order::Kind::HandOver(_) => return None,
         shard_order::Kind::Probe(probe) => shard_report::Kind::Probed(Probed {
             nonce: probe.nonce,
             ..Probed::default()

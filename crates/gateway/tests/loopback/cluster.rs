@@ -472,6 +472,13 @@ impl CoordinationService for Cluster {
         Err(Status::unimplemented("nothing moves here"))
     }
 
+    async fn operate(
+        &self,
+        _request: Request<wire::OperateRequest>,
+    ) -> Result<Response<wire::OperateResponse>, Status> {
+        Err(Status::unimplemented("nobody operates here"))
+    }
+
     async fn replace_settings(
         &self,
         _request: Request<wire::ReplaceSettingsRequest>,
