@@ -178,12 +178,7 @@ impl Broker {
                 stamp_ms,
                 batch,
             } => self.committed(now, (entry, stamp_ms), &batch, effects),
-            Input::Serving { epoch, at } => {
-                self.depose();
-                let mut dispatcher = Dispatcher::new(self.limits, epoch, at, now, &self.state);
-                dispatcher.set_wall(stamp_ms);
-                self.dispatcher = Some(dispatcher);
-            }
+            Input::Serving { epoch, at } => self.serving((now, stamp_ms), epoch, at),
             Input::HandedOver { image } => self.handed_over(now, stamp_ms, &image),
             Input::Freeze => self.freeze(true),
             Input::Thaw => self.freeze(false),
@@ -239,6 +234,13 @@ impl Broker {
         if let Some(dispatcher) = &mut self.dispatcher {
             dispatcher.work(now, &self.state, &mut self.counters, effects);
         }
+    }
+
+    fn serving(&mut self, (now, stamp_ms): (u64, u64), epoch: u64, at: u64) {
+        self.depose();
+        let mut dispatcher = Dispatcher::new(self.limits, epoch, at, now, &self.state);
+        dispatcher.set_wall(stamp_ms);
+        self.dispatcher = Some(dispatcher);
     }
 
     /// When `Elapsed` is wanted, at the latest.

@@ -174,7 +174,6 @@ impl<S: Store> Shell<S> {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm per event, nothing else")]
     fn take(&mut self, event: Event) -> Result<(), ShellError> {
         let input = match event {
             Event::Registered {
