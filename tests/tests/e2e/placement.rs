@@ -1,11 +1,6 @@
 //! Queues move from shard to shard while they are used, and while the leaders of both shards are killed: what was confirmed
 //! is received, once and in order, and no client sees an error.
 
-#![expect(
-    clippy::print_stderr,
-    reason = "each run tells what was moved and how long that was felt"
-)]
-
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};

@@ -405,6 +405,7 @@ impl World {
         self.later(HEARTBEAT_MS * 1_000, Event::Heartbeat { process });
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per order")]
     fn obey(&mut self, process: usize, shard: ShardId, order: Order) {
         let found = &mut self.processes[process];
         let incarnation = Incarnation(found.boot);

@@ -53,12 +53,12 @@ impl Core {
     }
 
     /// What a consumer brings of a name that moves it settles where it got it, and follows then.
-    fn begin_where_held(&self, open: &OpenConsumer, shards: &mut Vec<ShardId>) {
+    fn begin_where_held(&self, open: &OpenConsumer, shards: &mut [ShardId]) {
         let Some((at, _)) = open.held.first() else {
             return;
         };
         let is_there = open.held.iter().all(|(of, _)| of == at);
-        if let [only] = &mut shards[..]
+        if let [only] = shards
             && is_there
             && self.shards.contains_key(at)
         {

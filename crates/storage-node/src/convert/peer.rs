@@ -307,6 +307,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::too_many_lines, reason = "one of each message")]
     fn messages() -> Vec<Message> {
         let (epoch, index) = (Epoch(2), Index(9));
         let at = Position { epoch, index };
