@@ -231,15 +231,16 @@ impl Shard {
     /// When `Elapsed` is wanted, at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
+        let is_frozen = self.handover.is_frozen();
         let deadlines = [
             self.replica.next_deadline(),
             self.broker.next_deadline().map(Time),
             self.applier.next_deadline(),
-            self.checkpointer.next_deadline(),
+            self.checkpointer.next_deadline().filter(|_| !is_frozen),
             self.sender.next_deadline(),
             self.relocations
                 .next_deadline()
-                .filter(|_| self.is_serving()),
+                .filter(|_| self.is_serving() && !is_frozen),
             self.handover.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
