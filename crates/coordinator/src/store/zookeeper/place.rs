@@ -29,8 +29,6 @@ pub(super) struct Place {
     /// As the client takes them, with the path under which everything is.
     servers: String,
     chroot: String,
-    #[cfg(feature = "zookeeper-tls")]
-    tls: Option<zookeeper_client::TlsOptions>,
 }
 
 /// A folder of nodes, and what the names in it mean.
@@ -79,8 +77,6 @@ impl Place {
     pub(super) fn new(options: StoreOptions) -> Result<Self, OptionsError> {
         let (servers, chroot) = servers(&options)?;
         Ok(Self {
-            #[cfg(feature = "zookeeper-tls")]
-            tls: tls::options(&options)?,
             options,
             servers,
             chroot,
@@ -132,11 +128,6 @@ impl Place {
             Some((user, password)) => {
                 connector.with_auth("digest", format!("{user}:{password}").as_bytes())
             }
-            None => connector,
-        };
-        #[cfg(feature = "zookeeper-tls")]
-        let connector = match &self.tls {
-            Some(tls) => connector.with_tls(tls.clone()),
             None => connector,
         };
         let limit = Duration::from_millis(STORE_WAIT_MS);
@@ -353,11 +344,6 @@ fn servers(options: &StoreOptions) -> Result<(String, String), OptionsError> {
     if chroot.contains("//") {
         return Err(wrong(&chroot, "a path has no empty part"));
     }
-    let scheme = if options.tls.is_some() {
-        "tcp+tls"
-    } else {
-        "tcp"
-    };
     let mut servers = Vec::new();
     for address in before.iter().map(String::as_str).chain([last]) {
         if address.contains('/') {
@@ -372,20 +358,17 @@ fn servers(options: &StoreOptions) -> Result<(String, String), OptionsError> {
         if !matches!(port, Some(Ok(1..))) {
             return Err(wrong(address, "write it with its port, 2181 by default"));
         }
-        servers.push(format!("{scheme}://{address}"));
+        servers.push(format!("tcp://{address}"));
     }
-    if options.tls.is_some() && !cfg!(feature = "zookeeper-tls") {
+    if options.tls.is_some() {
         return Err(OptionsError::Certificates(
-            "this program was built without TLS for ZooKeeper; build it with `--features zookeeper-tls`, or remove \
-             `store_ca_file`"
+            "connections to ZooKeeper have no TLS in this version; remove `store_ca_file` and its like, and keep the \
+             way to its servers private, or use etcd"
                 .to_owned(),
         ));
     }
     Ok((format!("{}{chroot}", servers.join(",")), chroot))
 }
-
-#[cfg(feature = "zookeeper-tls")]
-mod tls;
 
 #[cfg(test)]
 mod tests {
