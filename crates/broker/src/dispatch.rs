@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_message::{Batch, Destination, DestinationName, MessagePosition};
 
-use crate::broker::{Counters, QueueStatus};
+use crate::broker::{Counters, status::QueueStatus};
 use crate::forward::Forwarder;
 use crate::state::{Giver, QueueId, State, TargetId, Turn};
 use crate::{Effect, Input, Limits, SessionId};

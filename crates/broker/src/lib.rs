@@ -17,9 +17,8 @@ pub mod limits;
 mod outcomes;
 mod state;
 
-pub use broker::{
-    Broker, Counters, OutboxStatus, QueueStatus, RelocationStatus, Route, Scheduled, TopicStatus,
-};
+pub use broker::status::{OutboxStatus, QueueStatus, RelocationStatus, Scheduled, TopicStatus};
+pub use broker::{Broker, Counters, Route};
 pub use clock::Clock;
 pub use effect::{AttachRefusal, Delivery, Effect, Forwarded, Resolution};
 pub use forward::letter;
