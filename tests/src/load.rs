@@ -340,6 +340,7 @@ async fn consume(
                     number,
                     invoked_us,
                     done_us: shared.micros(),
+                    position: None,
                     accepted: true,
                     outcome: Outcome::Confirmed,
                 }));

@@ -6,8 +6,10 @@
 pub mod duplicates;
 pub mod durability;
 pub mod exactly_once;
+pub mod fates;
 pub mod history;
 pub mod ordering;
+pub mod transactions;
 
 #[cfg(test)]
 mod mutants;
@@ -113,6 +115,17 @@ pub enum Violation {
     /// One message of a producer was stored twice.
     #[error("stored twice: {0} was delivered from positions {1} and {2}")]
     StoredTwice(MessageKey, u64, u64),
+    /// A message was accepted more often than it exists.
+    #[error("ended twice: {0} was accepted {1} times and existed {2} times")]
+    EndedTwice(MessageKey, u64, u64),
+    /// A confirmed message came to no end at any place where it may.
+    #[error(
+        "vanished: {0} was confirmed and was not accepted {1} times at any place where it may be"
+    )]
+    Vanished(MessageKey, u64),
+    /// A part of a transaction happened.
+    #[error("torn: of transaction {0} a part came, and {1} did not")]
+    Torn(String, MessageKey),
 }
 
 /// Judges a history by every rule.
@@ -122,6 +135,8 @@ pub fn judge(history: &History, rules: Rules) -> Verdict {
     let mut violations = Vec::new();
     durability::check(&view, rules, &mut violations);
     exactly_once::check(&view, &mut violations);
+    fates::check(&view, &mut violations);
+    transactions::check(&view, &mut violations);
     duplicates::check(&view, &mut violations);
     ordering::check(&view, rules, &mut violations);
     Verdict {

@@ -4,7 +4,10 @@
 //! demanded within a bound of virtual time: all messages confirmed, all queues drained, all replicas alike. The machines
 //! are the real ones; everything they run on is owned here, and one seed decides all of it.
 
+mod account;
 mod client;
+mod content;
+mod convert;
 mod coordinator;
 mod gateway;
 mod handover;
@@ -13,19 +16,22 @@ mod judge;
 mod nemesis;
 mod node;
 mod options;
+mod owners;
 mod packet;
 mod power;
 mod replica;
 mod report;
+mod scene;
+mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use quorate_message::ConsumerId;
+use quorate_message::{ConsumerId, Destination, Settings};
 use quorate_replication::{NodeId, ShardId};
 use quorate_storage_node::shard::effect::Note;
 
-use self::client::{Client, Role};
+use self::client::{Client, Ended, Load, Purge, Role, Source};
 use self::coordinator::CoordinatorHost;
 use self::gateway::GatewayHost;
 use self::host::Body;
@@ -34,6 +40,8 @@ use self::node::NodeHost;
 pub use self::options::Options;
 use self::packet::{Happening, Packet};
 pub use self::report::{Counts, Report};
+pub use self::scene::Scene;
+use self::scene::{Scenes, Subscriber};
 use crate::checker::history::History;
 use crate::network::{Fate, Host, Network, Side, StreamNumber};
 use crate::rng::Rng;
@@ -67,6 +75,24 @@ pub struct Cluster {
     /// When each delivery was sent: shard, position, consumer, generation.
     sent: BTreeMap<(u32, u64, ConsumerId, u64), Moment>,
     handover: handover::Handover,
+    owners: owners::Owners,
+    scenes: Scenes,
+    subscribers: Vec<Subscriber>,
+    /// Messages of which their producers know what became of them.
+    ended: Vec<Ended>,
+    /// Messages that a consumer rejected.
+    rejected: BTreeSet<(String, u64)>,
+    purges: Vec<Purge>,
+    /// Somebody wanted the oldest messages of a full queue to be dropped.
+    is_dropping: bool,
+    /// The settings that the operator wants.
+    wanted: Settings,
+    settings_asked: u64,
+    queries: u64,
+    /// When pages were asked for.
+    browses: BTreeMap<u64, Moment>,
+    /// Steps of shards.
+    steps: u64,
     last_call: u64,
     confirms: u64,
     failures: Vec<String>,
@@ -175,6 +201,18 @@ impl Cluster {
             counts: Counts::default(),
             sent: BTreeMap::new(),
             handover: handover::Handover::default(),
+            owners: owners::Owners::default(),
+            scenes: Scenes::default(),
+            subscribers: Vec::new(),
+            ended: Vec::new(),
+            rejected: BTreeSet::new(),
+            purges: Vec::new(),
+            is_dropping: false,
+            wanted: Settings::new(),
+            settings_asked: 0,
+            queries: 0,
+            browses: BTreeMap::new(),
+            steps: 0,
             last_call: 0,
             confirms: 0,
             failures: Vec::new(),
@@ -222,15 +260,26 @@ impl Cluster {
             let id = self.random_id();
             let name = format!("p{number}");
             let last = self.options.messages;
-            let producer = client::Producer::new(id, name, queues.clone(), last);
+            let targets = queues
+                .iter()
+                .map(|queue| Destination::queue(content::name(queue)));
+            let load = if self.options.is_volatile {
+                Load::Volatile
+            } else {
+                Load::Plain
+            };
+            let targets = (load, targets.collect());
+            let producer = client::Producer::new(id, name, targets, last);
             self.add_client(Role::Producer(producer));
         }
         for number in 0..self.options.consumers {
             let id = self.random_id();
             let queue = queues[number % queues.len()].clone();
-            let consumer = client::Consumer::new(id, format!("c{number}"), queue);
+            let source = Source::Queue(queue);
+            let consumer = client::Consumer::new(id, format!("c{number}"), source);
             self.add_client(Role::Consumer(consumer));
         }
+        self.set_scenes();
         self.schedule.after(self.options.calm_us, Happening::Strike);
         self.schedule.after(INSPECT_US, Happening::Inspect);
         let text = format!("{:?}", self.options);

@@ -1,6 +1,8 @@
 //! No loss, no invention, no change, no resurrection.
 
-use crate::checker::history::{Outcome, View};
+use std::collections::BTreeSet;
+
+use crate::checker::history::{MessageKey, Outcome, View};
 use crate::checker::{Rules, Violation};
 
 /// Checks every message for its whole life.
@@ -41,7 +43,15 @@ fn inventions(view: &View<'_>, violations: &mut Vec<Violation>) {
 
 /// No delivery is sent after a settlement for good was confirmed.
 fn resurrections(view: &View<'_>, rules: Rules, violations: &mut Vec<Violation>) {
+    // Each delivery of a repeated message is a message of its own.
+    let several = view.kept.iter().filter(|kept| kept.times > 1);
+    let several: BTreeSet<MessageKey> = several
+        .flat_map(|kept| kept.places.iter().map(|place| kept.key_at(place)))
+        .collect();
     for (key, settled_us) in &view.settled_us {
+        if several.contains(key) {
+            continue;
+        }
         let deliveries = view.delivered.get(key).into_iter().flatten();
         let late = deliveries
             .map(|delivery| delivery.at_us)

@@ -22,6 +22,10 @@ pub enum Record {
     /// At the end the queue was emptied: consumers waited until nothing came any more. Loss can be judged only for
     /// a queue with this record.
     Drained(Drained),
+    /// A message, and every place at which it may come to its end.
+    Kept(Kept),
+    /// A transaction came to its end.
+    Transaction(Transaction),
 }
 
 /// See [`Record::Publish`].
@@ -86,6 +90,9 @@ pub struct Settle {
     pub invoked_us: u64,
     /// When it learned the outcome.
     pub done_us: u64,
+    /// Where the message is stored, if the client is told.
+    #[serde(default)]
+    pub position: Option<u64>,
     /// Whether the message is done with; otherwise it was given back.
     pub accepted: bool,
     /// What the client learned.
@@ -97,6 +104,67 @@ pub struct Settle {
 pub struct Drained {
     /// The queue.
     pub queue: String,
+}
+
+/// See [`Record::Kept`]. A place is the queue of a [`Settle`] record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The producer.
+    pub producer: String,
+    /// Its number for the message.
+    pub number: u64,
+    /// Where it may end: in its queue, as a dead letter, moved.
+    pub places: Vec<String>,
+    /// How often it is to be accepted, over all places: once, but for a repeated message.
+    pub times: u64,
+    /// What the producer learned.
+    pub outcome: Outcome,
+    /// It may have ended in another way: by its expiry, by the policy that the operator chose, by a purge.
+    pub excused: bool,
+}
+
+impl Kept {
+    pub(crate) fn key_at(&self, place: &str) -> MessageKey {
+        MessageKey {
+            queue: place.to_owned(),
+            producer: self.producer.clone(),
+            number: self.number,
+        }
+    }
+}
+
+/// See [`Record::Transaction`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Its name, for the report.
+    pub name: String,
+    /// The messages that it sends.
+    pub sends: Vec<Sending>,
+    /// The messages that it accepts.
+    pub accepts: Vec<Sending>,
+    /// What its client learned.
+    pub outcome: Outcome,
+}
+
+/// A message of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sending {
+    /// The queue.
+    pub queue: String,
+    /// The producer.
+    pub producer: String,
+    /// Its number.
+    pub number: u64,
+}
+
+impl Sending {
+    pub(crate) fn key(&self) -> MessageKey {
+        MessageKey {
+            queue: self.queue.clone(),
+            producer: self.producer.clone(),
+            number: self.number,
+        }
+    }
 }
 
 /// What a client learned of a request.
@@ -180,6 +248,10 @@ pub(crate) struct View<'a> {
     /// All deliveries, in the order of the records: a consumer's own records are in the order in which it saw them.
     pub(crate) deliveries: Vec<&'a Delivery>,
     pub(crate) drained: BTreeSet<&'a str>,
+    pub(crate) kept: Vec<&'a Kept>,
+    pub(crate) transactions: Vec<&'a Transaction>,
+    /// What became of each try to accept a message, and where it was stored.
+    pub(crate) accepts: BTreeMap<MessageKey, Vec<(Outcome, Option<u64>)>>,
 }
 
 /// What a producer knows of one of its messages.
@@ -207,6 +279,8 @@ impl<'a> View<'a> {
                 Record::Drained(drained) => {
                     view.drained.insert(&drained.queue);
                 }
+                Record::Kept(kept) => view.kept.push(kept),
+                Record::Transaction(transaction) => view.transactions.push(transaction),
             }
         }
         for deliveries in view.delivered.values_mut() {
@@ -252,7 +326,7 @@ impl<'a> View<'a> {
     }
 
     fn add_settle(&mut self, settle: &Settle) {
-        if !settle.accepted || settle.outcome != Outcome::Confirmed {
+        if !settle.accepted {
             return;
         }
         let key = MessageKey {
@@ -260,6 +334,11 @@ impl<'a> View<'a> {
             producer: settle.producer.clone(),
             number: settle.number,
         };
+        let tries = self.accepts.entry(key.clone()).or_default();
+        tries.push((settle.outcome, settle.position));
+        if settle.outcome != Outcome::Confirmed {
+            return;
+        }
         let first = self.settled_us.entry(key).or_insert(settle.done_us);
         *first = settle.done_us.min(*first);
     }

@@ -1,6 +1,8 @@
 //! The checker is proved by breaking a good history in every way that it claims to see.
 
-use super::history::{Delivery, Drained, History, Outcome, Publish, Record, Settle};
+use super::history::{
+    Delivery, Drained, History, Kept, Outcome, Publish, Record, Sending, Settle, Transaction,
+};
 use super::{Rules, Violation, judge};
 
 const PRODUCERS: u64 = 3;
@@ -45,8 +47,35 @@ fn settle(producer: u64, number: u64) -> Record {
         number,
         invoked_us: number * 10 + 7,
         done_us: number * 10 + 9,
+        position: Some(number * 1_024 + producer),
         accepted: true,
         outcome: Outcome::Confirmed,
+    })
+}
+
+fn kept(producer: u64, number: u64) -> Record {
+    Record::Kept(Kept {
+        producer: format!("p{producer}"),
+        number,
+        places: vec!["orders".into(), "orders>dead".into()],
+        times: 1,
+        outcome: Outcome::Confirmed,
+        excused: false,
+    })
+}
+
+/// It sends two of the messages, and accepts what nobody else does.
+fn transaction(outcome: Outcome) -> Record {
+    let message = |queue: &str, number| Sending {
+        queue: queue.into(),
+        producer: "p1".into(),
+        number,
+    };
+    Record::Transaction(Transaction {
+        name: "t.1".into(),
+        sends: vec![message("orders", 3), message("orders", 4)],
+        accepts: vec![message("inbox", 1)],
+        outcome,
     })
 }
 
@@ -66,8 +95,10 @@ fn good() -> History {
                 records.push(Record::Delivery(again));
             }
             records.push(settle(producer, number));
+            records.push(kept(producer, number));
         }
     }
+    records.push(transaction(Outcome::Confirmed));
     records.push(publish(0, NUMBERS + 1, Outcome::Unknown));
     records.push(Record::Drained(Drained {
         queue: "orders".into(),
@@ -80,7 +111,11 @@ fn deliveries(history: &mut History) -> Vec<&mut Delivery> {
     records
         .filter_map(|record| match record {
             Record::Delivery(delivery) => Some(delivery),
-            Record::Publish(_) | Record::Settle(_) | Record::Drained(_) => None,
+            Record::Publish(_)
+            | Record::Settle(_)
+            | Record::Drained(_)
+            | Record::Kept(_)
+            | Record::Transaction(_) => None,
         })
         .collect()
 }
@@ -187,6 +222,93 @@ fn a_refused_message_that_comes_is_caught() {
             history.records.push(Record::Delivery(delivery(0, 500)));
         },
         |violation| matches!(violation, Violation::Invented(key) if key.number == 500),
+    );
+}
+
+#[test]
+fn a_message_accepted_in_its_queue_and_as_a_dead_letter_is_caught() {
+    check(
+        |history| {
+            let Record::Settle(other) = settle(1, 12) else {
+                unreachable!("a settlement is a settlement");
+            };
+            history.records.push(Record::Settle(Settle {
+                queue: "orders>dead".into(),
+                ..other
+            }));
+        },
+        |violation| matches!(violation, Violation::EndedTwice(key, 2, 1) if key.number == 12),
+    );
+}
+
+#[test]
+fn a_message_that_nobody_accepted_anywhere_is_caught() {
+    check(
+        |history| {
+            history.records.retain(
+                |record| !matches!(record, Record::Settle(s) if s.number == 9 && s.producer == "p0"),
+            );
+        },
+        |violation| matches!(violation, Violation::Vanished(key, 1) if key.number == 9),
+    );
+}
+
+#[test]
+fn an_unknown_try_or_an_excuse_is_no_loss() {
+    let mut history = good();
+    for record in &mut history.records {
+        match record {
+            Record::Settle(settle) if settle.number == 9 => settle.outcome = Outcome::Unknown,
+            Record::Settle(settle) if settle.number == 10 => settle.outcome = Outcome::Refused,
+            Record::Kept(kept) if kept.number == 10 => kept.excused = true,
+            Record::Publish(_)
+            | Record::Delivery(_)
+            | Record::Settle(_)
+            | Record::Drained(_)
+            | Record::Kept(_)
+            | Record::Transaction(_) => {}
+        }
+    }
+    let verdict = judge(&history, RULES);
+    assert!(verdict.is_clean(), "{verdict}");
+}
+
+#[test]
+fn a_transaction_of_which_a_part_came_is_caught() {
+    check(
+        |history| {
+            history.records.retain(|record| match record {
+                Record::Delivery(d) => d.number != 4 || d.producer != "p1",
+                Record::Publish(p) => p.number != 4 || p.producer != "p1",
+                Record::Kept(k) => k.number != 4 || k.producer != "p1",
+                Record::Settle(_) | Record::Drained(_) | Record::Transaction(_) => true,
+            });
+        },
+        |violation| matches!(violation, Violation::Torn(_, key) if key.number == 4),
+    );
+}
+
+#[test]
+fn what_a_transaction_accepted_and_another_consumer_too_is_caught() {
+    check(
+        |history| {
+            let Record::Settle(other) = settle(1, 1) else {
+                unreachable!("a settlement is a settlement");
+            };
+            let settled = Settle {
+                queue: "inbox".into(),
+                ..other
+            };
+            history.records.push(Record::Settle(settled));
+            let Record::Kept(kept) = kept(1, 1) else {
+                unreachable!("a message is a message");
+            };
+            history.records.push(Record::Kept(Kept {
+                places: vec!["inbox".into()],
+                ..kept
+            }));
+        },
+        |violation| matches!(violation, Violation::EndedTwice(key, 2, 1) if key.queue == "inbox"),
     );
 }
 

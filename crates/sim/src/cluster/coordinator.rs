@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_coordinator::controller::{
-    Change, Config, Controller, Effect, Input, ReadOutcome, RedialOutcome, StreamId, Topology,
-    WriteOutcome,
+    Change, Config, Controller, Effect, Input, ReadOutcome, RedialOutcome, SettingsAnswer,
+    StreamId, Topology, WriteOutcome,
 };
 use quorate_replication::Duration;
 
@@ -37,6 +37,13 @@ pub(super) struct CoordinatorProcess {
     gateways: BTreeMap<StreamNumber, ()>,
     picture: Option<Arc<Topology>>,
     due: Option<u64>,
+}
+
+impl CoordinatorProcess {
+    /// What it shows to nodes and gateways.
+    pub(super) fn picture(&self) -> Option<&Topology> {
+        self.picture.as_deref()
+    }
 }
 
 impl Cluster {
@@ -267,10 +274,13 @@ impl Cluster {
                 self.schedule
                     .after(delay, Happening::StoreAsked(coordinator, life, question));
             }
-            // Nobody asks here.
-            Effect::AnswerSettings { .. }
-            | Effect::AnswerMove { .. }
-            | Effect::AnswerOperator { .. } => {}
+            // Nobody asks for these here.
+            Effect::AnswerMove { .. } | Effect::AnswerOperator { .. } => {}
+            Effect::AnswerSettings { answer, .. } => match answer {
+                SettingsAnswer::Replaced(_) => self.counts.settings += 1,
+                // The operator looks again.
+                SettingsAnswer::Differ(_) | SettingsAnswer::Refused(_) => {}
+            },
             Effect::PublishTopology(topology) => self.publish(coordinator, topology),
             Effect::Note(note) => self.say(format_args!("coordinator {coordinator}: {note}")),
         }

@@ -1,19 +1,14 @@
 //! Gateways: the real session machine with fake links and a fake shell.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use quorate_coordinator::controller as coordination;
 use quorate_gateway::session::{
-    BatchNumber, CallId, Command, Config, Core, Effect, Epoch, Failure, Generation, Input, LinkId,
-    NodeEvent, NodeId, Outcomes, ShardId, StoredDelivery, Time, Topology, TopologyNode,
-    TopologyShard,
+    CallId, Command, Config, Core, Effect, Failure, Input, LinkId, NodeId, Outcome, ShardId, Time,
 };
 use quorate_message::{GatewayId, ProducerId};
-use quorate_storage_node::shard::effect::SessionEvent;
-use quorate_storage_node::shard::input::SessionRequest;
 
 use crate::cluster::Cluster;
+use crate::cluster::convert::{control, node_event, shard_of, topology_of};
 use crate::cluster::host::Body;
 use crate::cluster::node::{TICK_US, place_of};
 use crate::cluster::packet::{ClientEvent, Happening, Lane, Packet};
@@ -336,11 +331,18 @@ impl Cluster {
             Effect::Ended { call } => self.tell_client(gateway, call, ClientEvent::Ended),
             Effect::Failed { call, failure } => self.call_failed(gateway, call, &failure),
             Effect::Note(note) => self.say(format_args!("gateway {gateway}: {note:?}")),
-            Effect::Committed { .. }
-            | Effect::Purged { .. }
-            | Effect::HeldBack { .. }
-            | Effect::Wrong { .. }
-            | Effect::Unsubscribed { .. }
+            Effect::Committed { call } => self.tell_client(gateway, call, ClientEvent::Committed),
+            Effect::Purged { call, .. } | Effect::Unsubscribed { call, .. } => {
+                self.tell_client(gateway, call, ClientEvent::Done);
+            }
+            Effect::Wrong {
+                call,
+                ordinal,
+                reason,
+            } => self.fail(format!(
+                "gateway {gateway} {call}: message {ordinal} is wrong: {reason}"
+            )),
+            Effect::HeldBack { .. }
             | Effect::Pause { .. }
             | Effect::Resume { .. }
             | Effect::Left => {}
@@ -350,7 +352,23 @@ impl Cluster {
     fn call_failed(&mut self, gateway: usize, call: CallId, failure: &Failure) {
         self.counts.failed_calls += 1;
         self.say(format_args!("gateway {gateway} {call}: {failure:?}"));
-        self.tell_client(gateway, call, ClientEvent::Failed);
+        // What is in doubt, or did not get an answer, may have happened.
+        let is_refused = match failure {
+            Failure::NotCommitted { outcome, .. } => *outcome != Outcome::InDoubt,
+            Failure::TransactionTooLarge => true,
+            Failure::Deadline { .. }
+            | Failure::NoTopology
+            | Failure::OutOfMemory { .. }
+            | Failure::Malformed { .. }
+            | Failure::AttachRefused { .. }
+            | Failure::TakenOver
+            | Failure::TooManyHeld { .. }
+            | Failure::ForeignPosition { .. }
+            | Failure::HeldBack { .. }
+            | Failure::Hangs { .. }
+            | Failure::Refused { .. } => false,
+        };
+        self.tell_client(gateway, call, ClientEvent::Failed { is_refused });
     }
 
     fn ask_link(&mut self, gateway: usize, node: NodeId, address: &str) {
@@ -394,206 +412,5 @@ impl Cluster {
             self.schedule
                 .after(0, Happening::ToClient(client, call, event));
         }
-    }
-}
-
-fn shard_of(shard: ShardId) -> quorate_replication::ShardId {
-    quorate_replication::ShardId(shard.0)
-}
-
-#[expect(clippy::too_many_lines, reason = "one arm per command, nothing else")]
-fn control(shard: ShardId, command: Command) -> Packet {
-    let shard = shard_of(shard);
-    let credit_of = |credit: quorate_gateway::session::Credit| quorate_broker::Credit {
-        messages: u32::try_from(credit.messages).unwrap_or(u32::MAX),
-        bytes: credit.bytes,
-    };
-    match command {
-        Command::Attach {
-            consumer,
-            generation,
-            queue,
-            shares_credit,
-            credit,
-            held,
-            terms,
-        } => Packet::Ask(
-            shard,
-            SessionRequest::Attach {
-                consumer,
-                generation: generation.0,
-                queue,
-                shares_credit,
-                credit: credit_of(credit),
-                held,
-                terms,
-            },
-        ),
-        Command::Detach {
-            consumer,
-            generation,
-        } => Packet::Ask(
-            shard,
-            SessionRequest::Detach {
-                consumer,
-                generation: generation.0,
-            },
-        ),
-        Command::Recall {
-            consumer,
-            generation,
-        } => Packet::Ask(
-            shard,
-            SessionRequest::Recall {
-                consumer,
-                generation: generation.0,
-            },
-        ),
-        Command::Credit { consumer, credit } => Packet::Ask(
-            shard,
-            SessionRequest::Credit {
-                consumer,
-                credit: credit_of(credit),
-            },
-        ),
-        Command::Report { is_first, leaving } => {
-            let leaving = leaving.into_iter().map(|one| quorate_broker::Leaving {
-                consumer: one.consumer,
-                queue: one.queue,
-                positions: one.positions,
-            });
-            Packet::Ask(
-                shard,
-                SessionRequest::Report {
-                    is_first,
-                    leaving: leaving.collect(),
-                },
-            )
-        }
-        Command::Reported => Packet::Ask(shard, SessionRequest::Reported),
-        Command::Leave => Packet::Ask(shard, SessionRequest::Leave),
-        Command::Submit {
-            number,
-            previous,
-            batch,
-        } => {
-            let numbers = (number.0, previous.map(|previous| previous.0));
-            Packet::Submit(shard, numbers, batch, super::node::CONTROL)
-        }
-    }
-}
-
-#[expect(clippy::too_many_lines, reason = "one arm per event, nothing else")]
-fn node_event(event: SessionEvent) -> NodeEvent {
-    match event {
-        SessionEvent::Outcomes {
-            number,
-            outcomes,
-            removed,
-        } => NodeEvent::Outcomes {
-            number: BatchNumber(number),
-            outcomes: Outcomes::Each(outcomes.iter().collect()),
-            removed,
-        },
-        SessionEvent::NotLeading { number, epoch } => NodeEvent::NotLeading {
-            number: BatchNumber(number),
-            epoch: Epoch(epoch.0),
-        },
-        SessionEvent::Overloaded { number, reason } => NodeEvent::Overloaded {
-            number: BatchNumber(number),
-            reason: reason.into(),
-        },
-        SessionEvent::Malformed { number, reason } => NodeEvent::Malformed {
-            number: BatchNumber(number),
-            reason: reason.into(),
-        },
-        SessionEvent::Attached {
-            consumer,
-            generation,
-            lost,
-        } => NodeEvent::Attached {
-            consumer,
-            generation: Generation(generation),
-            lost,
-        },
-        SessionEvent::AttachRefused {
-            consumer,
-            generation,
-            reason,
-            is_no_subscription,
-        } => NodeEvent::AttachRefused {
-            consumer,
-            generation: Generation(generation),
-            reason: reason.into(),
-            is_no_subscription,
-        },
-        SessionEvent::Moved(who, generation) => NodeEvent::Moved(who, Generation(generation)),
-        SessionEvent::Waiting {
-            consumer,
-            generation,
-        } => NodeEvent::Waiting {
-            consumer,
-            generation: Generation(generation),
-        },
-        SessionEvent::Recalled {
-            consumer,
-            generation,
-            credit,
-        } => NodeEvent::Recalled {
-            consumer,
-            generation: Generation(generation),
-            credit: quorate_gateway::session::Credit {
-                messages: u64::from(credit.messages),
-                bytes: credit.bytes,
-            },
-        },
-        SessionEvent::Deliver {
-            consumer,
-            generation,
-            epoch,
-            deliveries,
-        } => NodeEvent::Deliveries {
-            epoch: Epoch(epoch.0),
-            deliveries: deliveries
-                .into_iter()
-                .map(|delivery| StoredDelivery {
-                    consumer,
-                    generation: Generation(generation),
-                    position: delivery.position,
-                    delivery_count: delivery.count,
-                    group: delivery.group,
-                    redelivered: delivery.redelivered,
-                    message: delivery.message,
-                })
-                .collect(),
-        },
-    }
-}
-
-fn topology_of(topology: &coordination::Topology) -> Topology {
-    Topology {
-        version: topology.version,
-        nodes: topology
-            .nodes
-            .iter()
-            .map(|node| TopologyNode {
-                id: NodeId(node.node.0),
-                name: Arc::from(node.name.as_str()),
-                address: Arc::from(node.address.as_str()),
-            })
-            .collect(),
-        shards: topology
-            .shards
-            .iter()
-            .map(|shard| TopologyShard {
-                id: ShardId(shard.shard.0),
-                epoch: Epoch(shard.epoch.0),
-                leader: shard.leader.map(|leader| NodeId(leader.node.0)),
-                leaderless_reason: Arc::from(shard.reason.as_str()),
-            })
-            .collect(),
-        slots: topology.slots.iter().map(|s| ShardId(s.0)).collect(),
-        settings: Some(Arc::clone(&topology.settings)),
-        overrides: Arc::clone(&topology.overrides),
     }
 }

@@ -171,7 +171,7 @@ impl Handover {
     }
 
     /// Whether the shard gave up this gateway between two moments.
-    fn was_given_up(
+    pub(super) fn was_given_up(
         &self,
         (gateway, shard): (GatewayId, ShardId),
         from: Moment,
@@ -179,6 +179,11 @@ impl Handover {
     ) -> bool {
         let moments = self.given_up.get(&(gateway, shard));
         moments.is_some_and(|moments| moments.range(from..=upto).next().is_some())
+    }
+
+    /// Whether an attachment of a consumer is over.
+    pub(super) fn has_ended(&self, consumer: &str) -> bool {
+        self.ended.contains(consumer)
     }
 
     /// Whether the one of two sendings that was sent first was to a gateway that was given up before the other.

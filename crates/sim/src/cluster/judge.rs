@@ -21,6 +21,8 @@ pub(super) struct Judge {
     pub(super) violations: Vec<String>,
     /// A bit of a segment was flipped on this node: its log may come back impaired.
     pub(super) may_be_damaged: Option<usize>,
+    /// The highest stamp of any committed entry, in milliseconds.
+    newest_stamp: u64,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ struct Watched {
     disks: BTreeMap<usize, DiskMemory>,
     seen: BTreeMap<usize, Seen>,
     highest: Index,
+    /// The stamp of each committed entry.
+    stamps: BTreeMap<Index, u64>,
 }
 
 /// What a node's disk must keep.
@@ -204,6 +208,8 @@ impl Judge {
                 continue;
             };
             let found = (entry.epoch, digest(&entry.payload) ^ entry.stamp.0);
+            watched.stamps.insert(index, entry.stamp.0);
+            self.newest_stamp = self.newest_stamp.max(entry.stamp.0);
             results.push(invariant::one_entry_per_committed_index(
                 &mut watched.committed,
                 index,
@@ -245,6 +251,16 @@ impl Judge {
         let digest = shard.broker().digest();
         let same = invariant::one_state_per_index(&mut watched.digests, shard.applied(), digest);
         self.keep(id, same);
+    }
+
+    /// The stamp of an entry, if it is known to be committed.
+    pub(super) fn stamp_of(&self, shard: ShardId, entry: u64) -> Option<u64> {
+        self.shards.get(&shard)?.stamps.get(&Index(entry)).copied()
+    }
+
+    /// The highest stamp of any committed entry, in milliseconds.
+    pub(super) fn newest_stamp(&self) -> u64 {
+        self.newest_stamp
     }
 
     /// Epochs that had a leader, over all shards.

@@ -423,14 +423,16 @@ impl Cluster {
             .map(|status| status.shard)
             .filter(|shard| !process.shards.contains_key(shard))
             .collect();
-        let is_first = host.topology.replace(topology).is_none();
+        let settings = topology.settings.version();
+        let former = host.topology.replace(topology);
+        let is_news = former.is_none_or(|former| former.settings.version() != settings);
         let opened: Vec<ShardId> = process.shards.keys().copied().collect();
         for shard in missing {
             if !self.open_shard(node, shard) {
                 return;
             }
         }
-        for shard in opened.into_iter().filter(|_| is_first) {
+        for shard in opened.into_iter().filter(|_| is_news) {
             self.place(node, shard);
         }
     }

@@ -1,5 +1,6 @@
 //! What a seed decides before the run begins.
 
+use crate::cluster::scene::{self, Scene};
 use crate::network::Weather;
 use crate::rng::Rng;
 
@@ -56,6 +57,8 @@ pub struct Options {
     pub is_volatile: bool,
     /// The run idles long enough for checkpoints before its faults end.
     pub is_long: bool,
+    /// What is done beside the plain queues.
+    pub scenes: Vec<Scene>,
 }
 
 impl Options {
@@ -73,6 +76,8 @@ impl Options {
         };
         let shards = rng.between(1, 2);
         let is_long = rng.chance(1, 6);
+        let scenes = scene::draw(rng);
+        let most = if scenes.is_empty() { 160 } else { 60 };
         Self {
             nodes: if rng.chance(1, 5) { 4 } else { 3 },
             gateways: 2,
@@ -81,7 +86,7 @@ impl Options {
             queues: usize::try_from(rng.between(1, 3)).expect("small"),
             producers: 3,
             consumers: 4,
-            messages: rng.between(40, 160),
+            messages: rng.between(most / 4, most),
             calm_us: rng.between(400_000, 1_500_000),
             strikes: u32::try_from(rng.between(3, 10)).expect("small"),
             strike_gap_us: pick(rng, [200_000, 700_000, 1_500_000, 3_000_000]),
@@ -99,6 +104,7 @@ impl Options {
             is_planned: false,
             is_volatile: false,
             is_long,
+            scenes,
         }
     }
 
@@ -114,6 +120,7 @@ impl Options {
         self.disk_us = self.disk_us.min(5_000);
         (self.disk_stalls, self.store_slow, self.store_unknown) = (0, 0, 0);
         (self.rots, self.is_long, self.rebalances) = (false, false, false);
+        self.scenes.clear();
         self.strikes = 20;
         self.strike_gap_us = 400_000;
         self.messages = 200;

@@ -171,6 +171,12 @@ pub(super) enum ClientEvent {
         outcomes: Vec<gateway::Outcome>,
     },
     Ended,
-    /// The call failed, or its gateway died.
-    Failed,
+    /// A transaction is committed.
+    Committed,
+    /// What an operator asked for is done.
+    Done,
+    /// The call failed, or its gateway died. `is_refused`: what it asked for did not happen, and never will.
+    Failed {
+        is_refused: bool,
+    },
 }

@@ -51,14 +51,7 @@ impl Cluster {
             }
             Host::Gateway(gateway) => {
                 self.gateways[gateway].process = None;
-                let connected = |client: &crate::cluster::client::Client| {
-                    client.connection.is_some_and(|(at, _)| at == gateway)
-                };
-                for client in 0..self.clients.len() {
-                    if connected(&self.clients[client]) {
-                        self.disconnected(client, false);
-                    }
-                }
+                self.gateway_died(gateway);
             }
             Host::Coordinator(coordinator) => {
                 self.coordinators[coordinator].process = None;

@@ -5,11 +5,13 @@ use quorate_replication::{Entry, Index, Nonce, Position, ShardId, Stamp, Write, 
 use quorate_storage_node::shard::between::ShardMessage;
 use quorate_storage_node::shard::effect::{Act, Read, SessionEvent};
 use quorate_storage_node::shard::input::{Checkpoint, Input, Placement, SegmentInfo};
+use quorate_storage_node::shard::moving::MovePage;
 
 use crate::cluster::Cluster;
 use crate::cluster::handover::Seen;
 use crate::cluster::node::checkpoint_of;
 use crate::cluster::packet::{Happening, Packet, Task};
+use crate::cluster::scene::Scene;
 use crate::network::{Host, Side};
 
 /// A refused write is tried again after this.
@@ -55,6 +57,7 @@ impl Cluster {
     /// Steps a shard's machine and carries out what it asks for.
     pub(super) fn step_shard(&mut self, node: usize, shard: ShardId, input: Input) {
         let clock = self.clock(node);
+        let heads = self.heads(node, shard);
         let Some(process) = self.nodes[node].process.as_mut() else {
             return;
         };
@@ -92,6 +95,11 @@ impl Cluster {
             clock.time.0,
             acts.len() as u64,
         ]);
+        if let Some(heads) = heads {
+            self.look_at_turns(node, shard, &heads, &acts);
+        }
+        // What it sends may rest on entries that were committed in the same step.
+        self.look_at(node, shard);
         for act in acts {
             self.carry_out(node, shard, act);
         }
@@ -193,6 +201,9 @@ impl Cluster {
             } => self.add_job(node, shard, DiskJob::InstallCommit(transfer, checkpoint)),
             Act::ToSession { session, event } => {
                 self.note_sent(shard, &event);
+                if self.options.scenes.contains(&Scene::Timed) {
+                    self.look_at_time(node, shard, &event);
+                }
                 let process = self.nodes[node].process.as_ref();
                 let stream = process.and_then(|process| process.sessions.get(&session).copied());
                 if let Some(stream) = stream {
@@ -200,8 +211,14 @@ impl Cluster {
                 }
             }
             Act::ToShard { shard: to, message } => self.letter(node, shard, to, message),
-            // Nothing is browsed or moved here.
-            Act::BrowsePage { .. } | Act::MovePage { .. } | Act::ReportMove { .. } => {}
+            Act::BrowsePage { query, page } => self.look_at_page(query, &page),
+            Act::MovePage { page, .. } => {
+                if let MovePage::Done(done) = page {
+                    self.counts.moved += done.moved;
+                }
+            }
+            // No destination moves here.
+            Act::ReportMove { .. } => {}
             Act::Note(note) => {
                 self.noted(node, shard, &note);
                 self.say(format_args!("node {node} {shard}: {note}"));

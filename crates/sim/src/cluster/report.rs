@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use quorate_message::DestinationKind;
 use quorate_replication::ShardId;
 
-use crate::checker::history::{Drained, Record};
 use crate::checker::{self, Rules, Verdict};
 use crate::cluster::Cluster;
 use crate::cluster::client::Role;
@@ -70,6 +70,24 @@ pub struct Counts {
     pub entries: u64,
     /// Messages confirmed.
     pub confirms: u64,
+    /// Transactions that a client knows to be committed.
+    pub transactions: u64,
+    /// Those that it knows not to have happened.
+    pub rollbacks: u64,
+    /// Deliveries of dead letters.
+    pub dead_letters: u64,
+    /// Deliveries of subscriptions.
+    pub subscribed: u64,
+    /// Changes of settings that were answered.
+    pub settings: u64,
+    /// Purges that were answered.
+    pub purges: u64,
+    /// Queues that were delivered again after a pause.
+    pub resumes: u64,
+    /// Messages that operators moved, copied or retried.
+    pub moved: u64,
+    /// Messages that operators saw.
+    pub browsed: u64,
     /// What disks did.
     pub disk: DiskCounts,
     /// What the network did.
@@ -108,6 +126,15 @@ impl Counts {
             (&mut self.epochs, other.epochs),
             (&mut self.entries, other.entries),
             (&mut self.confirms, other.confirms),
+            (&mut self.transactions, other.transactions),
+            (&mut self.rollbacks, other.rollbacks),
+            (&mut self.dead_letters, other.dead_letters),
+            (&mut self.subscribed, other.subscribed),
+            (&mut self.settings, other.settings),
+            (&mut self.purges, other.purges),
+            (&mut self.resumes, other.resumes),
+            (&mut self.moved, other.moved),
+            (&mut self.browsed, other.browsed),
         ];
         for (sum, more) in pairs {
             *sum += more;
@@ -194,8 +221,13 @@ impl Cluster {
             {
                 missing.push(format!(
                     "{} messages are not confirmed",
-                    producer.unconfirmed.len()
+                    producer.unconfirmed()
                 ));
+            }
+            if let Role::Operator(operator) = &client.role
+                && !operator.is_done()
+            {
+                missing.push(format!("an operator waits: {operator:?}"));
             }
             if let Role::Consumer(consumer) = &client.role
                 && !consumer.is_idle()
@@ -226,12 +258,21 @@ impl Cluster {
                 replica.can_propose()
             ));
         }
-        for queue in leader.shard.broker().queues() {
-            if queue.messages > 0 {
+        let broker = leader.shard.broker();
+        let open = broker.open_transactions() as u64 + broker.outbox_count();
+        if open > 0 {
+            missing.push(format!(
+                "{shard} has {open} messages or transactions on their way"
+            ));
+        }
+        let subscriptions = broker.statuses(DestinationKind::Subscription);
+        for queue in broker.queues().chain(subscriptions) {
+            if queue.messages + queue.scheduled > 0 {
                 missing.push(format!(
-                    "{shard} {} holds {} messages, {} in flight, {} consumers, lease {}, first {:?}",
+                    "{shard} {} holds {} messages, {} scheduled, {} in flight, {} consumers, lease {}, first {:?}",
                     queue.name.as_str(),
                     queue.messages,
+                    queue.scheduled,
                     queue.in_flight,
                     queue.consumers,
                     leader.shard.replica().holds_lease(),
@@ -268,12 +309,6 @@ impl Cluster {
 
     pub(super) fn finish(mut self, seed: u64) -> Report {
         if self.is_done {
-            for number in 0..self.options.queues {
-                let queue = format!("queue.{number}");
-                self.history
-                    .records
-                    .push(Record::Drained(Drained { queue }));
-            }
             for number in 1..=self.options.shards {
                 let shard = ShardId(number);
                 for host in &self.nodes {
@@ -285,11 +320,13 @@ impl Cluster {
             }
         }
         let now = self.now();
-        for client in &self.clients {
-            self.history
-                .records
-                .extend(crate::cluster::client::unknown(client, now));
+        for client in 0..self.clients.len() {
+            if let Role::Producer(producer) = &self.clients[client].role {
+                self.ended.extend(producer.unknown(now));
+            }
+            self.kill_transactor(client);
         }
+        self.account();
         let rules = Rules {
             stray_delivery_us: ZOMBIE_US,
             judges_rivals: true,

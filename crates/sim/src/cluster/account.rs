@@ -1,0 +1,148 @@
+//! The account of every message that was sent, for the checkers, when a run is over.
+
+use quorate_message::DestinationKind;
+
+use crate::checker::history::{Drained, Kept, Outcome, Publish, Record};
+use crate::cluster::Cluster;
+use crate::cluster::client::{Ended, place_at};
+use crate::cluster::content::digest_of;
+use crate::cluster::scene::elsewhere;
+
+/// Copies that an operator makes of one message at most.
+const COPIES_MAX: u64 = 1_000;
+
+impl Cluster {
+    /// Writes down what became of every message that was sent, and which places are empty.
+    pub(super) fn account(&mut self) {
+        let ended = std::mem::take(&mut self.ended);
+        let mut records = Vec::new();
+        for one in &ended {
+            let destination = &one.sent.publication.destination;
+            if destination.kind == DestinationKind::Queue {
+                self.account_queue(one, destination.name.as_str(), &mut records);
+            }
+            self.account_topics(one, &mut records);
+        }
+        if self.is_done {
+            let mut drained: Vec<Record> = Vec::new();
+            for record in &records {
+                if let Record::Publish(publish) = record {
+                    let queue = publish.queue.clone();
+                    drained.push(Record::Drained(Drained { queue }));
+                }
+            }
+            records.extend(drained);
+        }
+        self.history.records.extend(records);
+    }
+
+    fn account_queue(&self, one: &Ended, queue: &str, records: &mut Vec<Record>) {
+        let publication = &one.sent.publication;
+        let place = place_at(&one.sent.origin, queue);
+        let is_kept = !publication.non_persistent;
+        // A message of a plain queue comes there before anywhere else; of others it may go elsewhere at once.
+        let is_plain =
+            queue.starts_with("queue.") || queue.starts_with("outbox.") || queue == "inbox";
+        let softened = match one.outcome {
+            Outcome::Confirmed => Outcome::Unknown,
+            Outcome::Unknown | Outcome::Refused => one.outcome,
+        };
+        let outcome = if is_plain { one.outcome } else { softened };
+        records.push(publish(one, place.clone(), outcome));
+        let mut places = vec![place];
+        for other in elsewhere(queue) {
+            let place = place_at(&one.sent.origin, other);
+            records.push(publish(one, place.clone(), softened));
+            places.push(place);
+        }
+        if queue == "ops" {
+            let copies = place_at(&one.sent.origin, "ops.copies");
+            records.push(publish(one, copies.clone(), softened));
+            records.push(Record::Kept(Kept {
+                producer: one.producer.clone(),
+                number: one.number,
+                places: vec![copies],
+                times: COPIES_MAX,
+                outcome: softened,
+                excused: true,
+            }));
+        }
+        if is_kept {
+            let schedule = publication.schedule.as_ref();
+            records.push(Record::Kept(Kept {
+                producer: one.producer.clone(),
+                number: one.number,
+                places,
+                times: schedule.map_or(1, |schedule| u64::from(schedule.repeat) + 1),
+                outcome: one.outcome,
+                excused: self.is_excused(one, queue) || !self.is_done,
+            }));
+        }
+    }
+
+    /// Whether a message may have been dropped for a reason that was asked for.
+    fn is_excused(&self, one: &Ended, queue: &str) -> bool {
+        let expires_at_ms = one.sent.publication.expires_at_ms;
+        match queue {
+            "timed" => {
+                let is_over = expires_at_ms > 0 && self.judge.newest_stamp() >= expires_at_ms;
+                is_over && self.scenes.drops_expired
+            }
+            "fail" => {
+                let key = (one.producer.clone(), one.number);
+                self.scenes.drops_rejected && self.rejected.contains(&key)
+            }
+            "full" => self.is_dropping,
+            _ => self.purges.iter().any(|purge| {
+                let is_before = purge.done_us.is_none_or(|done| one.sent.invoked_us <= done);
+                purge.queue == queue && is_before
+            }),
+        }
+    }
+
+    /// What each subscription is to get of it.
+    fn account_topics(&self, one: &Ended, records: &mut Vec<Record>) {
+        let publication = &one.sent.publication;
+        let all = std::iter::once(&publication.destination).chain(&publication.also);
+        let topics: Vec<_> = all
+            .filter(|one| one.kind == DestinationKind::Topic)
+            .collect();
+        for (at, subscriber) in self.subscribers.iter().enumerate() {
+            if !topics
+                .iter()
+                .any(|topic| subscriber.pattern.matches(&topic.name))
+            {
+                continue;
+            }
+            let was_open = one.sent.subscribed.contains(&(at, subscriber.times_made));
+            let outcome = match one.outcome {
+                Outcome::Confirmed if was_open => Outcome::Confirmed,
+                Outcome::Confirmed | Outcome::Unknown => Outcome::Unknown,
+                Outcome::Refused => Outcome::Refused,
+            };
+            let place = format!("{}@{}", one.sent.origin, subscriber.name);
+            records.push(publish(one, place.clone(), outcome));
+            records.push(Record::Kept(Kept {
+                producer: one.producer.clone(),
+                number: one.number,
+                places: vec![place],
+                times: 1,
+                outcome,
+                excused: !self.is_done,
+            }));
+        }
+    }
+}
+
+fn publish(one: &Ended, queue: String, outcome: Outcome) -> Record {
+    Record::Publish(Publish {
+        queue,
+        producer: one.producer.clone(),
+        number: one.number,
+        digest: digest_of(&one.sent.publication.message),
+        invoked_us: one.sent.invoked_us,
+        done_us: one.done_us,
+        outcome,
+        out_of_order: one.sent.out_of_order,
+    })
+}

@@ -1,0 +1,283 @@
+//! An operator: changes settings while messages flow, purges, pauses, moves, copies, retries and browses.
+
+use std::collections::BTreeSet;
+
+use quorate_coordinator::controller as coordination;
+use quorate_gateway::session::{CallId, Input};
+use quorate_message::settings::Rule;
+use quorate_message::{Destination, Pattern, Settings};
+use quorate_replication::ShardId;
+use quorate_storage_node::shard::input::{BrowseQuery, Input as ShardInput};
+use quorate_storage_node::shard::moving::{MoveAction, MoveQuery};
+
+use super::Role;
+use crate::cluster::Cluster;
+use crate::cluster::content::name;
+use crate::cluster::packet::ClientEvent;
+
+/// Messages of one page of a move.
+const PAGE: u32 = 8;
+
+/// Something that an operator does.
+#[derive(Clone, Debug)]
+pub(in crate::cluster) enum Deed {
+    /// A setting of a pattern gets one of these values.
+    Vary(&'static str, &'static str, &'static [&'static str]),
+    Purge(&'static str),
+    Pause(&'static str),
+    Move(&'static str, &'static str),
+    Copy(&'static str, &'static str),
+    Retry(&'static str),
+    Browse(&'static str),
+}
+
+/// An operator.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Operator {
+    deeds: Vec<Deed>,
+    /// The call that is not answered, and the purge that it is.
+    call: Option<(usize, CallId, Option<usize>)>,
+    /// Queues that may be paused.
+    paused: BTreeSet<&'static str>,
+    /// The queue that the call resumes.
+    resumes: Option<&'static str>,
+}
+
+/// A purge that was asked for.
+#[derive(Debug)]
+pub(in crate::cluster) struct Purge {
+    pub(in crate::cluster) queue: &'static str,
+    /// When it was answered.
+    pub(in crate::cluster) done_us: Option<u64>,
+}
+
+impl Operator {
+    pub(in crate::cluster) fn new(deeds: Vec<Deed>) -> Self {
+        Self {
+            deeds,
+            ..Self::default()
+        }
+    }
+
+    /// Whether everything that it does has an end.
+    pub(in crate::cluster) fn is_done(&self) -> bool {
+        self.call.is_none() && self.paused.is_empty()
+    }
+
+    pub(super) fn gateway_died(&mut self, gateway: usize) {
+        if self.call.as_ref().is_some_and(|(at, ..)| *at == gateway) {
+            self.call = None;
+            self.resumes = None;
+        }
+    }
+}
+
+impl Cluster {
+    pub(super) fn operator_acts(&mut self, client: usize) {
+        self.govern();
+        let is_calm = self.is_draining;
+        let drawn = self.rng.word();
+        let Role::Operator(operator) = &mut self.clients[client].role else {
+            return;
+        };
+        if operator.call.is_some() {
+            return;
+        }
+        if let Some(queue) = operator.paused.first().copied()
+            && (is_calm || drawn.is_multiple_of(2))
+        {
+            operator.resumes = Some(queue);
+            return self.set_paused(client, queue, false);
+        }
+        if is_calm || operator.deeds.is_empty() {
+            return;
+        }
+        let at = self.rng.index(operator.deeds.len());
+        let deed = operator.deeds[at].clone();
+        self.say(format_args!("operator: {deed:?}"));
+        self.carry_out_deed(client, deed);
+    }
+
+    fn carry_out_deed(&mut self, client: usize, deed: Deed) {
+        match deed {
+            Deed::Vary(pattern, setting, values) => {
+                let at = self.rng.index(values.len());
+                self.set_rule(pattern, setting, values[at]);
+            }
+            Deed::Purge(queue) => self.purge(client, queue),
+            Deed::Pause(queue) => {
+                if let Role::Operator(operator) = &mut self.clients[client].role {
+                    operator.paused.insert(queue);
+                }
+                self.set_paused(client, queue, true);
+            }
+            Deed::Move(from, to) => {
+                self.move_page(from, MoveAction::Move(Destination::queue(name(to))))
+            }
+            Deed::Copy(from, to) => {
+                self.move_page(from, MoveAction::Copy(Destination::queue(name(to))))
+            }
+            Deed::Retry(from) => self.move_page(from, MoveAction::Retry),
+            Deed::Browse(queue) => self.browse(queue),
+        }
+    }
+
+    /// Sets one setting of one pattern, as wanted.
+    pub(in crate::cluster) fn set_rule(&mut self, pattern: &str, setting: &str, value: &str) {
+        let pattern = Pattern::new(pattern).expect("the patterns of the workload are valid");
+        let mut settings = self
+            .wanted
+            .rule(&pattern)
+            .map(|rule| rule.settings.clone())
+            .unwrap_or_default();
+        settings
+            .set_text(setting, value)
+            .expect("the settings of the workload are valid");
+        self.wanted
+            .set(Rule { pattern, settings })
+            .expect("the rules of the workload are valid");
+        self.is_dropping |= value == "drop-head";
+    }
+
+    /// Asks the active coordinator for the settings that are wanted, unless it has them.
+    fn govern(&mut self) {
+        let found = self.coordinators.iter().position(|host| {
+            let is_active = host
+                .process
+                .as_ref()
+                .is_some_and(|process| process.generation > 0);
+            is_active && host.body.is_up() && host.body.paused.is_none()
+        });
+        let Some(active) = found else {
+            return;
+        };
+        let process = self.coordinators[active].process.as_ref();
+        let Some(picture) = process.and_then(|process| process.picture()) else {
+            return;
+        };
+        if picture.settings.rules() == self.wanted.rules() {
+            return;
+        }
+        let expected = picture.settings.version();
+        self.settings_asked += 1;
+        let input = coordination::Input::SettingsWanted {
+            request: coordination::SettingsRequest(self.settings_asked),
+            expected,
+            settings: Settings::clone(&self.wanted),
+        };
+        self.step_coordinator(active, input);
+    }
+
+    fn purge(&mut self, client: usize, queue: &'static str) {
+        let Some((gateway, call)) = self.call(client, None) else {
+            return;
+        };
+        self.purges.push(Purge {
+            queue,
+            done_us: None,
+        });
+        let purge = self.purges.len() - 1;
+        if let Role::Operator(operator) = &mut self.clients[client].role {
+            operator.call = Some((gateway, call, Some(purge)));
+        }
+        let destination = Destination::queue(name(queue));
+        let input = Input::Purge {
+            call,
+            destination,
+            only: None,
+        };
+        self.step_gateway(gateway, input);
+    }
+
+    fn set_paused(&mut self, client: usize, queue: &str, is_paused: bool) {
+        let Some((gateway, call)) = self.call(client, None) else {
+            return;
+        };
+        if let Role::Operator(operator) = &mut self.clients[client].role {
+            operator.call = Some((gateway, call, None));
+        }
+        let input = Input::Pause {
+            call,
+            queue: name(queue),
+            is_paused,
+        };
+        self.step_gateway(gateway, input);
+    }
+
+    pub(super) fn operator_hears(&mut self, client: usize, call: CallId, event: &ClientEvent) {
+        let now = self.now();
+        let Role::Operator(operator) = &mut self.clients[client].role else {
+            return;
+        };
+        let Some((gateway, _, purge)) = operator.call.take_if(|(_, present, _)| *present == call)
+        else {
+            return;
+        };
+        let resumed = operator.resumes.take();
+        if matches!(event, ClientEvent::Done) {
+            self.counts.purges += u64::from(purge.is_some());
+            if let Some(purge) = purge.and_then(|at| self.purges.get_mut(at)) {
+                purge.done_us = Some(now);
+            }
+            if let Some(queue) = resumed {
+                self.counts.resumes += 1;
+                operator.paused.remove(queue);
+            }
+        }
+        if let Some(process) = self.gateways[gateway].process.as_mut() {
+            process.calls.remove(&call);
+            self.step_gateway(gateway, Input::Dropped { call });
+        }
+    }
+
+    fn move_page(&mut self, queue: &str, action: MoveAction) {
+        let Some((node, shard)) = self.leader_of(queue) else {
+            return;
+        };
+        self.queries += 1;
+        let query = MoveQuery {
+            query: self.queries,
+            queue: name(queue),
+            action,
+            only: Vec::new(),
+            after: None,
+            upto: None,
+            limit: PAGE,
+            selector: None,
+        };
+        self.step_shard(node, shard, ShardInput::Move(Box::new(query)));
+    }
+
+    fn browse(&mut self, queue: &str) {
+        let Some((node, shard)) = self.leader_of(queue) else {
+            return;
+        };
+        self.queries += 1;
+        let query = BrowseQuery {
+            query: self.queries,
+            queue: name(queue),
+            after: None,
+            limit: 50,
+        };
+        let now = self.now();
+        self.browses.insert(self.queries, now);
+        self.step_shard(node, shard, ShardInput::Browse(query));
+    }
+
+    /// The node that serves a queue, if one does and can be reached.
+    fn leader_of(&self, queue: &str) -> Option<(usize, ShardId)> {
+        let topology = self.nodes.iter().find_map(|node| node.topology.as_ref())?;
+        let slot = quorate_message::slot(&name(queue));
+        let shard = *topology.slots.get(usize::from(slot.0))?;
+        let serves = |host: &crate::cluster::node::NodeHost| {
+            let runtime = host
+                .process
+                .as_ref()
+                .and_then(|process| process.shards.get(&shard));
+            host.body.is_up()
+                && host.body.paused.is_none()
+                && runtime.is_some_and(|runtime| runtime.shard.is_serving())
+        };
+        self.nodes.iter().position(serves).map(|node| (node, shard))
+    }
+}
