@@ -116,6 +116,18 @@ impl Cluster {
         Self::new(seed, mode, Options::calm).run_to_end(seed)
     }
 
+    /// Runs one seed with all faults, and up to two scenes beside the plain queues.
+    #[must_use]
+    pub fn run_scenes(seed: u64, mode: Mode) -> Report {
+        Self::new(seed, mode, Options::stage).run_to_end(seed)
+    }
+
+    /// Runs one seed with all faults and an operator at work.
+    #[must_use]
+    pub fn run_operated(seed: u64, mode: Mode) -> Report {
+        Self::new(seed, mode, Options::operate).run_to_end(seed)
+    }
+
     /// All faults.
     fn faulty(_: &mut Options, _: &mut Rng) {}
 

@@ -1,4 +1,6 @@
-//! Runs seeds: `sim --seed N [--trace]` one, `sim --seeds N [--from M]` many; `--planned`: with planned moves and no faults.
+//! Runs seeds: `sim --seed N [--trace]` one, `sim --seeds N [--from M]` many. `--planned`: with planned moves and no faults;
+//! `--scenes`: with topics, transactions, schedules, dead letters, limits, groups and more in the workload; `--operated`: with
+//! an operator who pauses, purges, moves, copies and browses.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{error}");
             eprintln!(
-                "usage: sim --seed N [--trace | --trace-disks] | --seeds N [--from M] [--threads T] [--planned]"
+                "usage: sim --seed N [--trace | --trace-disks] | --seeds N [--from M] [--threads T] [--planned | --scenes | --operated]"
             );
             return ExitCode::from(2);
         }
@@ -129,6 +131,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--threads" => arguments.threads = usize::try_from(number()?).unwrap_or(1).max(1),
             "--trace-disks" => arguments.mode = Mode::PrintAll,
             "--planned" => arguments.run = Cluster::run_planned,
+            "--scenes" => arguments.run = Cluster::run_scenes,
+            "--operated" => arguments.run = Cluster::run_operated,
             "--trace" => arguments.mode = Mode::Print,
             other => return Err(format!("unknown option {other}")),
         }

@@ -76,8 +76,6 @@ impl Options {
         };
         let shards = rng.between(1, 2);
         let is_long = rng.chance(1, 6);
-        let scenes = scene::draw(rng);
-        let most = if scenes.is_empty() { 160 } else { 60 };
         Self {
             nodes: if rng.chance(1, 5) { 4 } else { 3 },
             gateways: 2,
@@ -86,7 +84,7 @@ impl Options {
             queues: usize::try_from(rng.between(1, 3)).expect("small"),
             producers: 3,
             consumers: 4,
-            messages: rng.between(most / 4, most),
+            messages: rng.between(40, 160),
             calm_us: rng.between(400_000, 1_500_000),
             strikes: u32::try_from(rng.between(3, 10)).expect("small"),
             strike_gap_us: pick(rng, [200_000, 700_000, 1_500_000, 3_000_000]),
@@ -104,8 +102,21 @@ impl Options {
             is_planned: false,
             is_volatile: false,
             is_long,
-            scenes,
+            scenes: Vec::new(),
         }
+    }
+
+    /// Draws scenes to be played beside the plain queues.
+    pub fn stage(&mut self, rng: &mut Rng) {
+        self.scenes = scene::draw(rng);
+        if !self.scenes.is_empty() {
+            self.messages = self.messages.min(60);
+        }
+    }
+
+    /// Has an operator at work.
+    pub fn operate(&mut self, _: &mut Rng) {
+        self.scenes = vec![Scene::Operated];
     }
 
     /// Leaves nothing of what may go wrong but moves of leaderships.
@@ -120,7 +131,6 @@ impl Options {
         self.disk_us = self.disk_us.min(5_000);
         (self.disk_stalls, self.store_slow, self.store_unknown) = (0, 0, 0);
         (self.rots, self.is_long, self.rebalances) = (false, false, false);
-        self.scenes.clear();
         self.strikes = 20;
         self.strike_gap_us = 400_000;
         self.messages = 200;

@@ -39,7 +39,8 @@ pub enum Scene {
     Transient,
 }
 
-const SCENES: [Scene; 11] = [
+/// Those that are drawn. The operator is asked for by itself.
+const SCENES: [Scene; 10] = [
     Scene::Topics,
     Scene::Transactions,
     Scene::Timed,
@@ -49,7 +50,6 @@ const SCENES: [Scene; 11] = [
     Scene::Exclusive,
     Scene::Selecting,
     Scene::Urgent,
-    Scene::Operated,
     Scene::Transient,
 ];
 
