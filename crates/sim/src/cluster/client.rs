@@ -26,6 +26,7 @@ pub(super) struct Client {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a run has a few dozen of them")]
 pub(super) enum Role {
     Producer(Producer),
     Consumer(Consumer),

@@ -514,10 +514,10 @@ impl Cluster {
             && wanted.lifetime == Lifetime::Live
             && let Some(subscriber) = consumer.subscriber
         {
-            // Another consumer id is another subscription.
-            self.subscribers[subscriber].is_open = false;
+            // Another consumer id is another subscription. What the one before has pending ends with it.
             let mut next = self.subscribers[subscriber].clone();
             next.begins_anew();
+            self.subscribers[subscriber].ends();
             consumer.subscriber = Some(self.subscribers.len());
             self.subscribers.push(next);
         }

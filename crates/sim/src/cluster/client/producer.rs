@@ -140,6 +140,7 @@ impl Producer {
     }
 
     /// The next message.
+    #[expect(clippy::too_many_lines, reason = "one arm per load")]
     fn compose(&mut self, rng: &mut Rng, (now, wall_ms): (u64, u64)) -> u64 {
         let number = self.next;
         self.next += 1;
