@@ -21,6 +21,7 @@ mod packet;
 mod power;
 mod replica;
 mod report;
+mod runs;
 mod scene;
 mod watch;
 
@@ -114,18 +115,6 @@ impl Cluster {
     #[must_use]
     pub fn run_planned(seed: u64, mode: Mode) -> Report {
         Self::new(seed, mode, Options::calm).run_to_end(seed)
-    }
-
-    /// Runs one seed with all faults, and up to two scenes beside the plain queues.
-    #[must_use]
-    pub fn run_scenes(seed: u64, mode: Mode) -> Report {
-        Self::new(seed, mode, Options::stage).run_to_end(seed)
-    }
-
-    /// Runs one seed with all faults and an operator at work.
-    #[must_use]
-    pub fn run_operated(seed: u64, mode: Mode) -> Report {
-        Self::new(seed, mode, Options::operate).run_to_end(seed)
     }
 
     /// All faults.
