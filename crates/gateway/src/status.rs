@@ -22,7 +22,7 @@ pub(crate) fn failure_status(failure: &Failure) -> Status {
         ),
         Failure::NoTopology => (
             Code::Unavailable,
-            "no coordinator has told this gateway where queues live; nothing was stored, retry"
+            "no coordinator has told this gateway where queues live; nothing was sent on, retry"
                 .to_owned(),
         ),
         Failure::OutOfMemory { bytes_max } => (
@@ -152,9 +152,21 @@ fn not_committed(shard: u32, outcome: Outcome, cause: Option<&Cause>) -> (Code, 
         Some(cause) => format!("{}: ", cause.destination),
         None => String::new(),
     };
+    let fate = match outcome {
+        Outcome::InDoubt | Outcome::NumberTooOld => "transaction may be committed",
+        Outcome::RolledBack
+        | Outcome::Moved
+        | Outcome::LimitReached
+        | Outcome::QueueFull
+        | Outcome::Blocked
+        | Outcome::UnknownMessage
+        | Outcome::UnknownDestination
+        | Outcome::Stored
+        | Outcome::Duplicate
+        | Outcome::Applied => "transaction is rolled back",
+    };
     let outcome = name(outcome);
-    let text =
-        format!("transaction is rolled back: shard {shard} answered {outcome}: {about}{why}");
+    let text = format!("{fate}: shard {shard} answered {outcome}: {about}{why}");
     (code, text)
 }
 

@@ -7,7 +7,9 @@
 use std::collections::{BTreeSet, btree_map::Entry};
 
 use bytes::Bytes;
-use quorate_message::{Attempt, Decision, Outcome, Settlement, TransactionId};
+use quorate_message::{
+    Attempt, Decision, MessagePosition, Outcome, Settlement, TransactionId, limits::ENTRY_MAX,
+};
 
 use super::{
     confirming::destination_of,
@@ -61,40 +63,58 @@ impl Core {
         transaction.sends.extend(sends);
         transaction.bytes += size;
         self.bytes += size;
+        let of_earlier_tries = self.reserved_by_other_tries(call, id);
         for settlement in settlements {
-            if let Err(shard) = self.reserve(call, settlement) {
-                let outcome = Outcome::UnknownMessage;
-                let failure = Failure::NotCommitted {
-                    shard,
-                    outcome,
-                    cause: None,
-                };
-                return self.fail(call, failure, effects);
-            }
+            self.reserve(call, settlement, &of_earlier_tries);
         }
     }
 
-    /// Takes messages out of their consumer's hands, as far as this gateway knows it. The shard of one that it does not
-    /// hold, else.
-    fn reserve(&mut self, call: CallId, named: TransactedSettlement) -> Result<(), ShardId> {
+    /// What other calls that try to commit the same transaction have taken out of their consumers' hands.
+    fn reserved_by_other_tries(
+        &self,
+        call: CallId,
+        id: TransactionId,
+    ) -> BTreeSet<(ShardId, MessagePosition)> {
+        let others = self.transactions.iter();
+        let others = others.filter(|(other, transaction)| **other != call && transaction.id == id);
+        let settled = others.flat_map(|(_, transaction)| &transaction.settled);
+        let reserved = settled.filter(|settled| settled.is_reserved);
+        reserved.map(|s| (s.shard, s.position)).collect()
+    }
+
+    /// Takes messages out of their consumer's hands, as far as this gateway knows it.
+    ///
+    /// One that it does not hold is no reason to refuse: an earlier try, through another gateway or still under way
+    /// through this one, may have committed the transaction, and the message with it. Only the shards know. They are
+    /// asked with a position that no message has: a transaction that was committed is answered as such before anybody
+    /// looks for its messages, and every other one is refused for it.
+    fn reserve(
+        &mut self,
+        call: CallId,
+        named: TransactedSettlement,
+        of_earlier_tries: &BTreeSet<(ShardId, MessagePosition)>,
+    ) {
         for (shard, position) in named.positions {
             let holder = named.consumer.and_then(|id| self.consumer_calls.get(&id));
-            if let Some(consumer) = holder.and_then(|call| self.consumers.get_mut(call))
-                && !consumer.reserve(position, named.settlement)
-            {
-                return Err(shard);
-            }
+            let holder = holder.and_then(|call| self.consumers.get_mut(call));
+            let reserved = holder.map(|consumer| {
+                consumer.shard == shard && consumer.reserve(position, named.settlement)
+            });
+            // What is settled behind the commit is not among what the shards look at.
+            let is_nobodys = reserved == Some(false)
+                && !position.is_transient()
+                && !of_earlier_tries.contains(&(shard, position));
             if let Some(transaction) = self.transactions.get_mut(&call) {
                 transaction.settled.push(Settled {
                     consumer: named.consumer,
                     destination: named.destination.clone(),
                     shard,
-                    position,
+                    position: if is_nobodys { nobodys() } else { position },
                     settlement: named.settlement,
+                    is_reserved: reserved == Some(true),
                 });
             }
         }
-        Ok(())
     }
 
     /// A client wants its transaction committed.
@@ -145,14 +165,9 @@ impl Core {
             .iter()
             .map(|s| s.shard)
             .find(|s| !known(s));
-        if let Some(shard) = foreign {
-            let outcome = Outcome::UnknownMessage;
-            let failure = Failure::NotCommitted {
-                shard,
-                outcome,
-                cause: None,
-            };
-            return self.fail(call, failure, effects);
+        if foreign.is_some() {
+            // Another gateway may know the shard, and may have committed the transaction there.
+            return self.fail(call, Failure::NoTopology, effects);
         }
         match transaction.plan(&shards) {
             Ok(Some(plan)) => self.carry_out(now, call, plan),
@@ -291,7 +306,10 @@ impl Core {
         };
         match refusal {
             None if is_awaited => self.decide(now, call, plan),
-            None => self.roll_back(now, call, &plan),
+            None => {
+                self.roll_back(now, call, &plan);
+                self.end_transaction(call, Decision::Rollback);
+            }
             Some(refusal) => {
                 self.roll_back(now, call, &plan);
                 if !self.tries_elsewhere(now, call, &refusal) {
@@ -471,9 +489,12 @@ impl Core {
         };
         self.bytes -= transaction.bytes;
         for settled in transaction.settled {
-            let holder = settled.consumer.and_then(|id| self.consumer_calls.get(&id));
+            let is_over = settled.is_reserved || decision == Decision::Commit;
+            let holder = settled.consumer.filter(|_| is_over);
+            let holder = holder.and_then(|id| self.consumer_calls.get(&id));
             if let Some(holder) = holder.copied()
                 && let Some(consumer) = self.consumers.get_mut(&holder)
+                && consumer.shard == settled.shard
             {
                 consumer.unreserve(self.now, settled.position, decision);
                 self.restless.insert(holder);
@@ -536,6 +557,11 @@ impl Core {
             lane.about_transaction(now, numbers, (call, step), command);
         }
     }
+}
+
+/// A position that no message has.
+fn nobodys() -> MessagePosition {
+    MessagePosition::new(ENTRY_MAX, 0)
 }
 
 /// Why a shard refused: the outcome that is a reason, rather than one that followed from another.

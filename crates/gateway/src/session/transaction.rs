@@ -28,6 +28,8 @@ pub(super) struct Settled {
     pub(super) shard: ShardId,
     pub(super) position: MessagePosition,
     pub(super) settlement: Settlement,
+    /// It was taken out of the hands of its consumer here.
+    pub(super) is_reserved: bool,
 }
 
 /// See the head of the file.

@@ -372,7 +372,7 @@ fn what_a_shard_cannot_read_is_rolled_back() {
 }
 
 #[test]
-fn bounds_and_foreign_messages_are_refused_before_anything_happens() {
+fn bounds_are_refused_before_anything_happens() {
     let mut bench = two_shards();
     assert!(is_committed(&commit(&mut bench)), "nothing to do is done");
 
@@ -383,17 +383,103 @@ fn bounds_and_foreign_messages_are_refused_before_anything_happens() {
     let effects = transact(&mut bench, vec![large; count], &[]);
     assert_eq!(failure(&effects), Some(&Failure::TransactionTooLarge));
     assert_eq!(bench.core.waiting_bytes(), 0);
+}
 
+/// The positions that a commit of this step settles.
+fn settled_by(effects: &[Effect]) -> Vec<MessagePosition> {
+    let batches = effects.iter().filter_map(|effect| match effect {
+        Effect::Submit { batch, .. } => Some(Batch::parse(batch.clone()).unwrap()),
+        _ => None,
+    });
+    let mut settled = Vec::new();
+    for batch in batches {
+        settled.extend(batch.commands().filter_map(|(_, command)| match command {
+            Stored::Settle { position, .. } => Some(position),
+            _ => None,
+        }));
+    }
+    settled
+}
+
+#[test]
+fn whether_a_transaction_is_committed_that_settles_what_its_consumer_does_not_hold_the_shard_says() {
+    for outcome in [Outcome::Duplicate, Outcome::UnknownMessage] {
+        let mut bench = two_shards();
+        holding(&mut bench);
+        let effects = transact(&mut bench, vec![message_in(&bench, SHARD)], &[6]);
+        assert_eq!(failure(&effects), None, "an earlier try may have committed it");
+        let effects = commit(&mut bench);
+        let decide = sent(&effects)[0].clone();
+        assert_eq!(decide.1, Sent::Commit(SHARD, 2));
+        let settled = settled_by(&effects);
+        assert_eq!(settled.len(), 1);
+        assert_ne!(settled, [position(6)], "it may be another consumer's");
+        let effects = answer(&mut bench, &decide, outcome);
+        let refused = match failure(&effects) {
+            Some(Failure::NotCommitted { outcome, .. }) => Some(*outcome),
+            _ => None,
+        };
+        match outcome {
+            Outcome::Duplicate => assert!(is_committed(&effects)),
+            outcome => assert_eq!(refused, Some(outcome)),
+        }
+        assert_eq!(bench.core.waiting_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_repeat_through_the_same_gateway_follows_its_first_try() {
     let mut bench = two_shards();
     holding(&mut bench);
-    let effects = transact(&mut bench, Vec::new(), &[6]);
-    assert!(matches!(
-        failure(&effects),
-        Some(Failure::NotCommitted {
-            outcome: Outcome::UnknownMessage,
-            ..
-        })
-    ));
+    let message = message_in(&bench, SHARD);
+    transact(&mut bench, vec![message.clone()], &[5]);
+    let first = sent(&commit(&mut bench))[0].clone();
+    bench.step(Input::Dropped { call: CallId(5) });
+    let destination = Destination::queue(name_in(&bench, SHARD));
+    let mut effects = bench.step(Input::Transact {
+        call: CallId(6),
+        transaction: ID,
+        sends: vec![message],
+        settlements: vec![TransactedSettlement {
+            consumer: Some(CONSUMER),
+            destination,
+            settlement: Settlement::Accept,
+            positions: vec![(SHARD, position(5))],
+        }],
+    });
+    effects.extend(bench.step(Input::Commit {
+        call: CallId(6),
+        wall_ms: 2_000,
+        nonce: 8,
+    }));
+    effects.extend(answer(&mut bench, &first, Outcome::QueueFull));
+    assert_eq!(failure(&effects), None);
+    let second = sent(&effects).pop().unwrap();
+    assert_eq!(second.1, Sent::Commit(SHARD, 2));
+    assert_eq!(settled_by(&effects), [position(5)], "its consumer holds it");
+    assert!(is_committed(&answer(&mut bench, &second, Outcome::Applied)));
+    assert_eq!(bench.core.waiting_bytes(), 0);
+}
+
+#[test]
+fn what_a_client_that_left_was_to_settle_is_its_consumers_again() {
+    let mut bench = two_shards();
+    holding(&mut bench);
+    let sends = vec![message_in(&bench, SHARD), message_in(&bench, SECOND)];
+    transact(&mut bench, sends, &[5]);
+    let prepare = sent(&commit(&mut bench))[0].clone();
+    bench.step(Input::Dropped { call: CallId(5) });
+    answer(&mut bench, &prepare, Outcome::Applied);
+    assert_eq!(bench.core.waiting_bytes(), 0);
+    let effects = bench.step(Input::Settle {
+        call: CallId(9),
+        settlement: Settlement::Accept,
+        positions: vec![(SHARD, position(5))],
+        token: 0,
+    });
+    let settled = commands(&effects).into_iter();
+    let settled: Vec<_> = settled.flat_map(|command| settlements(command).1).collect();
+    assert_eq!(settled, [(position(5), Settlement::Accept)]);
 }
 
 #[test]
