@@ -52,8 +52,13 @@ impl Core {
         }
     }
 
-    /// What a consumer brings of a name that moves it settles where it got it, and follows then.
+    /// What a consumer brings of a queue that moves it settles where it got it, and follows then. A topic that is
+    /// subscribed to does not move: what a subscriber names of another shard is wrong, and is no reason to make its
+    /// subscription there and end the one that it has.
     fn begin_where_held(&self, open: &OpenConsumer, shards: &mut [ShardId]) {
+        if open.subscription.is_some() {
+            return;
+        }
         let Some((at, _)) = open.held.first() else {
             return;
         };

@@ -330,7 +330,9 @@ impl Core {
                     let outcomes: Vec<Outcome> = range.filter_map(|at| outcomes.get(at)).collect();
                     self.transacted(id, (*call, *step), &outcomes, &batch, effects);
                 }
-                Part::Admission { call } => self.admitted(*call, outcomes.get(at - 1), effects),
+                Part::Admission { call } => {
+                    self.admitted((*call, id), outcomes.get(at - 1), effects)
+                }
                 Part::Unsubscribe { call } => {
                     self.unsubscribed(*call, (outcomes.get(at - 1), removed), effects);
                 }

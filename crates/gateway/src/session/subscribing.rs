@@ -86,18 +86,28 @@ impl Core {
         })
     }
 
-    /// What a consumer needs is committed, or refused.
+    /// What a consumer needs is committed in a shard, or refused.
     pub(super) fn admitted(
         &mut self,
-        call: CallId,
+        (call, asked): (CallId, ShardId),
         outcome: Option<Outcome>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(consumer) = self.consumers.get_mut(&call) else {
+        let consumer = self.consumers.get_mut(&call);
+        // It may have followed its name since it asked there.
+        let Some(consumer) = consumer.filter(|consumer| consumer.shard == asked) else {
             return;
         };
         match outcome {
             None | Some(Outcome::Applied) => {
+                consumer.is_admitted = true;
+                self.restless.insert(call);
+            }
+            // What it holds of a queue that left it settles there, and a queue that leaves needs no registration.
+            Some(Outcome::Moved)
+                if matches!(consumer.admission, Admission::Register)
+                    && consumer.held_len() > 0 =>
+            {
                 consumer.is_admitted = true;
                 self.restless.insert(call);
             }

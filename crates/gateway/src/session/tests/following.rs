@@ -2,7 +2,7 @@
 
 use quorate_message::Overrides;
 
-use super::consuming::{attached, delivered, deliveries, settle};
+use super::consuming::{attached, delivered, deliveries, settle, settled};
 use super::*;
 
 const OTHER: ShardId = ShardId(2);
@@ -114,11 +114,19 @@ fn said(effects: &[Effect]) -> Vec<(ShardId, &'static str)> {
 }
 
 fn consumer(bench: &mut Bench, held: Vec<(ShardId, MessagePosition)>) -> Vec<Effect> {
+    consumer_of(bench, queue(), held)
+}
+
+fn consumer_of(
+    bench: &mut Bench,
+    queue: DestinationName,
+    held: Vec<(ShardId, MessagePosition)>,
+) -> Vec<Effect> {
     bench.step(Input::Consume {
         call: CALL,
         open: OpenConsumer {
             consumer: CONSUMER,
-            queue: Destination::queue(queue()),
+            queue: Destination::queue(queue),
             subscription: None,
             held,
             terms: quorate_message::Terms::default(),
@@ -149,9 +157,17 @@ fn a_consumer_settles_what_it_has_and_follows_its_queue() {
     hear_other(&mut bench, attached(102, &[]));
     let effects = hear_other(&mut bench, deliveries(1, 102, &[3]));
     assert_eq!(delivered(&effects), [3]);
-    // What it settled before is not its message of the same position there.
-    settle(&mut bench, Settlement::Accept, &[3], 2);
-    assert!(bench.core.consumers() == 1, "and no error");
+    // What it had before is not its message of the same position there.
+    let effects = settle(&mut bench, Settlement::Accept, &[3], 2);
+    assert_eq!(settled(&effects), [(2, vec![Outcome::UnknownMessage])]);
+    assert_eq!(said(&effects), []);
+    let effects = bench.step(Input::Settle {
+        call: CALL,
+        settlement: Settlement::Accept,
+        positions: vec![(OTHER, position(3))],
+        token: 3,
+    });
+    assert_eq!(said(&effects), [(OTHER, "settle")], "it has that one");
 }
 
 #[test]
@@ -175,4 +191,56 @@ fn a_consumer_that_is_turned_away_waits_until_it_knows_where() {
     assert_eq!(said(&bench.hear(NODE_A, 1, event)), []);
     let effects = bench.step(Input::Topology(picture(2, &moving())));
     assert_eq!(said(&effects), [(SHARD, "detach"), (OTHER, "attach")]);
+}
+
+/// The shard and number of the first batch on a control stream.
+fn batch_of(effects: &[Effect]) -> (ShardId, u64) {
+    let mut batches = effects.iter().filter_map(|effect| match effect {
+        Effect::Control {
+            shard,
+            command: Command::Submit { number, .. },
+            ..
+        } => Some((*shard, number.0)),
+        _ => None,
+    });
+    batches.next().expect("a batch goes out")
+}
+
+fn of_virtual_topic() -> (DestinationName, DestinationName) {
+    let topic = DestinationName::new("VirtualTopic.X").unwrap();
+    let queue = DestinationName::new("Consumer.A.VirtualTopic.X").unwrap();
+    (topic, queue)
+}
+
+#[test]
+fn a_consumer_of_a_virtual_topic_settles_what_it_has_of_a_queue_that_left() {
+    let mut bench = bench();
+    let (topic, queue) = of_virtual_topic();
+    let moving = Overrides::new().begin(&topic, 1, 2).unwrap();
+    let there = moving.end(&topic, 1, (1, true)).unwrap();
+    bench.step(Input::Topology(picture(2, &there)));
+    let effects = consumer_of(&mut bench, queue, vec![(SHARD, position(7))]);
+    let (shard, number) = batch_of(&effects);
+    assert_eq!(shard, SHARD, "it is registered where it holds something");
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Moved));
+    assert_eq!(said(&effects), [(SHARD, "attach")]);
+    let effects = bench.hear(NODE_A, 1, attached(101, &[7]));
+    assert_eq!(said(&effects), [(SHARD, "detach"), (OTHER, "settle")]);
+    let (_, number) = batch_of(&effects);
+    let effects = hear_other(&mut bench, all(number, Outcome::Applied));
+    assert_eq!(said(&effects), [(OTHER, "attach")]);
+}
+
+#[test]
+fn a_registration_answered_by_another_shard_than_the_present_one_admits_nobody() {
+    let mut bench = bench();
+    let (topic, queue) = of_virtual_topic();
+    let (shard, first) = batch_of(&consumer_of(&mut bench, queue, Vec::new()));
+    assert_eq!(shard, SHARD);
+    let moving = Overrides::new().begin(&topic, 1, 2).unwrap();
+    let effects = bench.step(Input::Topology(picture(2, &moving)));
+    let (shard, _) = batch_of(&effects);
+    assert_eq!(shard, OTHER, "it follows");
+    let effects = bench.hear(NODE_A, 1, all(first, Outcome::Applied));
+    assert_eq!(said(&effects), []);
 }

@@ -343,3 +343,24 @@ fn a_live_subscription_that_is_gone_is_made_again() {
     let effects = bench.answer(&effects, Outcome::Applied);
     assert_eq!(attached(&effects).len(), 1);
 }
+
+#[test]
+fn a_subscriber_that_names_what_is_of_another_shard_ends_no_subscription() {
+    let mut bench = two_shards();
+    let mut wrong = open("prices", Lifetime::Durable, 1);
+    let home = bench.core.shard_of(&DestinationName::new("prices").unwrap());
+    let other = match home {
+        Some(SHARD) => OTHER,
+        _ => SHARD,
+    };
+    wrong.held = vec![(other, position(7))];
+    let effects = bench.consume(wrong);
+    let failed = effects.iter().any(|effect| {
+        let Effect::Failed { failure, .. } = effect else {
+            return false;
+        };
+        matches!(failure, Failure::ForeignPosition { .. })
+    });
+    assert!(failed, "{effects:?}");
+    assert!(commands(&effects).is_empty(), "{effects:?}");
+}
