@@ -195,11 +195,11 @@ impl Running {
         let mut events = Vec::with_capacity(ENGINE_STEP_INPUTS);
         let mut effects = Vec::new();
         loop {
-            let deadline = self.core.next_deadline().map(|at| {
+            let due = self.core.next_deadline();
+            let deadline = due.map(|at| {
                 let left = at.since(Time(monotonic_micros()));
                 tokio::time::Instant::now() + Duration::from_micros(left)
             });
-            let mut elapsed = false;
             tokio::select! {
                 biased;
                 taken = inbox.recv_many(&mut events, ENGINE_STEP_INPUTS) => {
@@ -208,7 +208,7 @@ impl Running {
                     }
                 }
                 () = signals.changed.notified() => {}
-                () = sleep_until(deadline) => elapsed = true,
+                () = sleep_until(deadline) => {}
             }
             let now = Time(monotonic_micros());
             for event in events.drain(..) {
@@ -220,10 +220,10 @@ impl Running {
                 }
                 self.core.step(now, input, &mut effects);
             }
-            let end = if elapsed {
-                Input::Elapsed
-            } else {
-                Input::Drained
+            // Whatever else came: under load something always does.
+            let end = match due {
+                Some(at) if at <= now => Input::Elapsed,
+                Some(_) | None => Input::Drained,
             };
             self.core.step(now, end, &mut effects);
             for effect in effects.drain(..) {
@@ -459,5 +459,57 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use quorate_message::{
+        ConsumerId, Destination, DestinationName, GatewayId, ProducerId, Terms,
+    };
+
+    use super::*;
+    use crate::session::{Config, Credit, OpenConsumer};
+
+    #[tokio::test]
+    async fn deadlines_are_kept_while_something_always_comes_in() {
+        let core = Core::new(Config {
+            incarnation: GatewayId([1; 16]),
+            producer: ProducerId([2; 16]),
+            transient_producer: ProducerId([3; 16]),
+            deadline_micros: 50_000,
+            memory_bytes: 1 << 20,
+        });
+        let (engine, _wanted) = Engine::start(core, GatewayMetrics::default());
+        let (reply, answer) = oneshot::channel();
+        let guard = engine.call(Caller::Unary(reply)).await.expect("it runs");
+        let call = guard.call;
+        let open = OpenConsumer {
+            consumer: ConsumerId::default(),
+            queue: Destination::queue(DestinationName::new("orders").expect("a name")),
+            subscription: None,
+            held: Vec::new(),
+            terms: Terms::default(),
+            credit: Credit::default(),
+            wall_micros: 0,
+        };
+        let waits = Event::Input(Input::Consume { call, open });
+        engine.tell(waits).await.expect("it runs");
+        let flood = async {
+            let until = Instant::now() + Duration::from_secs(10);
+            while Instant::now() < until {
+                let nothing = Input::GiveUp { call: CallId(0) };
+                engine.tell(Event::Input(nothing)).await.expect("it runs");
+            }
+        };
+        tokio::select! {
+            answer = answer => {
+                let failed = answer.expect("answered").expect_err("nobody knows where it is");
+                assert_eq!(failed, Failure::NoTopology);
+            }
+            () = flood => panic!("the deadline of the call is long over"),
+        }
     }
 }

@@ -423,11 +423,11 @@ impl Core {
                 self.restless.extend(shard.consumers.iter().copied());
             }
             let Some(until) = until else { continue };
-            let reason = shard.why();
             let overdue = shard.overdue(until);
             if overdue.is_empty() {
                 continue;
             }
+            let reason = shard.why();
             let calls = overdue.len();
             effects.push(Effect::Note(Note::Overdue { shard: id, calls }));
             for call in overdue {
