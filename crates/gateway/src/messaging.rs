@@ -268,10 +268,11 @@ impl PublishReader {
                 () = self.mailbox.ended() => return Ok(()),
             };
             let Some(request) = next else {
-                return self
-                    .engine
-                    .tell(Event::Input(Input::Finished { call }))
-                    .await;
+                let finished = Event::Input(Input::Finished { call });
+                self.engine.tell(finished).await?;
+                // Its time runs on: what it sent may wait for room.
+                self.mailbox.ended().await;
+                return Ok(());
             };
             let (producer, messages) = self.check(request)?;
             let input = Input::Publish {

@@ -32,6 +32,9 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 const ROOM: usize = 100_000;
 
+/// A queue that never has room, and holds producers back.
+pub(crate) const FULL: &str = "full";
+
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) address: SocketAddr,
@@ -189,6 +192,11 @@ impl State {
         let mut each = Vec::new();
         for (ordinal, command) in batch.commands() {
             each.push(match command {
+                Command::Publish { destination, .. }
+                    if batch.destination(destination).name.as_str() == FULL =>
+                {
+                    v1::Outcome::Blocked as i32
+                }
                 Command::Publish {
                     producer, number, ..
                 } => {

@@ -239,6 +239,29 @@ async fn a_lost_link_is_a_pause_and_not_an_error() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_no_more_is_told_in_time_that_its_messages_wait_for_room() {
+    let running = start().await;
+    let mut client = MessagingServiceClient::new(running.channel.clone());
+    let mut message = outbound(1, "x");
+    message.destination = cluster::FULL.to_owned();
+    let frames = tokio_stream::iter([v1::PublishRequest {
+        producer_id: vec![3; 16].into(),
+        messages: vec![message],
+    }]);
+    let mut request = tonic::Request::new(frames);
+    request.set_timeout(Duration::from_millis(1_500));
+    let mut responses = soon(client.publish(request)).await.unwrap().into_inner();
+    let status = loop {
+        match soon(responses.next()).await.expect("an error ends it") {
+            Ok(response) => assert!(response.confirms.is_empty(), "{response:?}"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("queue://full"), "{status}");
+}
+
+#[tokio::test]
 async fn what_a_client_gets_wrong_is_named_with_its_remedy() {
     let running = start().await;
     let mut client = MessagingServiceClient::new(running.channel.clone());
