@@ -466,9 +466,7 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
 mod tests {
     use std::time::Instant;
 
-    use quorate_message::{
-        ConsumerId, Destination, DestinationName, GatewayId, ProducerId, Terms,
-    };
+    use quorate_message::{ConsumerId, Destination, DestinationName, GatewayId, ProducerId, Terms};
 
     use super::*;
     use crate::session::{Config, Credit, OpenConsumer};

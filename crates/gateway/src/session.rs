@@ -16,6 +16,7 @@ mod core;
 mod diverting;
 mod effect;
 mod following;
+mod forerunners;
 mod group;
 mod hanging;
 mod holding_back;

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_message::{Destination, Outcome, ProducerId};
 
 use super::{
+    diverting::IsTransient,
     ids::{BatchNumber, CallId, Time},
     input::Publication,
 };
@@ -46,7 +47,7 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Tried<'a> {
     /// What was tried; none: nothing was.
-    pub(super) destination: Option<&'a Destination>,
+    pub(super) what: Option<(&'a Destination, IsTransient)>,
     /// Messages that were taken, or will never be.
     pub(super) taken: usize,
     /// Messages for which there was no room.
@@ -55,18 +56,56 @@ pub(super) struct Tried<'a> {
 
 impl<'a> Tried<'a> {
     /// One message more.
-    pub(super) fn count(&mut self, destination: &'a Destination, outcome: Outcome) {
-        self.destination = Some(destination);
-        match is_to_be_tried(outcome) {
+    pub(super) fn count(&mut self, what: (&'a Destination, IsTransient), outcome: Outcome) {
+        self.what = Some(what);
+        match is_to_be_tried(outcome, what.1) {
             true => self.refused += 1,
             false => self.taken += 1,
         }
     }
 }
 
-/// Whether a message that has this outcome is tried again: its destination is full, or on its way to another shard.
-pub(super) fn is_to_be_tried(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Blocked | Outcome::Moved)
+/// Whether a message that has this outcome is tried again: its destination is on its way to another shard, or is full and
+/// holds back what is stored.
+pub(super) fn is_to_be_tried(outcome: Outcome, is_transient: IsTransient) -> bool {
+    outcome == Outcome::Moved || outcome == Outcome::Blocked && !is_transient.0
+}
+
+/// What waits, by destination; what is stored apart from what is not.
+#[derive(Debug, Default)]
+pub(super) struct Backlogs([BTreeMap<Destination, Backlog>; 2]);
+
+impl Backlogs {
+    pub(super) fn of(&self, is_transient: IsTransient) -> &BTreeMap<Destination, Backlog> {
+        &self.0[usize::from(is_transient.0)]
+    }
+
+    pub(super) fn of_mut(
+        &mut self,
+        is_transient: IsTransient,
+    ) -> &mut BTreeMap<Destination, Backlog> {
+        &mut self.0[usize::from(is_transient.0)]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(BTreeMap::is_empty)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Destination, IsTransient, &Backlog)> {
+        let each = [false, true].map(IsTransient).into_iter().zip(&self.0);
+        each.flat_map(|(kind, of_kind)| of_kind.iter().map(move |(to, b)| (to, kind, b)))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Destination, &mut Backlog)> {
+        self.0.iter_mut().flatten()
+    }
+
+    /// Forgets those in which nothing is left.
+    pub(super) fn tidy(&mut self) {
+        for of_kind in &mut self.0 {
+            of_kind.retain(|_, backlog| !backlog.is_over());
+        }
+    }
 }
 
 /// See the head of the file.
@@ -79,8 +118,8 @@ pub(super) struct Backlog {
     /// When the next try is; none: one is under way.
     try_at: Option<Time>,
     pause_micros: u64,
-    /// Calls that were told that they are held back.
-    told: BTreeSet<CallId>,
+    /// Calls that were told that they are held back, and where what they have here stands.
+    told: BTreeMap<CallId, BTreeSet<Place>>,
 }
 
 impl Backlog {
@@ -92,17 +131,19 @@ impl Backlog {
             window: 1,
             try_at: Some(now.after(ROOM_MICROS_MIN)),
             pause_micros: ROOM_MICROS_MIN,
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
         }
     }
 
     /// Adds a message, behind all others or where it was. True when its call has nothing else here and never had.
     pub(super) fn add(&mut self, returned: Option<Place>, message: Waiting) -> bool {
-        let is_new = self.told.insert(message.origin.call);
+        let call = message.origin.call;
+        let is_new = !self.told.contains_key(&call);
         let place = returned.unwrap_or_else(|| {
             self.arrivals += 1;
             Place::Arrived(self.arrivals)
         });
+        self.told.entry(call).or_default().insert(place);
         self.waiting.insert(place, message);
         is_new
     }
@@ -150,23 +191,24 @@ impl Backlog {
 
     /// Takes out a message; none: its call is gone.
     pub(super) fn remove(&mut self, place: Place) -> Option<Waiting> {
-        self.waiting.remove(&place)
+        let message = self.waiting.remove(&place)?;
+        if let Some(places) = self.told.get_mut(&message.origin.call) {
+            places.remove(&place);
+        }
+        Some(message)
     }
 
     /// Takes out everything of a call.
     pub(super) fn remove_call(&mut self, call: CallId) -> Vec<Waiting> {
-        if !self.told.remove(&call) {
-            return Vec::new();
-        }
-        let of_call = self.waiting.iter().filter(|(_, m)| m.origin.call == call);
-        let places: Vec<Place> = of_call.map(|(place, _)| *place).collect();
+        let places = self.told.remove(&call).unwrap_or_default();
         let waiting = &mut self.waiting;
         places.iter().filter_map(|at| waiting.remove(at)).collect()
     }
 
     /// Whether something of a call waits.
     pub(super) fn holds(&self, call: CallId) -> bool {
-        self.told.contains(&call) && self.waiting.values().any(|m| m.origin.call == call)
+        let places = self.told.get(&call);
+        places.is_some_and(|places| !places.is_empty())
     }
 
     /// Whether nothing waits, and nothing is under way.

@@ -40,10 +40,8 @@ impl Core {
         let whole = told.slots.len() == usize::from(quorate_message::SLOTS);
         if whole && (newest || self.slots.is_empty()) {
             self.slots.clone_from(&told.slots);
-            let are_others = self.overrides != told.overrides;
-            self.overrides = Arc::clone(&told.overrides);
-            if are_others {
-                self.replaced();
+            if self.overrides != told.overrides {
+                self.replace_overrides(&told.overrides);
                 self.find_followers();
             }
             for id in &told.slots {

@@ -54,7 +54,8 @@ impl Core {
         };
         self.composites.insert((call, ordinal), composite);
         for destination in destinations {
-            if !publication.non_persistent && self.is_held_back(&destination) {
+            let is_transient = IsTransient(publication.non_persistent);
+            if self.is_held_back(&destination, is_transient) {
                 let origin = Origin {
                     call,
                     ordinal,
@@ -65,7 +66,6 @@ impl Core {
                 self.hold_back((origin, None), id, copy, effects)?;
                 continue;
             }
-            let is_transient = IsTransient(publication.non_persistent);
             let id = self.sends_to(&destination.name, is_transient);
             let shard = id.and_then(|id| self.shards.get_mut(&id));
             let shard = shard.ok_or(Failure::NoTopology)?;
@@ -82,6 +82,14 @@ impl Core {
             self.bytes += publication.message.len() as u64;
         }
         Ok(())
+    }
+
+    /// A call is over: nobody asks any more what becomes of its messages with composite destinations.
+    pub(super) fn forget_composites(&mut self, call: CallId) {
+        let of_call = self.composites.range((call, 0)..=(call, u64::MAX));
+        for key in of_call.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.composites.remove(&key);
+        }
     }
 
     /// One of the destinations of a message has answered.

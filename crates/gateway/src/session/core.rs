@@ -8,16 +8,17 @@ use std::{
     sync::Arc,
 };
 
-use quorate_message::{ConsumerId, Destination, GatewayId, Overrides, ProducerId, Settings};
+use quorate_message::{ConsumerId, GatewayId, Overrides, ProducerId, Settings};
 
 use super::{
-    backlog::Backlog,
+    backlog::Backlogs,
     cluster::Node,
     consumer::Consumer,
     copying::Composite,
     diverting::Switches,
     effect::{Effect, Failure, Note},
     following::Following,
+    forerunners::Forerunners,
     group::Group,
     ids::{CallId, LinkId, NodeId, ShardId, Time},
     input::{Input, NodeEvent, Publication},
@@ -98,7 +99,8 @@ pub struct Core {
     /// Messages with a composite destination, by call and ordinal.
     pub(super) composites: BTreeMap<(CallId, u64), Composite>,
     /// What waits for room, by destination.
-    pub(super) backlogs: BTreeMap<Destination, Backlog>,
+    pub(super) backlogs: Backlogs,
+    pub(super) forerunners: Forerunners,
     /// When the present step is.
     pub(super) now: Time,
     /// Consumers that are not attached.
@@ -138,7 +140,8 @@ impl Core {
             last_leg: 0,
             restless_groups: BTreeSet::new(),
             composites: BTreeMap::new(),
-            backlogs: BTreeMap::new(),
+            backlogs: Backlogs::default(),
+            forerunners: Forerunners::default(),
             now: Time(0),
             detached: BTreeSet::new(),
             looks: BTreeSet::new(),
@@ -439,6 +442,7 @@ impl Core {
                 let reason = reason.clone();
                 self.fail(call, Failure::Deadline { shard: id, reason }, effects);
             }
+            self.let_followers_on(id);
         }
         self.elapsed_for_consumers(now, effects);
         self.look_at_consumers(now, effects);
@@ -455,6 +459,7 @@ impl Core {
     pub(super) fn fail(&mut self, call: CallId, failure: Failure, effects: &mut Vec<Effect>) {
         self.forget_unrouted(call);
         self.forget_held_back(call);
+        self.forget_composites(call);
         self.abandon_transaction(call);
         let is_over = matches!(self.calls.get(&call), Some(Call::Over));
         self.abandon_group(call);
@@ -499,6 +504,7 @@ impl Core {
     fn dropped(&mut self, call: CallId) {
         self.forget_unrouted(call);
         self.forget_held_back(call);
+        self.forget_composites(call);
         self.abandon_transaction(call);
         if let Some(Call::Consuming) = self.calls.remove(&call) {
             self.abandon_group(call);

@@ -3,13 +3,16 @@
 //!
 //! What a shard did not take waits in the backlog of its destination, in its order, and is tried again ahead of whatever
 //! came in later: the shard that the name goes to says the same until it is ready. Non-persistent messages are not taken
-//! as soon as the name begins to leave; they are sent on at once.
+//! as soon as the name begins to leave; they wait apart, and go on at once when it is known where to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use quorate_message::{Batch, Command, DestinationName, Outcome, root};
+use quorate_message::{Command, DestinationName, Outcome, Overrides, root};
 
-use super::{core::Core, ids::ShardId, input::Outcomes, lane::Pending};
+use super::{confirming::Parsed, core::Core, ids::ShardId, input::Outcomes};
 
 /// Whether messages are kept in the leader's memory only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,43 +71,68 @@ impl Core {
             return false;
         };
         let key = key(name, is_transient);
-        self.switches.moves.insert(key, moving.number) != Some(moving.number)
+        let root = key.0.clone();
+        let is_new = self.switches.moves.insert(key, moving.number) != Some(moving.number);
+        if is_new && !is_transient.0 {
+            self.turned_from(from, &BTreeSet::from([root]));
+        }
+        is_new
     }
 
-    /// Notes which names of a batch a shard takes no more. Returns those of which that is new.
+    /// Notes which names of a batch a shard takes no more. Returns those that are sent elsewhere now.
     pub(super) fn note_moved(
         &mut self,
         id: ShardId,
-        batch: &Pending,
+        parsed: &Parsed<'_>,
         outcomes: &Outcomes,
     ) -> BTreeSet<DestinationName> {
-        let mut switched = BTreeSet::new();
+        let mut elsewhere = BTreeSet::new();
         if !outcomes.has(Outcome::Moved) {
-            return switched;
+            return elsewhere;
         }
-        let Ok(parsed) = Batch::parse(batch.batch.clone()) else {
-            return switched;
+        let Some(batch) = parsed.batch() else {
+            return elsewhere;
         };
-        let is_transient = IsTransient(parsed.is_transient());
-        for (ordinal, command) in parsed.commands() {
+        let is_transient = parsed.is_transient();
+        for (ordinal, command) in batch.commands() {
             if let Command::Publish { destination, .. } = command
                 && outcomes.get(usize::from(ordinal)) == Some(Outcome::Moved)
             {
-                let name = &parsed.destination(destination).name;
-                if self.leaves(name, id, is_transient) {
-                    switched.insert(key(name, is_transient).0);
+                let name = &batch.destination(destination).name;
+                let is_new = self.leaves(name, id, is_transient);
+                if is_new || self.sends_to(name, is_transient) != Some(id) {
+                    elsewhere.insert(key(name, is_transient).0);
                 }
             }
         }
-        switched
+        elsewhere
     }
 
-    /// The overrides are others: what is remembered of moves that are over is forgotten, and what waits is tried.
-    pub(super) fn replaced(&mut self) {
-        let overrides = &self.overrides;
+    /// Names live elsewhere than before. What is remembered of moves that are over is forgotten; what waits of names
+    /// whose place is another one is tried there, behind what went to the shard before.
+    pub(super) fn replace_overrides(&mut self, newer: &Arc<Overrides>) {
+        let older = Arc::clone(&self.overrides);
+        let is_other = |name: &&DestinationName| older.place(name) != newer.place(name);
+        let names = older.iter().chain(newer.iter()).map(|(name, _)| name);
+        let names: BTreeSet<_> = names.filter(is_other).cloned().collect();
+        let stored = IsTransient(false);
+        let before: Vec<_> = names.iter().map(|n| self.sends_to(n, stored)).collect();
+        self.overrides = Arc::clone(newer);
         self.switches.moves.retain(|(name, _), number| {
-            let moving = overrides.place(name).and_then(|place| place.moving);
+            let moving = newer.place(name).and_then(|place| place.moving);
             moving.is_some_and(|moving| moving.number == *number)
         });
+        let mut turned: BTreeMap<ShardId, BTreeSet<DestinationName>> = BTreeMap::new();
+        for (name, before) in names.iter().zip(before) {
+            if let Some(before) = before.filter(|at| self.sends_to(name, stored) != Some(*at)) {
+                turned.entry(before).or_default().insert(name.clone());
+            }
+        }
+        for (shard, names) in turned {
+            self.turned_from(shard, &names);
+        }
+        for name in &names {
+            self.hurry(name);
+        }
     }
 }

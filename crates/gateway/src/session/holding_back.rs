@@ -25,8 +25,14 @@ use crate::limits::HELD_BACK_OVERHEAD_BYTES;
 
 impl Core {
     /// Whether messages for this destination have to queue up behind others.
-    pub(super) fn is_held_back(&self, destination: &Destination) -> bool {
-        !self.backlogs.is_empty() && self.backlogs.contains_key(destination)
+    pub(super) fn is_held_back(
+        &self,
+        destination: &Destination,
+        is_transient: IsTransient,
+    ) -> bool {
+        let backlogs = self.backlogs.of(is_transient);
+        !backlogs.is_empty() && backlogs.contains_key(destination)
+            || !is_transient.0 && self.has_forerunners(&destination.name)
     }
 
     /// Lets a message wait for room.
@@ -52,7 +58,8 @@ impl Core {
         // Of its own, so that one message that waits does not keep a whole frame or batch.
         publication.message = Bytes::copy_from_slice(&publication.message);
         let now = self.now;
-        let backlog = self.backlogs.entry(destination);
+        let is_transient = IsTransient(publication.non_persistent);
+        let backlog = self.backlogs.of_mut(is_transient).entry(destination);
         let backlog = backlog.or_insert_with(|| Backlog::new(now));
         let message = Waiting {
             origin,
@@ -83,7 +90,7 @@ impl Core {
     /// What waits of a name is tried at once: it is known where the name goes.
     pub(super) fn hurry(&mut self, name: &DestinationName) {
         let now = self.now;
-        for (destination, backlog) in &mut self.backlogs {
+        for (destination, backlog) in self.backlogs.iter_mut() {
             if root(&destination.name) == name.as_str() {
                 backlog.hurry(now);
             }
@@ -92,7 +99,16 @@ impl Core {
 
     /// When something that waits is to be tried.
     pub(super) fn next_try(&self) -> Option<Time> {
-        self.backlogs.values().filter_map(Backlog::try_at).min()
+        let times = self.backlogs.iter().filter_map(|(to, kind, backlog)| {
+            let at = backlog.try_at()?;
+            self.may_try(to, kind).then_some(at)
+        });
+        times.min()
+    }
+
+    /// What is sent elsewhere now waits for what went before it.
+    fn may_try(&self, destination: &Destination, is_transient: IsTransient) -> bool {
+        is_transient.0 || !self.has_forerunners(&destination.name)
     }
 
     /// Sends what it is time to try, in a batch of its own for each destination.
@@ -100,23 +116,28 @@ impl Core {
         if self.next_try().is_none_or(|at| at > now) {
             return;
         }
-        self.backlogs.retain(|_, backlog| !backlog.is_over());
-        let is_due = |backlog: &Backlog| backlog.try_at().is_some_and(|at| at <= now);
-        let due = self.backlogs.iter().filter(|(_, backlog)| is_due(backlog));
-        for destination in due.map(|(d, _)| d.clone()).collect::<Vec<_>>() {
-            self.try_destination(now, &destination);
+        self.backlogs.tidy();
+        let due = self.backlogs.iter().filter(|(to, kind, backlog)| {
+            backlog.try_at().is_some_and(|at| at <= now) && self.may_try(to, *kind)
+        });
+        let due: Vec<_> = due.map(|(to, kind, _)| (to.clone(), kind)).collect();
+        for (destination, is_transient) in due {
+            self.try_destination(now, &destination, is_transient);
         }
     }
 
-    fn try_destination(&mut self, now: Time, destination: &Destination) {
-        let id = self.sends_to(&destination.name, IsTransient(false));
+    fn try_destination(&mut self, now: Time, destination: &Destination, kind: IsTransient) {
+        let id = self.sends_to(&destination.name, kind);
         let Some(shard) = id.and_then(|id| self.shards.get_mut(&id)) else {
             return;
         };
-        let Some(backlog) = self.backlogs.get_mut(destination) else {
+        let Some(backlog) = self.backlogs.of_mut(kind).get_mut(destination) else {
             return;
         };
-        let (lane, numbers) = shard.lane(Kind::Stored);
+        let (lane, numbers) = shard.lane(match kind {
+            IsTransient(false) => Kind::Stored,
+            IsTransient(true) => Kind::Transient,
+        });
         let own = self.config.producer;
         let mut seen = BTreeSet::new();
         let tries = backlog.begin_try().map(|(place, waiting)| Again {
@@ -138,14 +159,15 @@ impl Core {
     /// A message that was tried again has its outcome.
     pub(super) fn tried(
         &mut self,
-        (destination, place): (&Destination, Place),
+        (destination, is_transient): (&Destination, IsTransient),
+        place: Place,
         outcome: Outcome,
         effects: &mut Vec<Effect>,
     ) {
-        if is_to_be_tried(outcome) {
+        if is_to_be_tried(outcome, is_transient) {
             return;
         }
-        let backlog = self.backlogs.get_mut(destination);
+        let backlog = self.backlogs.of_mut(is_transient).get_mut(destination);
         let Some(waiting) = backlog.and_then(|backlog| backlog.remove(place)) else {
             return;
         };
@@ -178,7 +200,7 @@ impl Core {
     /// A whole try was answered.
     pub(super) fn try_is_over(&mut self, tried: Tried<'_>) {
         let Tried {
-            destination: Some(destination),
+            what: Some((destination, is_transient)),
             taken,
             refused,
         } = tried
@@ -186,10 +208,11 @@ impl Core {
             return;
         };
         let now = self.now;
-        if let Some(backlog) = self.backlogs.get_mut(destination) {
+        let backlogs = self.backlogs.of_mut(is_transient);
+        if let Some(backlog) = backlogs.get_mut(destination) {
             backlog.tried(now, (taken, refused));
             if backlog.is_over() {
-                self.backlogs.remove(destination);
+                backlogs.remove(destination);
             }
         }
     }
@@ -199,12 +222,10 @@ impl Core {
         if self.backlogs.is_empty() {
             return;
         }
-        let backlogs = self.backlogs.values_mut();
-        let gone: Vec<Waiting> = backlogs.flat_map(|b| b.remove_call(call)).collect();
+        let backlogs = self.backlogs.iter_mut();
+        let gone: Vec<Waiting> = backlogs.flat_map(|(_, b)| b.remove_call(call)).collect();
         for waiting in gone {
             self.free_held_back(&waiting);
-            let Origin { ordinal, .. } = waiting.origin;
-            self.composites.remove(&(call, ordinal));
         }
     }
 
@@ -219,8 +240,8 @@ impl Core {
 
     /// The client's time for a call is over: it is told if that is for lack of room.
     pub(super) fn give_up(&mut self, call: CallId, effects: &mut Vec<Effect>) {
-        let held = self.backlogs.iter().find(|(_, b)| b.holds(call));
-        if let Some(destination) = held.map(|(destination, _)| destination.clone()) {
+        let held = self.backlogs.iter().find(|(_, _, b)| b.holds(call));
+        if let Some(destination) = held.map(|(destination, ..)| destination.clone()) {
             let cause = self.cause(&destination);
             self.fail(call, Failure::HeldBack { cause }, effects);
         }
@@ -229,6 +250,6 @@ impl Core {
     /// Messages that wait for room in their destinations.
     #[must_use]
     pub fn held_back(&self) -> usize {
-        self.backlogs.values().map(Backlog::len).sum()
+        self.backlogs.iter().map(|(_, _, b)| b.len()).sum()
     }
 }

@@ -14,6 +14,7 @@ use quorate_message::{
 
 use super::{
     backlog::{Origin, Place},
+    diverting::IsTransient,
     ids::{BatchNumber, CallId, Time},
     input::Publication,
 };
@@ -51,6 +52,7 @@ pub(super) enum Part {
     Again {
         origin: Origin,
         destination: Destination,
+        is_transient: IsTransient,
         place: Place,
     },
     /// A step of a transaction: so many commands.
@@ -130,6 +132,13 @@ pub(super) struct Pending {
     pub(super) tries: u32,
     /// Its calls were failed for the time it took.
     pub(super) overdue: bool,
+}
+
+impl Pending {
+    /// How many commands it has.
+    pub(super) fn commands(&self) -> usize {
+        self.lead + self.parts.iter().map(Part::commands).sum::<usize>()
+    }
 }
 
 /// See the head of the file.
@@ -230,6 +239,7 @@ impl Lane {
             self.parts.push(Part::Again {
                 origin: next.origin,
                 destination: next.publication.destination.clone(),
+                is_transient: IsTransient(next.publication.non_persistent),
                 place: next.place,
             });
         }
@@ -403,7 +413,8 @@ impl Lane {
         Ok(())
     }
 
-    fn seal(&mut self, numbers: &mut BatchNumber) {
+    /// Ends the batch that is being filled.
+    pub(super) fn seal(&mut self, numbers: &mut BatchNumber) {
         if self.builder.is_empty() {
             return;
         }
@@ -485,6 +496,11 @@ impl Lane {
             .map(|b| b.batch.len())
             .sum();
         self.proven = false;
+    }
+
+    /// The batches whose answers calls wait for, in order.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = &Pending> {
+        self.batches.iter().filter(|batch| !batch.overdue)
     }
 
     fn find(&self, number: BatchNumber) -> Option<usize> {

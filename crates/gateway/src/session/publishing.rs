@@ -8,6 +8,7 @@ use quorate_message::{
 
 use super::{
     backlog::{Origin, Tried},
+    confirming::Parsed,
     core::{Call, Core, size_of},
     diverting::IsTransient,
     effect::{Effect, Failure},
@@ -139,11 +140,11 @@ impl Core {
                 continue;
             }
             let sender = self.producer_of(producer, &mut publication);
-            if !publication.non_persistent && self.is_held_back(&publication.destination) {
+            let is_transient = IsTransient(publication.non_persistent);
+            if self.is_held_back(&publication.destination, is_transient) {
                 self.queue_up((call, ordinal), sender.id, publication, effects)?;
                 continue;
             }
-            let is_transient = IsTransient(publication.non_persistent);
             let id = match &last {
                 Some((name, of, id))
                     if *name == publication.destination.name && *of == is_transient =>
@@ -284,18 +285,19 @@ impl Core {
         (outcomes, removed): (&Outcomes, u64),
         effects: &mut Vec<Effect>,
     ) {
-        let commands = batch.lead + batch.parts.iter().map(Part::commands).sum::<usize>();
-        if outcomes.get(commands.saturating_sub(1)).is_none() {
+        if outcomes.get(batch.commands().saturating_sub(1)).is_none() {
             let reason = Arc::from("the answer has fewer outcomes than the batch has commands");
             return self.malformed(id, &batch, &reason, effects);
         }
         let mut at = batch.lead;
         let mut freed = 0;
         let mut tried = Tried::default();
-        let switched = self.note_moved(id, &batch, outcomes);
+        let parsed = Parsed::new(&batch);
+        let elsewhere = self.note_moved(id, &parsed, outcomes);
         for part in &batch.parts {
             let range = at..at + part.commands();
             at = range.end;
+            let last = outcomes.get(at.saturating_sub(1));
             match part {
                 Part::Messages {
                     call,
@@ -304,17 +306,19 @@ impl Core {
                     bytes,
                 } => {
                     freed += bytes;
-                    if let Some(Call::Publishing(_)) = self.calls.get(call) {
-                        let run = (*call, *first, *count, *bytes);
-                        self.confirm(run, (outcomes, &batch, range.start), effects);
-                    }
+                    let run = (*call, *first, *count, *bytes);
+                    self.confirm(run, (outcomes, &parsed, range.start), effects);
                 }
                 Part::Again {
-                    destination, place, ..
+                    destination,
+                    is_transient,
+                    place,
+                    ..
                 } => {
-                    let outcome = outcomes.get(at - 1).unwrap_or(Outcome::Stored);
-                    tried.count(destination, outcome);
-                    self.tried((destination, *place), outcome, effects);
+                    let outcome = last.unwrap_or(Outcome::Stored);
+                    let what = (destination, *is_transient);
+                    tried.count(what, outcome);
+                    self.tried(what, *place, outcome, effects);
                 }
                 Part::Settlements {
                     call,
@@ -330,11 +334,9 @@ impl Core {
                     let outcomes: Vec<Outcome> = range.filter_map(|at| outcomes.get(at)).collect();
                     self.transacted(id, (*call, *step), &outcomes, &batch, effects);
                 }
-                Part::Admission { call } => {
-                    self.admitted((*call, id), outcomes.get(at - 1), effects)
-                }
+                Part::Admission { call } => self.admitted((*call, id), last, effects),
                 Part::Unsubscribe { call } => {
-                    self.unsubscribed(*call, (outcomes.get(at - 1), removed), effects);
+                    self.unsubscribed(*call, (last, removed), effects);
                 }
                 Part::Copy {
                     call,
@@ -342,17 +344,14 @@ impl Core {
                     bytes,
                 } => {
                     freed += bytes;
-                    let outcome = outcomes.get(at - 1).unwrap_or(Outcome::Stored);
                     let copy = (*call, *ordinal, *bytes);
-                    self.copy_answered(copy, (outcome, &batch, at - 1), effects);
+                    self.copy_answered(copy, (outcomes, &parsed, at - 1), effects);
                 }
-                Part::Purge { call } => {
-                    self.purged(id, *call, (outcomes.get(at - 1), removed), effects)
-                }
+                Part::Purge { call } => self.purged(id, *call, (last, removed), effects),
             }
         }
         self.try_is_over(tried);
-        for name in switched {
+        for name in elsewhere {
             self.hurry(&name);
         }
         self.free(id, freed, effects);
@@ -371,12 +370,14 @@ impl Core {
             if let Part::Messages { bytes, .. } | Part::Copy { bytes, .. } = part {
                 freed += bytes;
             }
-            if let Part::Copy { call, ordinal, .. } = part {
-                self.composites.remove(&(*call, *ordinal));
-            }
-            if let Part::Again { destination, .. } = part {
+            if let Part::Again {
+                destination,
+                is_transient,
+                ..
+            } = part
+            {
                 let mut tried = Tried::default();
-                tried.count(destination, Outcome::Stored);
+                tried.count((destination, *is_transient), Outcome::Stored);
                 self.try_is_over(tried);
             }
             let reason = Arc::clone(reason);
@@ -416,6 +417,7 @@ impl Core {
     /// Bytes of a shard are answered.
     fn free(&mut self, id: ShardId, bytes: u64, effects: &mut Vec<Effect>) {
         self.bytes -= bytes;
+        self.let_followers_on(id);
         let most = self.shard_bytes_max();
         let crowded = self.is_crowded();
         let Some(shard) = self.shards.get_mut(&id) else {

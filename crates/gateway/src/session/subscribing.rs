@@ -105,8 +105,7 @@ impl Core {
             }
             // What it holds of a queue that left it settles there, and a queue that leaves needs no registration.
             Some(Outcome::Moved)
-                if matches!(consumer.admission, Admission::Register)
-                    && consumer.held_len() > 0 =>
+                if matches!(consumer.admission, Admission::Register) && consumer.held_len() > 0 =>
             {
                 consumer.is_admitted = true;
                 self.restless.insert(call);

@@ -12,7 +12,7 @@ use quorate_message::{
 };
 
 use super::{
-    confirming::destination_of,
+    confirming::Parsed,
     core::{Call, Core, size_of},
     diverting::IsTransient,
     effect::{Effect, Failure},
@@ -488,6 +488,7 @@ impl Core {
             return;
         };
         self.bytes -= transaction.bytes;
+        let mut holders = BTreeSet::new();
         for settled in transaction.settled {
             let is_over = settled.is_reserved || decision == Decision::Commit;
             let holder = settled.consumer.filter(|_| is_over);
@@ -497,9 +498,12 @@ impl Core {
                 && consumer.shard == settled.shard
             {
                 consumer.unreserve(self.now, settled.position, decision);
-                self.restless.insert(holder);
-                self.look_later(self.now, holder);
+                holders.insert(holder);
             }
+        }
+        for holder in holders {
+            self.restless.insert(holder);
+            self.look_later(self.now, holder);
         }
     }
 
@@ -576,7 +580,7 @@ fn refusal(shard: ShardId, outcomes: &[Outcome], batch: &Pending) -> Refusal {
     Refusal {
         shard,
         outcome: at.map_or(Outcome::RolledBack, |at| outcomes[at]),
-        destination: at.and_then(|at| destination_of(batch, at)),
+        destination: at.and_then(|at| Parsed::new(batch).destination(at).cloned()),
     }
 }
 

@@ -98,6 +98,144 @@ fn what_a_shard_takes_no_more_goes_to_the_other_one_in_order() {
     assert_eq!(sent.first().map(|(node, ..)| *node), Some(NODE_B));
 }
 
+/// The shard of the queue's move, when it is over.
+fn moved() -> Overrides {
+    moving().end(&queue(), 1, (1, true)).unwrap()
+}
+
+/// Two batches of one message are unanswered at the first shard.
+fn two_under_way(bench: &mut Bench) -> Vec<u64> {
+    bench.publish(1..=1);
+    bench.hear(NODE_A, 1, all(1, Outcome::Stored));
+    let mut effects = bench.publish(2..=2);
+    effects.extend(bench.publish(3..=3));
+    let sent = submitted(&effects);
+    assert!(sent.iter().all(|(node, ..)| *node == NODE_A), "{sent:?}");
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    sent.into_iter().map(|(_, number, _)| number).collect()
+}
+
+/// What goes to the second shard, by its producer's numbers, and what is confirmed.
+fn at_other(effects: &[Effect]) -> Vec<u64> {
+    let sent = submitted(effects).into_iter();
+    let sent = sent.filter(|(node, ..)| *node == NODE_B);
+    sent.flat_map(|(_, _, numbers)| numbers).collect()
+}
+
+/// The second shard stores whatever goes there; returns the producer's numbers in their order.
+fn store_at_other(bench: &mut Bench, mut effects: Vec<Effect>) -> Vec<u64> {
+    let mut stored = Vec::new();
+    loop {
+        let sent = submitted(&effects);
+        let Some((_, number, numbers)) = sent.into_iter().find(|(node, ..)| *node == NODE_B) else {
+            return stored;
+        };
+        stored.extend(numbers);
+        effects = hear_other(bench, all(number, Outcome::Stored));
+    }
+}
+
+#[test]
+fn later_messages_wait_for_those_that_the_first_shard_has_not_answered() {
+    let mut bench = bench();
+    let batches = two_under_way(&mut bench);
+    bench.step(Input::Topology(picture(2, &moving())));
+    // The first one is answered; the answer to the second one is late.
+    let effects = bench.hear(NODE_A, 1, all(batches[0], Outcome::Moved));
+    let mut stored = store_at_other(&mut bench, effects);
+    let effects = bench.publish(4..=4);
+    stored.extend(store_at_other(&mut bench, effects));
+    let effects = bench.hear(NODE_A, 1, all(batches[1], Outcome::Moved));
+    stored.extend(store_at_other(&mut bench, effects));
+    assert_eq!(stored, [2, 3, 4]);
+    let effects = bench.publish(5..=5);
+    assert_eq!(at_other(&effects), [5], "nothing waits any more");
+}
+
+#[test]
+fn later_messages_wait_too_when_the_whole_move_was_not_heard_of() {
+    let mut bench = bench();
+    let batches = two_under_way(&mut bench);
+    bench.step(Input::Topology(picture(2, &moved())));
+    assert_eq!(
+        at_other(&bench.publish(4..=4)),
+        [0; 0],
+        "two are unanswered"
+    );
+    let effects = bench.hear(NODE_A, 1, all(batches[0], Outcome::Stored));
+    assert_eq!(at_other(&effects), [0; 0], "one is unanswered");
+    let effects = bench.hear(NODE_A, 1, all(batches[1], Outcome::Moved));
+    assert_eq!(store_at_other(&mut bench, effects), [3, 4]);
+    assert_eq!(bench.core.waiting_bytes(), 0);
+}
+
+#[test]
+fn nobody_waits_for_what_has_failed_its_call() {
+    let mut bench = bench();
+    two_under_way(&mut bench);
+    bench.step(Input::Topology(picture(2, &moved())));
+    let other = |number| Input::Publish {
+        call: CallId(2),
+        producer: Some(ProducerId([8; 16])),
+        messages: vec![Ok(publication(number))],
+        trace: None,
+    };
+    bench.now = bench.now.after(DEADLINE / 2);
+    assert_eq!(at_other(&bench.step(other(1))), [0; 0]);
+    bench.now = bench.now.after(DEADLINE / 2);
+    let mut effects = bench.step(Input::Elapsed);
+    effects.extend(bench.step(Input::Drained));
+    assert_eq!(at_other(&effects), [1]);
+}
+
+fn transient(number: u64) -> Input {
+    Input::Publish {
+        call: CALL,
+        producer: Some(ProducerId([9; 16])),
+        messages: vec![Ok(Publication {
+            non_persistent: true,
+            ..publication(number)
+        })],
+        trace: None,
+    }
+}
+
+#[test]
+fn non_persistent_messages_that_a_shard_takes_no_more_go_on_at_once() {
+    let mut bench = bench();
+    let effects = bench.step(transient(1));
+    let (_, number, _) = submitted(&effects)[0];
+    bench.step(Input::Topology(picture(2, &moved())));
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Moved));
+    assert_eq!(confirms(&effects), []);
+    let [(NODE_B, number, numbers)] = &submitted(&effects)[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(*numbers, [1]);
+    let effects = hear_other(&mut bench, all(*number, Outcome::Stored));
+    assert_eq!(confirms(&effects), [(0, 1, Outcome::Stored)]);
+    assert_eq!(bench.core.waiting_bytes(), 0);
+}
+
+#[test]
+fn non_persistent_messages_wait_until_it_is_known_where_to() {
+    let mut bench = bench();
+    let effects = bench.step(transient(1));
+    let (_, number, _) = submitted(&effects)[0];
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Moved));
+    assert_eq!(confirms(&effects), []);
+    assert_eq!(submitted(&effects), []);
+    assert_eq!(submitted(&bench.step(transient(2))), []);
+    let effects = bench.step(Input::Topology(picture(2, &moving())));
+    // It is asked for once more, which says that it leaves.
+    let (_, number, _) = submitted(&effects)[0];
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Moved));
+    assert_eq!(store_at_other(&mut bench, effects), [1, 2]);
+    assert_eq!(bench.core.waiting_bytes(), 0);
+    bench.step(Input::Drained);
+    assert_eq!(at_other(&bench.step(transient(3))), [3]);
+}
+
 /// The nodes and shards of commands, and what they are.
 fn said(effects: &[Effect]) -> Vec<(ShardId, &'static str)> {
     let controls = effects.iter().filter_map(|effect| match effect {

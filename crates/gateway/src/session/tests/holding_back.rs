@@ -342,3 +342,41 @@ fn a_refusal_names_its_destination() {
     let named: Vec<_> = named.iter().map(|(f, c, n)| (*f, *c, n.as_str())).collect();
     assert_eq!(named, [(0, 1, "orders"), (1, 1, "bills"), (2, 1, "orders")]);
 }
+
+#[test]
+fn a_call_leaves_nothing_of_its_composites_behind() {
+    let mut bench = Bench::linked();
+    let sent = send(&mut bench, 1, Some(PRODUCER), vec![to("orders", 1)]);
+    answer(&mut bench, &sent, blocked);
+    // The copy for the full one does not find room in the gateway either, when others have been sent.
+    let body = "x".repeat(1 << 20);
+    let large = |number, also: &[&str]| Publication {
+        message: super::stored(&body),
+        also: also.iter().map(|name| to(name, 0).destination).collect(),
+        ..to("orders", number)
+    };
+    let mut number = 1;
+    let effects = loop {
+        number += 1;
+        let effects = send(
+            &mut bench,
+            number,
+            Some(ProducerId([8; 16])),
+            vec![large(1, &["bills"])],
+        );
+        if effects.iter().any(|e| matches!(e, Effect::Failed { .. })) {
+            break effects;
+        }
+        assert!(number < 100, "its memory is full at some time");
+    };
+    bench.step(Input::Dropped {
+        call: CallId(number),
+    });
+    let effects = answer(&mut bench, &effects, stored);
+    assert!(confirms(&effects).is_empty());
+    let of_call = bench.core.composites.keys();
+    assert_eq!(
+        of_call.filter(|(call, _)| *call == CallId(number)).count(),
+        0
+    );
+}

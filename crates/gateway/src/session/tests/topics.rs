@@ -348,7 +348,9 @@ fn a_live_subscription_that_is_gone_is_made_again() {
 fn a_subscriber_that_names_what_is_of_another_shard_ends_no_subscription() {
     let mut bench = two_shards();
     let mut wrong = open("prices", Lifetime::Durable, 1);
-    let home = bench.core.shard_of(&DestinationName::new("prices").unwrap());
+    let home = bench
+        .core
+        .shard_of(&DestinationName::new("prices").unwrap());
     let other = match home {
         Some(SHARD) => OTHER,
         _ => SHARD,

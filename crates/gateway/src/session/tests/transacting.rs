@@ -402,12 +402,18 @@ fn settled_by(effects: &[Effect]) -> Vec<MessagePosition> {
 }
 
 #[test]
-fn whether_a_transaction_is_committed_that_settles_what_its_consumer_does_not_hold_the_shard_says() {
+fn whether_a_transaction_is_committed_that_settles_what_its_consumer_does_not_hold_the_shard_says()
+{
     for outcome in [Outcome::Duplicate, Outcome::UnknownMessage] {
         let mut bench = two_shards();
         holding(&mut bench);
-        let effects = transact(&mut bench, vec![message_in(&bench, SHARD)], &[6]);
-        assert_eq!(failure(&effects), None, "an earlier try may have committed it");
+        let message = message_in(&bench, SHARD);
+        let effects = transact(&mut bench, vec![message], &[6]);
+        assert_eq!(
+            failure(&effects),
+            None,
+            "an earlier try may have committed it"
+        );
         let effects = commit(&mut bench);
         let decide = sent(&effects)[0].clone();
         assert_eq!(decide.1, Sent::Commit(SHARD, 2));
