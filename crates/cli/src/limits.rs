@@ -53,3 +53,7 @@ pub(crate) const RECOVERY: Duration = Duration::from_secs(120);
 
 /// How often `quorate placement move` looks how far a move is.
 pub(crate) const MOVE_LOOK: Duration = Duration::from_millis(50);
+
+/// A move of which no gateway shows anything for so long did not come to pass, or is over and undone: a gateway hears of a
+/// change in some milliseconds, and of one that it missed when it finds a coordinator again.
+pub(crate) const MOVE_SEEN: Duration = Duration::from_secs(10);

@@ -1,13 +1,16 @@
 //! `quorate placement`: where destinations live, and their moves to other shards.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
-use quorate_client::{PlacedDestination, ShowPlacementResponse};
+use quorate_client::{Client, PlacedDestination, ShowPlacementResponse};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
     arguments::{Common, Format},
     connection::connect,
-    limits::MOVE_LOOK,
+    limits::{MOVE_LOOK, MOVE_SEEN},
     output,
 };
 
@@ -38,6 +41,37 @@ pub(crate) struct Move {
     /// Return once it is durable that it moves, and do not wait until it is there
     #[arg(long)]
     no_wait: bool,
+
+    /// How long to wait until it is there, in seconds; it moves all the same
+    #[arg(
+        long,
+        default_value_t = 600,
+        value_name = "SECONDS",
+        conflicts_with = "no_wait"
+    )]
+    wait: u64,
+}
+
+/// How far a move is, as a gateway shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    There,
+    UnderWay,
+    /// It lives in this shard and goes nowhere: the gateway has not heard of the move, or it is over and undone.
+    Elsewhere(u32),
+    /// Another move than the one that was begun is under way, to this shard.
+    Another(u32),
+}
+
+impl Progress {
+    fn of(placed: &PlacedDestination, to: u32) -> Self {
+        match placed.moving_to {
+            0 if placed.shard == to => Self::There,
+            0 => Self::Elsewhere(placed.shard),
+            shard if shard == to => Self::UnderWay,
+            shard => Self::Another(shard),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -103,36 +137,62 @@ async fn show(common: &Common, arguments: Show) -> Result<()> {
 
 async fn move_there(common: &Common, arguments: Move) -> Result<()> {
     let client = connect(common).await?;
-    let Move { name, to, no_wait } = arguments;
+    let Move {
+        name,
+        to,
+        no_wait,
+        wait,
+    } = arguments;
     let begun = client.move_destination(&name, to).await;
     let from = begun.with_context(|| format!("move {name}"))?.from;
-    let mut is_there = false;
-    let mut is_seen = false;
-    while !no_wait && !is_there {
-        tokio::time::sleep(MOVE_LOOK).await;
-        let shown = client.placement(&name).await;
-        let shown =
-            shown.with_context(|| format!("ask how far {name} is; it moves all the same"))?;
-        let placed = shown.destination.unwrap_or_default();
-        is_there = placed.shard == to && placed.moving_to == 0;
-        let is_moving = placed.moving_to != 0;
-        // A gateway may hear of the move a moment after its beginning.
-        if is_seen && !is_moving && !is_there {
-            bail!("{name} was not moved and stays in shard {from}; the coordinator's log says why");
-        }
-        is_seen |= is_moving;
+    if !no_wait {
+        wait_until_there(&client, &name, to, Duration::from_secs(wait)).await?;
     }
     match common.output {
         Format::Json => output::json(&Moved {
             name,
             from,
             to,
-            is_there,
+            is_there: !no_wait,
         }),
-        Format::Text if is_there => {
-            output::line(&format!("{name} moved from shard {from} to shard {to}"))
+        Format::Text if no_wait => {
+            output::line(&format!("{name} moves from shard {from} to shard {to}"))
         }
-        Format::Text => output::line(&format!("{name} moves from shard {from} to shard {to}")),
+        Format::Text => output::line(&format!("{name} moved from shard {from} to shard {to}")),
+    }
+}
+
+/// Waits until a name is in the shard that it was sent to. It may also be withdrawn, or be moved on by somebody else.
+async fn wait_until_there(client: &Client, name: &str, to: u32, wait: Duration) -> Result<()> {
+    let begin = Instant::now();
+    let mut is_seen = false;
+    loop {
+        tokio::time::sleep(MOVE_LOOK).await;
+        let shown = client.placement(name).await;
+        let shown = shown.with_context(|| {
+            format!("ask how far {name} is; it moves all the same, `quorate placement show {name}`")
+        })?;
+        let placed = shown.destination.unwrap_or_default();
+        match Progress::of(&placed, to) {
+            Progress::There => return Ok(()),
+            Progress::UnderWay => is_seen = true,
+            // A gateway may hear of the move a moment after its beginning.
+            Progress::Elsewhere(shard) if is_seen || begin.elapsed() >= MOVE_SEEN => bail!(
+                "{name} lives in shard {shard} and goes nowhere: the move was withdrawn or undone, and the coordinator's \
+                 log says why; or the gateway hears no coordinator (`quorate cluster`)"
+            ),
+            Progress::Another(shard) if is_seen || begin.elapsed() >= MOVE_SEEN => bail!(
+                "{name} is being moved to shard {shard} by another command; `quorate placement show {name}` shows it"
+            ),
+            Progress::Elsewhere(_) | Progress::Another(_) => {}
+        }
+        if begin.elapsed() >= wait {
+            bail!(
+                "{name} is not in shard {to} after {} s; it moves on all the same: `quorate placement show {name}` says \
+                 how far it is, `quorate cluster` whether both shards have leaders",
+                wait.as_secs()
+            );
+        }
     }
 }
 
@@ -228,4 +288,26 @@ impl From<ShowPlacementResponse> for Listing {
 /// A number of a shard or a node, of which 0 is none.
 fn some(number: u32) -> Option<u32> {
     (number != 0).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_is_over_when_the_name_is_there_or_goes_nowhere() {
+        for (shard, moving_to, expected) in [
+            (2, 0, Progress::There),
+            (1, 2, Progress::UnderWay),
+            (1, 0, Progress::Elsewhere(1)),
+            (2, 3, Progress::Another(3)),
+        ] {
+            let placed = PlacedDestination {
+                shard,
+                moving_to,
+                ..PlacedDestination::default()
+            };
+            assert_eq!(Progress::of(&placed, 2), expected);
+        }
+    }
 }
