@@ -1,12 +1,22 @@
 //! Seeds that found something once, by the name of what they found. What a seed does changes whenever a machine or the
 //! simulator changes; each of these is kept because it was the first to show its bug, and `tests/LEDGER.md` says which.
 
-use quorate_sim::cluster::Cluster;
+use quorate_sim::cluster::{Cluster, Report};
 use quorate_sim::trace::Mode;
 
 #[track_caller]
 fn runs_well(seed: u64) {
-    let report = Cluster::run(seed, Mode::Tail);
+    is_clean(&Cluster::run(seed, Mode::Tail));
+}
+
+/// With scenes beside the plain queues.
+#[track_caller]
+fn plays_well(seed: u64) {
+    is_clean(&Cluster::run_scenes(seed, Mode::Tail));
+}
+
+#[track_caller]
+fn is_clean(report: &Report) {
     assert!(
         report.failures.is_empty(),
         "{report}\n{}",
@@ -73,4 +83,9 @@ fn a_gateway_that_was_back_before_its_returns_were_committed() {
 #[test]
 fn a_report_whose_beginning_was_refused_without_an_answer() {
     runs_well(549);
+}
+
+#[test]
+fn a_transaction_that_was_committed_and_refused_since_its_consumer_held_nothing_any_more() {
+    plays_well(1807);
 }
