@@ -45,6 +45,12 @@ pub(crate) fn outcome_error(outcome: Outcome, cause: Option<&Cause>) -> String {
 /// What a client is told whose messages wait.
 pub(crate) fn held_back(cause: &Cause) -> String {
     let name = cause.destination.to_string();
+    if cause.is_moving {
+        return format!(
+            "{name} is being moved to another shard and its messages wait until it is there; `quorate placement show` \
+             says how far it is"
+        );
+    }
     format!(
         "{} and its settings hold producers back (on_full=block); consume or purge some, or raise the limit with \
          `quorate settings set`",
@@ -117,6 +123,7 @@ mod tests {
             destination: "queue://orders".parse::<Destination>().expect("a name"),
             max_messages: 10,
             max_bytes: 0,
+            is_moving: false,
         };
         let full = outcome_error(Outcome::QueueFull, Some(&cause));
         for part in [
@@ -133,6 +140,15 @@ mod tests {
             "{unknown}"
         );
         assert!(held_back(&cause).contains("on_full=block"));
+        let moving = Cause {
+            is_moving: true,
+            ..cause
+        };
+        let waits = held_back(&moving);
+        assert!(
+            waits.contains("being moved") && !waits.contains("full"),
+            "{waits}"
+        );
     }
 
     #[test]

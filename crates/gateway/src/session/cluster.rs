@@ -34,6 +34,19 @@ impl Core {
         self.slots.get(usize::from(slot(queue).0)).copied()
     }
 
+    /// Shards that have a leader to which this gateway has a link.
+    #[must_use]
+    pub fn shards_reachable(&self) -> usize {
+        let shards = self.shards.values();
+        shards.filter(|shard| shard.target().is_some()).count()
+    }
+
+    /// Shards that the gateway knows of.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     pub(super) fn learn(&mut self, now: Time, told: &Topology, effects: &mut Vec<Effect>) {
         let newest = told.version >= self.version;
         self.version = self.version.max(told.version);

@@ -252,19 +252,6 @@ impl Core {
         self.consumers.len()
     }
 
-    /// Shards that have a leader to which this gateway has a link.
-    #[must_use]
-    pub fn shards_reachable(&self) -> usize {
-        let shards = self.shards.values();
-        shards.filter(|shard| shard.target().is_some()).count()
-    }
-
-    /// Shards that the gateway knows of.
-    #[must_use]
-    pub fn shards(&self) -> usize {
-        self.shards.len()
-    }
-
     /// Carries out a client's wish; where destinations live is known.
     fn called(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         match input {

@@ -57,6 +57,12 @@ impl Core {
         (switched == Some(&number)).then_some(ShardId(place.shard))
     }
 
+    /// Whether a name is on its way, or messages for it wait for those that went where it was.
+    pub(super) fn is_moving(&self, name: &DestinationName) -> bool {
+        let place = self.overrides.place(name);
+        place.is_some_and(|place| place.moving.is_some()) || self.has_forerunners(name)
+    }
+
     /// A shard takes no more of a name. If that is since the name leaves it, messages go where it goes from here on. True:
     /// that is new.
     pub(super) fn leaves(

@@ -178,6 +178,8 @@ pub struct Cause {
     pub max_messages: u64,
     /// Bytes; 0: any number.
     pub max_bytes: u64,
+    /// It is being moved to another shard, as far as this gateway knows; what waits for it may wait for that.
+    pub is_moving: bool,
 }
 
 /// A command on the control stream.

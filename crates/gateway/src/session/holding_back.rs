@@ -84,6 +84,7 @@ impl Core {
             destination: destination.clone(),
             max_messages: settings.max_messages,
             max_bytes: settings.max_bytes,
+            is_moving: self.is_moving(&destination.name),
         })
     }
 
