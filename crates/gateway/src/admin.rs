@@ -16,11 +16,13 @@ use tracing::{Instrument, debug, info_span};
 use quorate_message::Destination;
 
 use crate::{
-    convert, dead_letters,
+    convert,
+    coordinators::Coordinators,
+    dead_letters,
     engine::{Answer, Engine},
     messaging::{ask, span_of},
     nodes::Nodes,
-    operators::Operators,
+    operators::operate,
     placement,
     rules::{self, Rules},
     scheduled,
@@ -34,7 +36,7 @@ pub(crate) struct Admin {
     pub(crate) engine: Engine,
     pub(crate) nodes: Nodes,
     pub(crate) rules: Rules,
-    pub(crate) operators: Operators,
+    pub(crate) coordinators: Coordinators,
 }
 
 impl Admin {
@@ -436,7 +438,8 @@ impl AdminService for Admin {
         let span = span_of(info_span!("move_leader"), request.metadata());
         let v1::MoveLeaderRequest { shard, node } = request.into_inner();
         let wish = Kind::MoveLeader(wire::MoveShardLeader { shard, node });
-        self.operators.ask(wish).instrument(span).await?;
+        let operated = operate(&self.coordinators, wish).instrument(span);
+        operated.await?;
         Ok(Response::new(v1::MoveLeaderResponse {}))
     }
 
@@ -447,7 +450,8 @@ impl AdminService for Admin {
         let span = span_of(info_span!("drain_node"), request.metadata());
         let v1::DrainNodeRequest { node, drained } = request.into_inner();
         let wish = Kind::Drain(wire::DrainNode { node, drained });
-        self.operators.ask(wish).instrument(span).await?;
+        let operated = operate(&self.coordinators, wish).instrument(span);
+        operated.await?;
         Ok(Response::new(v1::DrainNodeResponse {}))
     }
 

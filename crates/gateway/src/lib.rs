@@ -9,6 +9,7 @@ mod browse;
 mod calls;
 pub mod config;
 mod convert;
+mod coordinators;
 mod dead_letters;
 mod engine;
 pub mod limits;

@@ -9,20 +9,18 @@ use quorate_message::{
     settings::{PartialSettings, Rule},
 };
 use quorate_proto::{internal::v1 as wire, v1};
-use tonic::{Code, Status, transport::Channel};
-use wire::coordination_service_client::CoordinationServiceClient;
+use tonic::Status;
 
 use crate::{
-    limits::{CONNECT_TIMEOUT, NODE_FRAME_BYTES_MAX, QUESTION_TIMEOUT, SETTINGS_TRIES},
+    coordinators::{Coordinator, Coordinators, Words},
+    limits::SETTINGS_TRIES,
     nodes::Nodes,
-    upstream::{describe, endpoint},
 };
 
 /// The way to the settings. Clones share everything.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    pub(crate) cluster: String,
-    pub(crate) coordinators: Vec<String>,
+    pub(crate) coordinators: Coordinators,
     pub(crate) nodes: Nodes,
 }
 
@@ -60,87 +58,42 @@ impl Rules {
 
     /// Has a name move to another shard.
     pub(crate) async fn move_name(&self, name: &DestinationName, to: u32) -> Result<(), Status> {
-        let mut why = "none is configured".to_owned();
-        for coordinator in &self.coordinators {
+        let question = |mut coordinator: Coordinator| {
             let request = wire::MoveNameRequest {
-                cluster: self.cluster.clone(),
+                cluster: self.coordinators.cluster.clone(),
                 name: name.as_str().to_owned(),
                 shard: to,
             };
-            match ask_to_move(coordinator, request).await {
-                Ok(()) => return Ok(()),
-                Err(status) if status.code() == Code::FailedPrecondition => {
-                    why = format!("{coordinator}: {}", status.message());
-                }
-                Err(status) => return Err(status),
-            }
-        }
-        Err(Status::unavailable(format!(
-            "no coordinator takes the move ({why}); {name} stays where it is, retry"
-        )))
+            async move { coordinator.move_name(request).await }
+        };
+        let words = Words {
+            wish: "the move",
+            untouched: &format!("{name} stays where it is"),
+            in_doubt: "the move may be begun or not, look at the placement",
+        };
+        self.coordinators.ask(question, words).await.map(drop)
     }
 
-    /// Asks the coordinators in turn; those that are not active say so.
     async fn replace(
         &self,
         expected_version: u64,
         wanted: &Settings,
     ) -> Result<wire::ReplaceSettingsResponse, Status> {
-        let mut why = "none is configured".to_owned();
-        for coordinator in &self.coordinators {
+        let question = |mut coordinator: Coordinator| {
             let request = wire::ReplaceSettingsRequest {
-                cluster: self.cluster.clone(),
+                cluster: self.coordinators.cluster.clone(),
                 expected_version,
                 settings: wanted.encode().into(),
             };
-            match ask(coordinator, request).await {
-                Ok(answer) => return Ok(answer),
-                Err(status) if status.code() == Code::FailedPrecondition => {
-                    why = format!("{coordinator}: {}", status.message());
-                }
-                Err(status) => return Err(status),
-            }
-        }
-        Err(Status::unavailable(format!(
-            "no coordinator takes the change ({why}); settings stay as they are, retry"
-        )))
+            async move { coordinator.replace_settings(request).await }
+        };
+        let words = Words {
+            wish: "the change",
+            untouched: "settings stay as they are",
+            in_doubt: "the change may be made or not, look at the settings",
+        };
+        self.coordinators.ask(question, words).await
     }
-}
-
-/// Asks one coordinator. One that cannot be reached counts as not active.
-async fn ask(
-    coordinator: &str,
-    request: wire::ReplaceSettingsRequest,
-) -> Result<wire::ReplaceSettingsResponse, Status> {
-    let mut client = connect(coordinator).await?;
-    let answer = tokio::time::timeout(QUESTION_TIMEOUT, client.replace_settings(request)).await;
-    let answer = answer.map_err(|_| {
-        Status::unavailable(
-            "the coordinator does not answer in time; the change may be made or not, look at the settings, then retry",
-        )
-    })?;
-    answer.map(tonic::Response::into_inner)
-}
-
-async fn ask_to_move(coordinator: &str, request: wire::MoveNameRequest) -> Result<(), Status> {
-    let mut client = connect(coordinator).await?;
-    let answer = tokio::time::timeout(QUESTION_TIMEOUT, client.move_name(request)).await;
-    let answer = answer.map_err(|_| {
-        Status::unavailable(
-            "the coordinator does not answer in time; the move may be begun or not, look at the placement, then retry",
-        )
-    })?;
-    answer.map(drop)
-}
-
-async fn connect(coordinator: &str) -> Result<CoordinationServiceClient<Channel>, Status> {
-    let endpoint = endpoint(coordinator).map_err(Status::failed_precondition)?;
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await;
-    let channel = connected
-        .map_err(|_| Status::failed_precondition("it does not answer in time"))?
-        .map_err(|error| Status::failed_precondition(describe(&error)))?;
-    let client = CoordinationServiceClient::new(channel);
-    Ok(client.max_decoding_message_size(NODE_FRAME_BYTES_MAX))
 }
 
 /// The rules with the changes of a request.
@@ -214,6 +167,8 @@ fn unreadable() -> Status {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     fn change(pattern: &str, set: &[(&str, &str)]) -> v1::SettingsChange {

@@ -15,6 +15,7 @@ use crate::{
     admin::Admin,
     browse::Browser,
     config::Config,
+    coordinators::Coordinators,
     engine::Engine,
     limits::{
         CLIENT_CONNECTION_WINDOW_BYTES, CLIENT_KEEP_ALIVE, CLIENT_KEEP_ALIVE_TIMEOUT,
@@ -25,7 +26,6 @@ use crate::{
     messaging::Messaging,
     metrics::GatewayMetrics,
     nodes::Nodes,
-    operators::Operators,
     rules::Rules,
     session::{Config as SessionConfig, Core},
     topology::{COMPONENT, ClusterView, Watcher},
@@ -174,20 +174,19 @@ fn router(
         },
         message_bytes_max: config.max_message_bytes,
     };
-    let rules = Rules {
+    let coordinators = Coordinators {
         cluster: config.cluster.clone(),
-        coordinators: config.coordinators.clone(),
-        nodes: nodes.clone(),
+        addresses: config.coordinators.clone(),
     };
-    let operators = Operators {
-        cluster: config.cluster.clone(),
-        coordinators: config.coordinators.clone(),
+    let rules = Rules {
+        coordinators: coordinators.clone(),
+        nodes: nodes.clone(),
     };
     let admin = Admin {
         engine: engine.clone(),
         nodes,
         rules,
-        operators,
+        coordinators,
     };
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTOR_SET)
