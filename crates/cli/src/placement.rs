@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use quorate_client::{Client, PlacedDestination, ShowPlacementResponse};
+use quorate_client::{PlacedDestination, ShowPlacementResponse};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -146,7 +146,17 @@ async fn move_there(common: &Common, arguments: Move) -> Result<()> {
     let begun = client.move_destination(&name, to).await;
     let from = begun.with_context(|| format!("move {name}"))?.from;
     if !no_wait {
-        wait_until_there(&client, &name, to, Duration::from_secs(wait)).await?;
+        let look = async || {
+            let shown = client.placement(&name).await;
+            let shown = shown.with_context(|| {
+                format!(
+                    "ask how far {name} is; it moves all the same, `quorate placement show {name}`"
+                )
+            })?;
+            Ok(shown.destination.unwrap_or_default())
+        };
+        let patience = (MOVE_SEEN, Duration::from_secs(wait));
+        wait_until_there((&name, to), patience, look).await?;
     }
     match common.output {
         Format::Json => output::json(&Moved {
@@ -162,35 +172,37 @@ async fn move_there(common: &Common, arguments: Move) -> Result<()> {
     }
 }
 
-/// Waits until a name is in the shard that it was sent to. It may also be withdrawn, or be moved on by somebody else.
-async fn wait_until_there(client: &Client, name: &str, to: u32, wait: Duration) -> Result<()> {
+/// Waits until a name is in the shard that it was sent to. It may also be withdrawn, or be moved on by somebody else: then
+/// no look shows the move, from the first of these times on. After the second one it is given up in any case.
+async fn wait_until_there(
+    (name, to): (&str, u32),
+    (to_be_seen, in_all): (Duration, Duration),
+    look: impl AsyncFn() -> Result<PlacedDestination>,
+) -> Result<()> {
     let begin = Instant::now();
     let mut is_seen = false;
     loop {
         tokio::time::sleep(MOVE_LOOK).await;
-        let shown = client.placement(name).await;
-        let shown = shown.with_context(|| {
-            format!("ask how far {name} is; it moves all the same, `quorate placement show {name}`")
-        })?;
-        let placed = shown.destination.unwrap_or_default();
-        match Progress::of(&placed, to) {
+        let progress = Progress::of(&look().await?, to);
+        // A gateway may hear of the move a moment after its beginning.
+        let is_known = is_seen || begin.elapsed() >= to_be_seen;
+        match progress {
             Progress::There => return Ok(()),
             Progress::UnderWay => is_seen = true,
-            // A gateway may hear of the move a moment after its beginning.
-            Progress::Elsewhere(shard) if is_seen || begin.elapsed() >= MOVE_SEEN => bail!(
+            Progress::Elsewhere(shard) if is_known => bail!(
                 "{name} lives in shard {shard} and goes nowhere: the move was withdrawn or undone, and the coordinator's \
                  log says why; or the gateway hears no coordinator (`quorate cluster`)"
             ),
-            Progress::Another(shard) if is_seen || begin.elapsed() >= MOVE_SEEN => bail!(
+            Progress::Another(shard) if is_known => bail!(
                 "{name} is being moved to shard {shard} by another command; `quorate placement show {name}` shows it"
             ),
             Progress::Elsewhere(_) | Progress::Another(_) => {}
         }
-        if begin.elapsed() >= wait {
+        if begin.elapsed() >= in_all {
             bail!(
                 "{name} is not in shard {to} after {} s; it moves on all the same: `quorate placement show {name}` says \
                  how far it is, `quorate cluster` whether both shards have leaders",
-                wait.as_secs()
+                in_all.as_secs()
             );
         }
     }
@@ -292,22 +304,45 @@ fn some(number: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
-    #[test]
-    fn a_move_is_over_when_the_name_is_there_or_goes_nowhere() {
-        for (shard, moving_to, expected) in [
-            (2, 0, Progress::There),
-            (1, 2, Progress::UnderWay),
-            (1, 0, Progress::Elsewhere(1)),
-            (2, 3, Progress::Another(3)),
+    fn at(shard: u32, moving_to: u32) -> PlacedDestination {
+        PlacedDestination {
+            shard,
+            moving_to,
+            ..PlacedDestination::default()
+        }
+    }
+
+    /// What is said of a move to shard 2 that shows these pictures, the last one for ever.
+    async fn waited(shown: &[(u32, u32)]) -> Result<()> {
+        let looks = AtomicUsize::new(0);
+        let look = async || {
+            let next = looks.fetch_add(1, Ordering::Relaxed);
+            let (shard, moving_to) = shown[next.min(shown.len() - 1)];
+            Ok(at(shard, moving_to))
+        };
+        let patience = (4 * MOVE_LOOK, 8 * MOVE_LOOK);
+        let waiting = wait_until_there(("orders", 2), patience, look);
+        let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        waited.expect("it does not wait for ever")
+    }
+
+    #[tokio::test]
+    async fn a_move_is_waited_for_until_it_is_there_or_cannot_come_to_be() {
+        waited(&[(1, 0), (1, 2), (1, 2), (2, 0)])
+            .await
+            .expect("it is there");
+        for (shown, said) in [
+            (&[(1, 0)][..], "goes nowhere"),
+            (&[(1, 2), (1, 0)], "goes nowhere"),
+            (&[(1, 2)], "it moves on all the same"),
+            (&[(2, 3)], "moved to shard 3 by another command"),
         ] {
-            let placed = PlacedDestination {
-                shard,
-                moving_to,
-                ..PlacedDestination::default()
-            };
-            assert_eq!(Progress::of(&placed, 2), expected);
+            let error = waited(shown).await.expect_err("it is not there");
+            assert!(error.to_string().contains(said), "{error}");
         }
     }
 }
