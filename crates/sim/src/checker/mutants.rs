@@ -3,7 +3,7 @@
 use super::history::{
     Delivery, Drained, History, Kept, Outcome, Publish, Record, Sending, Settle, Transaction,
 };
-use super::{Rules, Violation, judge};
+use super::{Rules, Verdict, Violation, judge};
 
 const PRODUCERS: u64 = 3;
 const NUMBERS: u64 = 40;
@@ -126,6 +126,37 @@ fn check(mutate: impl Fn(&mut History), is_expected: impl Fn(&Violation) -> bool
     mutate(&mut history);
     let verdict = judge(&history, RULES);
     assert!(verdict.violations.iter().any(is_expected), "{verdict}");
+}
+
+/// Two of a producer's messages reach one consumer in the wrong order; `others` is the name of the other consumer.
+fn swapped_beside(one: &str, others: &str) -> Verdict {
+    let mut history = good();
+    for delivery in deliveries(&mut history) {
+        delivery.consumer = if delivery.number % 2 == 0 { one } else { others }.into();
+        if delivery.producer == "p1" {
+            delivery.number = match delivery.number {
+                20 => 22,
+                22 => 20,
+                number => number,
+            };
+        }
+    }
+    judge(
+        &history,
+        Rules {
+            judges_rivals: false,
+            ..RULES
+        },
+    )
+}
+
+#[test]
+fn rivals_are_told_by_their_names_though_these_have_dots() {
+    let is_order = |violation: &Violation| matches!(violation, Violation::OutOfOrder(..));
+    let of_rivals = swapped_beside("load.1-c0", "load.1-c1");
+    assert!(!of_rivals.violations.iter().any(is_order), "{of_rivals}");
+    let of_one = swapped_beside("load.1-c0.1", "load.1-c0.2");
+    assert!(of_one.violations.iter().any(is_order), "{of_one}");
 }
 
 #[test]

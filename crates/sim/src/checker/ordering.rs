@@ -43,12 +43,12 @@ pub(crate) fn check(view: &View<'_>, rules: Rules, violations: &mut Vec<Violatio
     }
 }
 
-/// Queues that several consumers read. A consumer has another name after a dot each time it attaches.
+/// Queues that several consumers read. A consumer that attaches again has another number after a last dot; other dots are
+/// of its name, as in that of a queue.
 fn rivals<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
     let mut readers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for delivery in &view.deliveries {
-        let consumer = delivery.consumer.as_str();
-        let name = consumer.rsplit_once('.').map_or(consumer, |(name, _)| name);
+        let name = name_of(&delivery.consumer);
         readers.entry(&delivery.queue).or_default().insert(name);
     }
     let readers = readers.into_iter();
@@ -56,4 +56,12 @@ fn rivals<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
         .filter(|(_, names)| names.len() > 1)
         .map(|(queue, _)| queue)
         .collect()
+}
+
+/// The name of a consumer without the number of its attachment.
+fn name_of(consumer: &str) -> &str {
+    match consumer.rsplit_once('.') {
+        Some((name, attachment)) if attachment.parse::<u64>().is_ok() => name,
+        Some(_) | None => consumer,
+    }
 }
