@@ -53,6 +53,10 @@ impl Dispatcher {
         if queue.is_some_and(|queue| !state.is_delivered(queue)) {
             return;
         }
+        // Who was the active one is known when all have said what they hold.
+        if self.is_held_back() && self.lanes[id.0].active.is_some() {
+            return;
+        }
         let barrier = self.barrier();
         let bound = self.bound_of(id, state);
         let mut last = None;

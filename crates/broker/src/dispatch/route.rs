@@ -58,8 +58,8 @@ impl Dispatcher {
         }
     }
 
-    /// Finds out who is the active one: of those that want to be, of the highest priority, who was it before, who
-    /// came first.
+    /// Finds out who is the active one: of those that want to be, of the highest priority, who is it, who was it under
+    /// an earlier leader, who came first. One whose gateway was given up and is back does not take it from another.
     fn choose_active(&mut self, id: LaneId, state: &State) {
         let lane = &self.lanes[id.0];
         let by_settings = lane
@@ -68,14 +68,18 @@ impl Dispatcher {
         let wants = |consumer: &&ConsumerRef| {
             by_settings || self.consumers.get(**consumer).terms.is_exclusive
         };
+        // Nobody has got anything yet from who was chosen before all have said what they hold.
+        let current = lane.active.filter(|_| !self.is_held_back());
         let active = lane
             .members
             .iter()
             .filter(wants)
-            .max_by_key(|consumer| {
-                let consumer = self.consumers.get(**consumer);
+            .max_by_key(|reference| {
+                let consumer = self.consumers.get(**reference);
                 let terms = &consumer.terms;
-                (terms.priority, terms.was_active, Reverse(consumer.arrival))
+                let is_current = current == Some(**reference);
+                let came = Reverse(consumer.arrival);
+                (terms.priority, is_current, terms.was_active, came)
             })
             .copied();
         if active.is_none() && lane.active.is_none() {
