@@ -323,10 +323,12 @@ impl Stage {
             }
             ["report", session] => self.report(session, true, Vec::new(), &mut shown),
             ["leaving", session, consumer, queue, ref leaving @ ..] => {
+                let batch = leaving.first().and_then(|word| word.strip_prefix("batch="));
                 let leaving = Leaving {
                     consumer: ConsumerId(identity(consumer)),
                     queue: destination(queue),
-                    positions: positions(leaving),
+                    number: batch.map_or(0, number),
+                    positions: positions(&leaving[usize::from(batch.is_some())..]),
                 };
                 self.report(session, false, vec![leaving], &mut shown);
             }

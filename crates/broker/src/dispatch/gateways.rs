@@ -214,6 +214,10 @@ impl Dispatcher {
             known.renewed.clear();
         }
         for one in leaving {
+            // Applied while the report was on its way: nothing would let go of them a second time.
+            if state.gateways().has_said(id, one.number) {
+                continue;
+            }
             let Some(lane) = self.lane_of(&one.queue, state) else {
                 continue;
             };

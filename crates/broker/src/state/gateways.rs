@@ -46,6 +46,12 @@ impl Gateways {
         self.numbers.keys().copied()
     }
 
+    /// Whether the batch of settlements of this number was applied.
+    pub(crate) fn has_said(&self, gateway: GatewayId, number: u64) -> bool {
+        let last = self.numbers.get(&gateway);
+        last.is_some_and(|last| number > 0 && number <= *last)
+    }
+
     fn attach(&mut self, gateway: GatewayId) -> Outcome {
         if !self.contains(gateway) && self.len() >= GATEWAYS_MAX {
             return Outcome::LimitReached;

@@ -119,6 +119,7 @@ fn leaving(leaving: Leaving) -> wire::Leaving {
         consumer: id_bytes(leaving.consumer),
         queue: leaving.queue.name.as_str().to_owned(),
         kind: kind_of(&leaving.queue),
+        number: leaving.number,
         positions: leaving
             .positions
             .into_iter()

@@ -54,6 +54,8 @@ struct Held {
     since: Time,
     /// The settlement that is under way.
     settling: Option<Settlement>,
+    /// The gateway's number in the batch of that; 0: none.
+    settled_in: u64,
 }
 
 /// A client's request to settle, until all of it is answered.
@@ -197,6 +199,7 @@ impl Consumer {
             order: self.orders,
             since: now,
             settling: None,
+            settled_in: 0,
         };
         self.held.insert(position, held);
     }
@@ -229,9 +232,16 @@ impl Consumer {
         held.into_iter().map(|(_, position)| position).collect()
     }
 
-    /// What it settles and does not claim: nobody may have it before the settlement is applied. While it claims, what it
-    /// accepts or rejects stays with it.
-    pub(super) fn leaving(&self) -> Vec<MessagePosition> {
+    /// A settlement is in the batch of this number of the gateway.
+    pub(super) fn gathered(&mut self, position: MessagePosition, number: u64) {
+        if let Some(held) = self.held.get_mut(&position) {
+            held.settled_in = number;
+        }
+    }
+
+    /// What it settles and does not claim, by the number of the batch: nobody may have it before the settlement is
+    /// applied. While it claims, what it accepts or rejects stays with it.
+    pub(super) fn leaving(&self) -> BTreeMap<u64, Vec<MessagePosition>> {
         let is_claiming = self.phase == Phase::Open;
         let held = self.held.iter().filter(|(_, held)| match held.settling {
             Some(Settlement::Release | Settlement::Return) => true,
@@ -240,7 +250,11 @@ impl Consumer {
             ) => !is_claiming,
             None => false,
         });
-        held.map(|(position, _)| *position).collect()
+        let mut leaving: BTreeMap<u64, Vec<MessagePosition>> = BTreeMap::new();
+        for (position, held) in held {
+            leaving.entry(held.settled_in).or_default().push(*position);
+        }
+        leaving
     }
 
     /// What its client had in hand and has not settled, in the order in which it came.
@@ -449,6 +463,7 @@ impl Consumer {
             return false;
         };
         held.settling = Some(settlement);
+        held.settled_in = 0;
         true
     }
 

@@ -188,9 +188,12 @@ impl Core {
             let position = positions[at as usize];
             let (lane, numbers) = state.lane(kind_of(position));
             let named = (call, request, at);
-            if let Err(full) = lane.settle(now, numbers, named, &queue, position, settlement) {
-                let reason = Arc::from(full.to_string());
-                return self.fail(call, Failure::Malformed { shard, reason }, effects);
+            match lane.settle(now, numbers, named, &queue, position, settlement) {
+                Ok(number) => consumer.gathered(position, number),
+                Err(full) => {
+                    let reason = Arc::from(full.to_string());
+                    return self.fail(call, Failure::Malformed { shard, reason }, effects);
+                }
             }
         }
         self.complete(call, request, effects);
@@ -281,8 +284,10 @@ impl Core {
             let position = positions[at as usize];
             let (lane, numbers) = state.lane(kind_of(position));
             let named = (call, request, at);
-            lane.settle(self.now, numbers, named, &queue, position, settlement)
+            let number = lane
+                .settle(self.now, numbers, named, &queue, position, settlement)
                 .expect("one settlement fits an empty batch");
+            consumer.gathered(position, number);
         }
     }
 

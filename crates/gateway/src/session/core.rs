@@ -391,13 +391,14 @@ impl Core {
     fn flush(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.try_again(now);
         self.tend_followers(now, effects);
-        for shard in self.shards.values_mut() {
-            shard.send(effects);
-        }
         self.tend_groups(effects);
         self.begin_reports(effects);
         self.tend_consumers(now, effects);
         self.end_reports(effects);
+        // Behind the report that names them as under way: one that was applied before would be so for good.
+        for shard in self.shards.values_mut() {
+            shard.send(effects);
+        }
         self.leave_if_done(effects);
     }
 

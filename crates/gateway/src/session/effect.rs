@@ -165,6 +165,8 @@ pub struct Leaving {
     pub consumer: ConsumerId,
     /// Their queue, or the subscription.
     pub queue: Destination,
+    /// The gateway's number in the batch that settles them; 0: none.
+    pub number: u64,
     /// The messages.
     pub positions: Vec<MessagePosition>,
 }

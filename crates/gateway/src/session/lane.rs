@@ -248,7 +248,7 @@ impl Lane {
         count
     }
 
-    /// Adds a settlement: the `at`-th of a request of a call.
+    /// Adds a settlement: the `at`-th of a request of a call. Returns the gateway's number in its batch; 0: none.
     pub(super) fn settle(
         &mut self,
         now: Time,
@@ -257,7 +257,7 @@ impl Lane {
         queue: &Destination,
         position: MessagePosition,
         settlement: Settlement,
-    ) -> Result<(), BatchFull> {
+    ) -> Result<u64, BatchFull> {
         self.add(now, numbers, |builder| {
             builder.settle_at((queue.kind, &queue.name), position, settlement)
         })?;
@@ -280,7 +280,7 @@ impl Lane {
                 count: 1,
             });
         }
-        Ok(())
+        Ok(self.origin.map_or(0, |(_, last)| last))
     }
 
     /// Adds a command that is alone in its batch, for what `part` says.
@@ -507,6 +507,11 @@ impl Lane {
         self.batches
             .binary_search_by_key(&number, |batch| batch.number)
             .ok()
+    }
+
+    /// Whether the present leader has a batch that is not answered.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.sent > 0
     }
 
     /// Whether something could be sent to a leader that has no more than `most` batches.

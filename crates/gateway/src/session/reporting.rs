@@ -41,7 +41,7 @@ impl Core {
     /// Begins to report to leaders that can be reached.
     pub(super) fn begin_reports(&mut self, effects: &mut Vec<Effect>) {
         for (id, shard) in &mut self.shards {
-            let Some((node, link)) = shard.target().filter(|_| shard.report == Report::Due) else {
+            let Some((node, link)) = shard.target().filter(|_| shard.is_to_report()) else {
                 continue;
             };
             shard.report = Report::Begun;
@@ -124,15 +124,18 @@ fn control(shard: ShardId, (node, link): (NodeId, LinkId), command: Command) -> 
 
 /// What a consumer settles and does not claim, for its leader.
 pub(super) fn report_of(consumer: &Consumer, node: NodeId, link: LinkId) -> Option<Effect> {
-    let positions = consumer.leaving();
-    if positions.is_empty() {
+    let leaving = consumer.leaving().into_iter();
+    let leaving: Vec<Leaving> = leaving
+        .map(|(number, positions)| Leaving {
+            consumer: consumer.id,
+            queue: consumer.queue.clone(),
+            number,
+            positions,
+        })
+        .collect();
+    if leaving.is_empty() {
         return None;
     }
-    let leaving = vec![Leaving {
-        consumer: consumer.id,
-        queue: consumer.queue.clone(),
-        positions,
-    }];
     let command = Command::Report {
         is_first: false,
         leaving,

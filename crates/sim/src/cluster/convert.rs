@@ -75,6 +75,7 @@ pub(super) fn control(shard: ShardId, command: Command) -> Packet {
             let leaving = leaving.into_iter().map(|one| quorate_broker::Leaving {
                 consumer: one.consumer,
                 queue: one.queue,
+                number: one.number,
                 positions: one.positions,
             });
             Packet::Ask(

@@ -368,6 +368,7 @@ fn decode_report(report: proto::Report) -> Result<SessionRequest, Malformed> {
         Ok(Leaving {
             consumer: decode_consumer(&one.consumer)?,
             queue: decode_source(one.kind, &one.queue)?,
+            number: one.number,
             positions: one
                 .positions
                 .into_iter()
