@@ -89,3 +89,20 @@ fn a_report_whose_beginning_was_refused_without_an_answer() {
 fn a_transaction_that_was_committed_and_refused_since_its_consumer_held_nothing_any_more() {
     plays_well(1807);
 }
+
+#[test]
+fn an_exclusive_consumer_that_was_given_up_takes_its_place_back_from_nobody() {
+    plays_well(233);
+}
+
+#[test]
+fn a_settlement_applied_before_the_report_that_names_it() {
+    for seed in [1358, 1438] {
+        plays_well(seed);
+    }
+}
+
+#[test]
+fn a_transaction_outlives_its_consumer() {
+    plays_well(2124);
+}

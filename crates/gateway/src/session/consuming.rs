@@ -371,7 +371,10 @@ impl Core {
             let target = shard.and_then(super::shard::Shard::target);
             match (consumer.phase, consumer.attachment) {
                 (Phase::Finished | Phase::Gone, _) => {
-                    if consumer.settling > 0 {
+                    // What a transaction had of it and did not settle.
+                    self.release_unsettled(call);
+                    let consumer = self.consumers.get(&call);
+                    if consumer.is_some_and(|consumer| !consumer.is_idle()) {
                         continue;
                     }
                     let gone = self.remove_consumer(call, effects);

@@ -489,6 +489,26 @@ fn what_a_client_that_left_was_to_settle_is_its_consumers_again() {
 }
 
 #[test]
+fn what_a_transaction_does_not_settle_of_a_consumer_that_is_gone_is_given_back() {
+    let mut bench = two_shards();
+    holding(&mut bench);
+    let sends = vec![message_in(&bench, SHARD), message_in(&bench, SECOND)];
+    transact(&mut bench, sends, &[5]);
+    let prepare = sent(&commit(&mut bench))[0].clone();
+    let is_detached = |effects: &[Effect]| {
+        let mut commands = commands(effects).into_iter();
+        commands.any(|command| matches!(command, Command::Detach { .. }))
+    };
+    let effects = bench.step(Input::Dropped { call: CallId(9) });
+    assert!(!is_detached(&effects), "{effects:?}");
+    let effects = answer(&mut bench, &prepare, Outcome::RolledBack);
+    let settled = commands(&effects).into_iter();
+    let settled: Vec<_> = settled.flat_map(|command| settlements(command).1).collect();
+    assert_eq!(settled, [(position(5), Settlement::Release)]);
+    assert!(!is_detached(&effects), "{effects:?}");
+}
+
+#[test]
 fn what_a_transaction_settles_is_nobodys_meanwhile() {
     let mut bench = two_shards();
     holding(&mut bench);
