@@ -1,4 +1,5 @@
-//! Two hundred seeds on every change: all faults, no violation, and every kind of fault took effect.
+//! Two hundred seeds on every change, with plain queues and again with the richer workload: all faults, no violation, and
+//! every kind of fault and of work took effect.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,27 @@ const THREADS: usize = 2;
 
 #[test]
 fn two_hundred_eventful_seeds_run_without_a_violation() {
+    let counts = run_all(Cluster::run);
+    check_counts(&counts);
+}
+
+#[test]
+fn two_hundred_eventful_seeds_with_scenes_run_without_a_violation() {
+    let counts = run_all(Cluster::run_scenes);
+    check_counts(&counts);
+    let done = [
+        ("transaction committed", counts.transactions),
+        ("transaction not committed", counts.rollbacks),
+        ("message dead-lettered", counts.dead_letters),
+        ("message to a subscription", counts.subscribed),
+        ("settings changed", counts.settings),
+    ];
+    for (what, count) in done {
+        assert!(count > 0, "never: {what}");
+    }
+}
+
+fn run_all(run: fn(u64, Mode) -> Report) -> Counts {
     let next = AtomicU64::new(1);
     let reports: Mutex<Vec<Report>> = Mutex::new(Vec::new());
     let eventful = AtomicU64::new(0);
@@ -21,7 +43,7 @@ fn two_hundred_eventful_seeds_run_without_a_violation() {
                 while eventful.load(Ordering::Relaxed) < EVENTFUL {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     println!("seed {seed}");
-                    let report = Cluster::run(seed, Mode::Hash);
+                    let report = run(seed, Mode::Hash);
                     eventful.fetch_add(u64::from(report.is_eventful), Ordering::Relaxed);
                     reports.lock().unwrap().push(report);
                 }
@@ -39,7 +61,7 @@ fn two_hundred_eventful_seeds_run_without_a_violation() {
     for report in &reports {
         counts.add(&report.counts);
     }
-    check_counts(&counts);
+    counts
 }
 
 /// A fault that never strikes tests nothing.

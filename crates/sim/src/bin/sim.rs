@@ -22,6 +22,8 @@ struct Arguments {
     count: u64,
     threads: usize,
     mode: Mode,
+    /// The option that chose what is run.
+    kind: Option<String>,
     run: fn(u64, Mode) -> Report,
 }
 
@@ -54,6 +56,9 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         println!("{} of {} seeds failed", summary.failed.len(), summary.seeds);
+        if let Some(kind) = &arguments.kind {
+            println!("to replay, add {kind}");
+        }
         ExitCode::FAILURE
     }
 }
@@ -114,6 +119,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         count: 1,
         threads: 2,
         mode: Mode::Hash,
+        kind: None,
         run: Cluster::run,
     };
     while let Some(word) = words.next() {
@@ -125,6 +131,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 .parse::<u64>()
                 .map_err(|error| format!("{word} {value}: {error}"))
         };
+        if matches!(word.as_str(), "--planned" | "--scenes" | "--operated") {
+            arguments.kind = Some(word.clone());
+        }
         match word.as_str() {
             "--seed" | "--from" => arguments.first = number()?,
             "--seeds" => arguments.count = number()?,
