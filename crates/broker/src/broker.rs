@@ -23,12 +23,15 @@ pub struct Broker {
     dispatcher: Option<Dispatcher>,
     record: Record,
     counters: Counters,
+    /// Non-persistent messages of a leader that was frozen when it was deposed: it is not known yet whether somebody
+    /// took them over.
+    transient_handed: u64,
 }
 
 /// What happened since the broker was made; for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Non-persistent messages that were in memory when the leader was deposed, unless it was frozen to hand them over.
+    /// Non-persistent messages that were in memory when the leader was deposed, unless another leader took them over.
     pub transient_lost: u64,
     /// Inputs that were out of date: of an older generation or of another session.
     pub ignored: u64,
@@ -78,6 +81,7 @@ impl Broker {
             dispatcher: None,
             record: Record::default(),
             counters: Counters::default(),
+            transient_handed: 0,
         }
     }
 
@@ -98,6 +102,7 @@ impl Broker {
             Input::Freeze => self.freeze(true),
             Input::Thaw => self.freeze(false),
             Input::Deposed => self.depose(),
+            Input::TakenOver { is_taken } => self.taken_over(is_taken),
             Input::Attach {
                 session,
                 consumer,
@@ -539,14 +544,27 @@ impl Broker {
         dispatcher.set_wall(stamp_ms);
         if dispatcher.resume(now, image, &self.state) {
             self.counters.taken_over += 1;
+            self.transient_handed = 0;
             self.dispatcher = Some(dispatcher);
         }
     }
 
     fn depose(&mut self) {
-        let dispatcher = self.dispatcher.take();
-        if let Some(dispatcher) = dispatcher.filter(|dispatcher| !dispatcher.is_frozen()) {
-            self.counters.transient_lost += dispatcher.transient_count();
+        let Some(dispatcher) = self.dispatcher.take() else {
+            return;
+        };
+        let count = dispatcher.transient_count();
+        if dispatcher.is_frozen() {
+            self.transient_handed += count;
+        } else {
+            self.counters.transient_lost += count;
+        }
+    }
+
+    fn taken_over(&mut self, is_taken: bool) {
+        let handed = std::mem::take(&mut self.transient_handed);
+        if !is_taken {
+            self.counters.transient_lost += handed;
         }
     }
 }

@@ -208,6 +208,7 @@ impl Dispatcher {
             | Input::HandedOver { .. }
             | Input::Freeze
             | Input::Thaw
+            | Input::TakenOver { .. }
             | Input::Deposed => {
                 unreachable!("the broker takes these itself")
             }

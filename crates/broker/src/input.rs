@@ -65,6 +65,11 @@ pub enum Input {
     Thaw,
     /// This replica leads no longer.
     Deposed,
+    /// It is known whether another leader took over what this replica knew when it was deposed while frozen.
+    TakenOver {
+        /// Whether it did.
+        is_taken: bool,
+    },
     /// Whether a commit quorum has answered lately. Without, nothing is delivered. Held from `Serving` on.
     Lease {
         /// Whether it has.

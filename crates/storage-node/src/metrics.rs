@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     appended_bytes: Counter,
     committed_entries: Counter,
     dropped_messages: Counter,
+    transient_lost: Counter,
     write_seconds: Histogram,
     commit_seconds: Histogram,
     role: Family<ShardLabel, Gauge>,
@@ -61,6 +62,8 @@ pub(crate) struct ShardMetrics {
     queue_messages: Gauge,
     outbox_messages: Gauge,
     last_commit: Option<u64>,
+    /// As the broker counted them last.
+    last_transient_lost: u64,
     /// Ends of the log of a leader that are not committed, with the moment in microseconds at which they were reached.
     uncommitted: VecDeque<(Index, u64)>,
 }
@@ -73,6 +76,7 @@ impl Metrics {
             appended_bytes: Counter::default(),
             committed_entries: Counter::default(),
             dropped_messages: Counter::default(),
+            transient_lost: Counter::default(),
             write_seconds: seconds_histogram(),
             commit_seconds: seconds_histogram(),
             role: Family::default(),
@@ -109,15 +113,22 @@ impl Metrics {
             outbox_messages: of(&self.outbox_messages),
             all: self.clone(),
             last_commit: None,
+            last_transient_lost: 0,
             uncommitted: VecDeque::new(),
         }
     }
 
     fn register_outbox(&self, registry: &quorate_service::metrics::Metrics) {
         let messages = self.outbox_messages.clone();
+        let lost = self.transient_lost.clone();
         registry.register(move |registry| {
             const HELP: &str = "Messages on their way to other destinations";
             registry.register("outbox_messages", HELP, messages);
+            registry.register(
+                "non_persistent_messages_lost",
+                "Non-persistent messages that were lost with a leadership or a move of their name",
+                lost,
+            );
         });
     }
 
@@ -270,6 +281,12 @@ impl ShardMetrics {
         if is_new && end > published.commit && self.uncommitted.len() < KEPT {
             self.uncommitted.push_back((end, now));
         }
+    }
+
+    /// Non-persistent messages that the broker lost so far. It counts anew when it is replaced.
+    pub(crate) fn lost(&mut self, count: u64) {
+        let before = std::mem::replace(&mut self.last_transient_lost, count);
+        self.all.transient_lost.inc_by(count.saturating_sub(before));
     }
 
     /// Messages stored and not settled.

@@ -24,6 +24,7 @@ mod delivery;
 pub mod effect;
 mod governing;
 mod handover;
+mod holding;
 pub mod input;
 pub mod moving;
 mod relocating;
@@ -50,6 +51,7 @@ use self::{
     effect::{Act, Effect, Note, Read},
     governing::Governing,
     handover::{Handover, Piece},
+    holding::Holding,
     input::{Checkpoint, Clock, Input, RequestId},
     moving::Moving,
     relocating::Relocations,
@@ -73,6 +75,7 @@ pub struct Shard {
     governing: Governing,
     relocations: Relocations,
     handover: Handover,
+    holding: Holding,
     loads: BTreeMap<RequestId, Purpose>,
     last_request: u64,
     /// Kept between steps only for its memory.
@@ -169,6 +172,7 @@ impl Shard {
             governing: Governing::default(),
             relocations: Relocations::default(),
             handover: Handover::default(),
+            holding: Holding::default(),
             loads: BTreeMap::new(),
             last_request: 0,
             replica_effects: Effects::default(),
@@ -442,7 +446,7 @@ impl Shard {
 
     fn deposed(&mut self, now: Clock, epoch: Epoch, out: &mut Vec<Effect>) {
         self.sender.clear();
-        self.handover.deposed();
+        self.handover.deposed(epoch);
         self.deliveries.leading = None;
         self.deliveries.serving = None;
         self.deliveries.serving_from = None;

@@ -289,6 +289,8 @@ impl ShardTask {
                 if now.time.0 >= self.counted_at + COUNT_MICROS {
                     self.counted_at = now.time.0;
                     let queues = self.shard.broker().queues();
+                    let lost = self.shard.broker().counters().transient_lost;
+                    self.metrics.lost(lost);
                     self.metrics.on_the_way(self.shard.broker().outbox_count());
                     self.metrics
                         .stored(queues.into_iter().map(|queue| queue.messages).sum());

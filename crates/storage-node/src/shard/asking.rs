@@ -98,6 +98,13 @@ impl Shard {
             && self.deliveries.early_bytes + bytes <= EARLY_BYTES_MAX
     }
 
+    /// Drops what a session asked for before this leader served.
+    pub(super) fn forget_early(&mut self, session: SessionId) {
+        let early = &mut self.deliveries.early;
+        early.retain(|one| one.session() != session);
+        self.deliveries.early_bytes = early.iter().map(Early::size_bytes).sum();
+    }
+
     /// Takes up what came before this leader served.
     pub(super) fn take_up_early(&mut self, now: Clock, out: &mut Vec<Effect>) {
         self.deliveries.early_bytes = 0;

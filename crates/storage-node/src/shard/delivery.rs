@@ -112,9 +112,7 @@ impl Shard {
     /// A session is gone.
     pub(super) fn session_lost(&mut self, now: Clock, session: SessionId, out: &mut Vec<Effect>) {
         self.submits.forget(session);
-        self.deliveries
-            .early
-            .retain(|early| early.session() != session);
+        self.forget_early(session);
         self.deliveries.joined.remove(&session);
         self.deliveries.torn.remove(&session);
         self.deliver(now, BrokerInput::SessionLost { session }, out);

@@ -7,8 +7,7 @@
 //!     +-----------------+---------------------------+                 +--> Resuming <----------+
 //!     +---------------------------------- its entry is applied -------------+
 //! ```
-//! From `Draining` on the leader is frozen: what sessions and other shards ask is kept and taken up later, by this
-//! leader, or refused when another one leads. It appends nothing more, until the target holds the whole log and all of
+//! From `Draining` on the leader is frozen: what sessions and other shards ask is kept (`holding`). It appends nothing more, until the target holds the whole log and all of
 //! it is committed and applied. Then the image of what is known beyond the log is exact for that end of the log, and
 //! goes to the target.
 //!
@@ -17,43 +16,44 @@
 //! it is committed; every other leader commits its `NewEpoch` before it does anything. Nothing else depends on the image:
 //! without it a change of leader is as ever.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use quorate_broker::Input as BrokerInput;
 use quorate_message::BatchBuilder;
 use quorate_replication::{
-    Claim, Index, Input as ReplicaInput, Member, Message, NodeId, Position, Report, Time,
+    Claim, Epoch, Index, Input as ReplicaInput, Member, Message, NodeId, Position, Report, Time,
 };
 
 use super::{
     Shard,
-    between::ShardMessage,
-    effect::{Act, BrowsePage, Effect, Note, SessionEvent},
-    input::{Clock, Input},
-    moving::{self, MovePage},
+    effect::{Act, Effect, Note},
+    input::Clock,
     note_all,
-    submit::to_session,
 };
 use crate::limits::{
-    HANDOVER_BYTES_MAX, HANDOVER_CHUNK_BYTES, HANDOVER_DRAIN, HANDOVER_HELD_BYTES,
-    HANDOVER_HELD_MAX, HANDOVER_LAG_ENTRIES, HANDOVER_LEAVE, HANDOVER_RESEND, HANDOVER_SEND,
-    HANDOVER_WAIT, HANDOVER_WINDOW_CHUNKS,
+    HANDOVER_BYTES_MAX, HANDOVER_CHUNK_BYTES, HANDOVER_DRAIN, HANDOVER_LAG_ENTRIES, HANDOVER_LEAVE,
+    HANDOVER_RESEND, HANDOVER_SEND, HANDOVER_WAIT, HANDOVER_WINDOW_CHUNKS,
 };
 
 /// What a replica has to do with moves of its shard's leadership.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
     phase: Phase,
-    /// What came while it was frozen, in order.
-    held: VecDeque<Input>,
-    held_bytes: usize,
     /// Attempts of this leadership.
     number: u64,
     /// What comes in from a leader.
     incoming: Option<Incoming>,
     /// What an earlier leader, or this one, knew at an end of the log.
     known: Option<Known>,
+    /// What became of this replica's own knowledge is not known yet.
+    given: Option<Given>,
+}
+
+/// The end of a leadership that was frozen.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    epoch: Epoch,
+    /// Who has the whole image; none: nobody else.
+    to: Option<NodeId>,
 }
 
 /// See the head of the file.
@@ -65,8 +65,8 @@ enum Phase {
     Draining(Move),
     Sending(Move, Sending),
     Ready(Move, Known),
-    /// Goes on when this entry is applied.
-    Resuming(Index),
+    /// Goes on when this entry is applied. Who may have the image?
+    Resuming(Index, NodeId),
 }
 
 /// The move that was ordered.
@@ -120,7 +120,9 @@ impl Handover {
     pub(super) fn is_frozen(&self) -> bool {
         match self.phase {
             Phase::Idle | Phase::Waiting(_) => false,
-            Phase::Draining(_) | Phase::Sending(..) | Phase::Ready(..) | Phase::Resuming(_) => true,
+            Phase::Draining(_) | Phase::Sending(..) | Phase::Ready(..) | Phase::Resuming(..) => {
+                true
+            }
         }
     }
 
@@ -129,26 +131,29 @@ impl Handover {
         match self.phase {
             // What the broker proposed before it was frozen is to be in the log.
             Phase::Idle | Phase::Waiting(_) | Phase::Draining(_) => true,
-            Phase::Sending(..) | Phase::Ready(..) | Phase::Resuming(_) => false,
+            Phase::Sending(..) | Phase::Ready(..) | Phase::Resuming(..) => false,
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
         match &self.phase {
-            Phase::Idle | Phase::Resuming(_) => None,
+            Phase::Idle | Phase::Resuming(..) => None,
             Phase::Waiting(one) | Phase::Draining(one) | Phase::Ready(one, _) => Some(one.until),
             Phase::Sending(one, sending) => Some(one.until.min(sending.resend_at)),
         }
     }
 
-    /// This replica leads no longer. Nothing was done since the image was made: this replica may use it, too.
-    pub(super) fn deposed(&mut self) {
-        match std::mem::take(&mut self.phase) {
-            Phase::Sending(_, Sending { known, .. }) | Phase::Ready(_, known) => {
-                self.known = Some(known);
-            }
-            Phase::Idle | Phase::Waiting(_) | Phase::Draining(_) | Phase::Resuming(_) => {}
-        }
+    /// This replica no longer leads this epoch. If nothing was done since the image was made, it may use it, too.
+    pub(super) fn deposed(&mut self, epoch: Epoch) {
+        let (known, to) = match std::mem::take(&mut self.phase) {
+            Phase::Idle | Phase::Waiting(_) => return,
+            Phase::Draining(_) => (None, None),
+            Phase::Sending(_, Sending { known, .. }) => (Some(known), None),
+            Phase::Ready(one, known) => (Some(known), Some(one.to.node)),
+            Phase::Resuming(_, to) => (None, Some(to)),
+        };
+        self.known = known;
+        self.given = Some(Given { epoch, to });
     }
 
     /// Another leadership begins.
@@ -167,15 +172,22 @@ impl Shard {
         to: Member,
         out: &mut Vec<Effect>,
     ) {
-        let is_repeat = match &self.handover.phase {
-            Phase::Idle | Phase::Resuming(_) => false,
-            Phase::Waiting(one)
-            | Phase::Draining(one)
-            | Phase::Sending(one, _)
-            | Phase::Ready(one, _) => (one.claim, one.to) == (claim, to),
-        };
-        if is_repeat {
-            return;
+        match &self.handover.phase {
+            Phase::Waiting(one) | Phase::Draining(one) | Phase::Sending(one, _)
+                if (one.claim, one.to) == (claim, to) =>
+            {
+                return;
+            }
+            // Whoever repeats it has not had the answer.
+            Phase::Ready(one, _) if (one.claim, one.to) == (claim, to) => {
+                return out.push(report(claim, to, true));
+            }
+            Phase::Idle
+            | Phase::Waiting(_)
+            | Phase::Draining(_)
+            | Phase::Sending(..)
+            | Phase::Ready(..)
+            | Phase::Resuming(..) => {}
         }
         let is_idle = matches!(self.handover.phase, Phase::Idle);
         let leads = self
@@ -195,70 +207,25 @@ impl Shard {
         note_all(Some(Note::HandingOver { to: to.node }), out);
     }
 
-    /// Keeps what is not to be taken now. Gives back what is.
-    pub(super) fn hold(&mut self, input: Input, out: &mut Vec<Effect>) -> Option<Input> {
-        if !self.handover.is_frozen() {
-            return Some(input);
-        }
-        let bytes = match &input {
-            Input::Submitted(submissions) => {
-                submissions.iter().map(|one| one.batch.len()).sum::<usize>()
-            }
-            Input::FromShard {
-                message: ShardMessage::Submit { batch, .. },
-                ..
-            } => batch.len(),
-            Input::FromShard { .. }
-            | Input::Session { .. }
-            | Input::SessionLost { .. }
-            | Input::Browse(_)
-            | Input::Move(_) => 0,
-            Input::Peer { .. }
-            | Input::Order(_)
-            | Input::Persisted(_)
-            | Input::Loaded { .. }
-            | Input::CheckpointLoaded { .. }
-            | Input::CheckpointSaved { .. }
-            | Input::SegmentsDropped { .. }
-            | Input::InstallWritten { .. }
-            | Input::InstallFailed { .. }
-            | Input::InstallCommitted { .. }
-            | Input::Placed(_)
-            | Input::Governed(_)
-            | Input::Damaged
-            | Input::Space { .. }
-            | Input::Elapsed { .. } => return Some(input),
-        };
-        let is_full = self.handover.held.len() >= HANDOVER_HELD_MAX
-            || self.handover.held_bytes + bytes > HANDOVER_HELD_BYTES;
-        // The end of a session takes no room that its beginning did not have.
-        if is_full && !matches!(input, Input::SessionLost { .. }) {
-            self.refuse_held(input, out);
-        } else {
-            self.handover.held_bytes += bytes;
-            self.handover.held.push_back(input);
-        }
-        None
-    }
-
-    /// Takes up what was kept, once this leader goes on or is none any longer.
-    pub(super) fn take_up_held(&mut self, now: Clock, out: &mut Vec<Effect>) {
-        if self.handover.held.is_empty() || self.handover.is_frozen() {
+    /// Somebody else led on from where this replica was deposed: with what it knew, or without.
+    fn learn_who_led_on(&mut self, now: Clock, out: &mut Vec<Effect>) {
+        let end = self.replica.end();
+        if self.replica.is_leading() {
             return;
         }
-        self.handover.held_bytes = 0;
-        for input in std::mem::take(&mut self.handover.held) {
-            self.take(now, input, out);
+        self.handover
+            .known
+            .take_if(|known| known.at.index < end.index);
+        let given = &mut self.handover.given;
+        if let Some(given) = given.take_if(|given| given.epoch < end.epoch) {
+            let is_taken = given.to.is_some() && given.to == self.replica.leader();
+            self.deliver(now, BrokerInput::TakenOver { is_taken }, out);
         }
     }
 
     /// Does the next thing for a move that is under way.
     pub(super) fn move_on(&mut self, now: Clock, out: &mut Vec<Effect>) {
-        if self.handover.known.is_some() && !self.replica.is_leading() {
-            let end = self.replica.end().index;
-            // Somebody else led on from there.
-            self.handover.known.take_if(|known| known.at.index < end);
-        }
+        self.learn_who_led_on(now, out);
         let promise = self.replica.promise();
         let incoming = &mut self.handover.incoming;
         incoming.take_if(|incoming| incoming.claim != promise);
@@ -270,10 +237,10 @@ impl Shard {
                 Phase::Draining(one) => self.drain(now, one, out),
                 Phase::Sending(one, sending) => self.send_image(now, one, sending, out),
                 Phase::Ready(one, _) if one.until <= now.time => self.resume(now, one, out),
-                Phase::Resuming(marker) if self.applier.applied() >= marker => {
+                Phase::Resuming(marker, _) if self.applier.applied() >= marker => {
                     self.thaw(now, out);
                 }
-                waits @ (Phase::Ready(..) | Phase::Resuming(_)) => self.handover.phase = waits,
+                waits @ (Phase::Ready(..) | Phase::Resuming(..)) => self.handover.phase = waits,
             }
             if std::mem::discriminant(&self.handover.phase) == before {
                 return;
@@ -348,14 +315,18 @@ impl Shard {
     /// Gives the broker what an earlier leader knew, if this leader's first entry follows on it directly.
     pub(super) fn use_known(&mut self, now: Clock, first: Index, out: &mut Vec<Effect>) {
         self.handover.incoming = None;
-        let Some(known) = self.handover.known.take() else {
-            return;
-        };
-        let is_held = self.replica.epoch_at(known.at.index) == Some(known.at.epoch);
-        if known.at.index.next() == first && is_held {
-            let image = known.image;
-            note_all(Some(Note::TookOver { at: known.at }), out);
-            self.deliver(now, BrokerInput::HandedOver { image }, out);
+        if let Some(known) = self.handover.known.take() {
+            let is_held = self.replica.epoch_at(known.at.index) == Some(known.at.epoch);
+            if known.at.index.next() == first && is_held {
+                let image = known.image;
+                note_all(Some(Note::TookOver { at: known.at }), out);
+                self.deliver(now, BrokerInput::HandedOver { image }, out);
+            }
+        }
+        if self.handover.given.take().is_some() {
+            // What it knew itself and did not take up is gone.
+            let is_taken = false;
+            self.deliver(now, BrokerInput::TakenOver { is_taken }, out);
         }
     }
 
@@ -466,7 +437,7 @@ impl Shard {
             payloads: vec![builder.finish()],
         };
         let marker = self.replica.end().index.next();
-        self.handover.phase = Phase::Resuming(marker);
+        self.handover.phase = Phase::Resuming(marker, one.to.node);
         self.replicate(now, input, out);
     }
 
@@ -478,57 +449,6 @@ impl Shard {
         let to = one.to.node;
         note_all(Some(Note::KeptLeading { to, reason }), out);
         out.push(report(one.claim, one.to, false));
-    }
-
-    /// There is no room to keep this: whoever asks tries again.
-    fn refuse_held(&mut self, input: Input, out: &mut Vec<Effect>) {
-        let epoch = self.replica.epoch();
-        match input {
-            Input::Submitted(submissions) => {
-                let reason = "shard: its leadership is being moved";
-                out.extend(submissions.into_iter().map(|one| {
-                    let number = one.number;
-                    to_session(one.session, SessionEvent::Overloaded { number, reason })
-                }));
-            }
-            Input::Session { session, .. } => {
-                // What it reports is not whole then: it starts over.
-                self.deliveries.torn.insert(session);
-                let event = SessionEvent::NotLeading { number: 0, epoch };
-                out.push(to_session(session, event));
-            }
-            Input::Browse(query) => out.push(Effect {
-                after: None,
-                act: Act::BrowsePage {
-                    query: query.query,
-                    page: BrowsePage::Overloaded,
-                },
-            }),
-            Input::Move(query) => out.push(moving::page(query.query, MovePage::Overloaded)),
-            // Told again by whoever says it.
-            Input::FromShard { .. } => {
-                note_all(
-                    Some(Note::Dropped("message of a shard: too many wait")),
-                    out,
-                );
-            }
-            Input::SessionLost { .. }
-            | Input::Peer { .. }
-            | Input::Order(_)
-            | Input::Persisted(_)
-            | Input::Loaded { .. }
-            | Input::CheckpointLoaded { .. }
-            | Input::CheckpointSaved { .. }
-            | Input::SegmentsDropped { .. }
-            | Input::InstallWritten { .. }
-            | Input::InstallFailed { .. }
-            | Input::InstallCommitted { .. }
-            | Input::Placed(_)
-            | Input::Governed(_)
-            | Input::Damaged
-            | Input::Space { .. }
-            | Input::Elapsed { .. } => unreachable!("only what is held comes here"),
-        }
     }
 }
 

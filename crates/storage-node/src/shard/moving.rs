@@ -260,7 +260,8 @@ impl Shard {
         if positions.is_empty() {
             return out.push(page(query.query, MovePage::Done(done)));
         }
-        if !self.replica.can_propose() {
+        // A page may have been read for longer than this leader does more than hand over.
+        if !self.replica.can_propose() || !self.handover.may_append() {
             return out.push(page(query.query, MovePage::Overloaded));
         }
         let proposed = Proposed {

@@ -257,6 +257,25 @@ fn nothing_is_taken_behind_a_batch_that_was_refused() {
 }
 
 #[test]
+fn what_a_lost_session_asked_before_its_leader_served_takes_no_room() {
+    let mut cluster = Cluster::new();
+    cluster.down.extend([NodeId(2), NodeId(3)]);
+    cluster.elect(1);
+    let is_refused = |cluster: &mut Cluster, number: u64| {
+        let body = |_| Bytes::from(vec![0; 1 << 20]);
+        let batch = handover::transients_of("orders", number..number + 1, body);
+        cluster.submit(1, number, batch);
+        let told = cluster.told();
+        told.iter().any(|event| is_overloaded(event, number))
+    };
+    let refused = (1..100).find(|number| is_refused(&mut cluster, *number));
+    assert_eq!(refused, Some(16));
+    let session = quorate_broker::SessionId(1);
+    cluster.input(1, Input::SessionLost { session });
+    assert!(!is_refused(&mut cluster, 200));
+}
+
+#[test]
 fn a_full_disk_refuses_messages_and_takes_settlements() {
     let mut cluster = Cluster::new();
     cluster.elect(1);

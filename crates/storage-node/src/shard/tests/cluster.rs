@@ -18,8 +18,8 @@ use quorate_replication::{
 use crate::shard::{
     Shard,
     between::ShardMessage,
-    effect::{Act, Effect, Note, Read, SessionEvent},
-    input::{Checkpoint, Clock, Input, SegmentInfo, SessionRequest, Submission},
+    effect::{Act, BrowsePage, Effect, Note, Read, SessionEvent},
+    input::{Checkpoint, Clock, Input, RequestId, SegmentInfo, SessionRequest, Submission},
     moving::MovePage,
 };
 
@@ -62,12 +62,21 @@ pub(super) struct Cluster {
     pub(super) events: Vec<(NodeId, SessionEvent)>,
     /// What goes to leaders of other shards.
     pub(super) letters: Vec<(ShardId, ShardMessage)>,
+    /// Pages of queues.
+    pub(super) browsed: Vec<BrowsePage>,
     /// What became of pages that were to be moved.
     pub(super) pages: Vec<MovePage>,
     /// What the coordinator is told of moves of names: the move, and why it cannot be.
     pub(super) moves: Vec<(u64, String)>,
     /// A node that dies after so many more of its effects.
     pub(super) doomed: Option<(NodeId, u64)>,
+    /// Every twentieth piece of what a leader hands over is lost.
+    pub(super) loses_pieces: bool,
+    /// Pieces that were sent.
+    pub(super) pieces: u64,
+    /// Reads of single entries wait until `read_all`.
+    pub(super) has_slow_reads: bool,
+    reads: Vec<(NodeId, RequestId, Read)>,
     shard: ShardId,
     now: u64,
     epoch: u64,
@@ -263,9 +272,14 @@ impl Cluster {
             down: BTreeSet::new(),
             events: Vec::new(),
             letters: Vec::new(),
+            browsed: Vec::new(),
             pages: Vec::new(),
             moves: Vec::new(),
             doomed: None,
+            loses_pieces: false,
+            pieces: 0,
+            has_slow_reads: false,
+            reads: Vec::new(),
             shard,
             now: 1_000_000,
             epoch: 0,
@@ -389,6 +403,16 @@ impl Cluster {
         self.advance(250);
     }
 
+    /// Answers the reads that wait.
+    pub(super) fn read_all(&mut self) {
+        for (id, request, read) in std::mem::take(&mut self.reads) {
+            let node = self.nodes.get_mut(&id).unwrap();
+            let entries = node.disk.read(read);
+            node.inbox.push_back(Input::Loaded { request, entries });
+        }
+        self.settle();
+    }
+
     /// Kills a node and starts it again from its disk.
     pub(super) fn restart(&mut self, node: u32) {
         let id = NodeId(node);
@@ -467,6 +491,12 @@ impl Cluster {
         if self.down.contains(&to) || self.down.contains(&from) {
             return;
         }
+        if let Message::HandOver { .. } = message {
+            self.pieces += 1;
+            if self.loses_pieces && self.pieces.is_multiple_of(20) {
+                return;
+            }
+        }
         let receiver = self.nodes.get_mut(&to).unwrap();
         receiver.inbox.push_back(Input::Peer { from, message });
     }
@@ -482,6 +512,11 @@ impl Cluster {
             Act::Report(report) => {
                 node.reports.push(report);
                 None
+            }
+            Act::Load { request, read }
+                if self.has_slow_reads && matches!(read, Read::Entries { .. }) =>
+            {
+                return self.reads.push((id, request, read));
             }
             Act::Load { request, read } => {
                 let entries = node.disk.read(read);
@@ -530,7 +565,7 @@ impl Cluster {
                 return;
             }
             Act::ToShard { shard, message } => return self.letters.push((shard, message)),
-            Act::BrowsePage { .. } => None,
+            Act::BrowsePage { page, .. } => return self.browsed.push(page),
             Act::MovePage { page, .. } => return self.pages.push(page),
             Act::ReportMove {
                 number, refusal, ..

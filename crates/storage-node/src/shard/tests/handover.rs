@@ -1,6 +1,9 @@
 //! Planned moves of a leadership: what is handed over is used exactly when nothing happened in between.
 
+use std::ops::Range;
+
 use bytes::Bytes;
+use quorate_broker::Selector;
 use quorate_message::{
     BatchBuilder, Destination, Message, MessagePosition, Outcome, ProducerId, Publication,
     Settlement,
@@ -9,16 +12,23 @@ use quorate_replication::{DiskId, Member, NodeId, Order, Report};
 
 use super::cluster::{Cluster, publishes, queue, settles};
 use super::{check_equal, is_not_leading, outcomes, positions};
+use crate::limits::{HANDOVER_CHUNK_BYTES, HANDOVER_WINDOW_CHUNKS};
 use crate::shard::{
-    effect::{Note, SessionEvent},
-    input::Input,
+    effect::{BrowsePage, Note, SessionEvent},
+    input::{BrowseQuery, Input},
+    moving::{MoveAction, MovePage, MoveQuery},
 };
 
 /// A batch that publishes non-persistent messages.
 fn transients(name: &str, first: u64, count: u64) -> Bytes {
+    let body = |number| Bytes::from(format!("transient {number}"));
+    transients_of(name, first..first + count, body)
+}
+
+pub(super) fn transients_of(name: &str, numbers: Range<u64>, body: impl Fn(u64) -> Bytes) -> Bytes {
     let destination = Destination::queue(queue(name));
     let mut builder = BatchBuilder::transient();
-    for number in first..first + count {
+    for number in numbers {
         let publication = Publication {
             destination: &destination,
             producer: ProducerId([8; 16]),
@@ -27,7 +37,7 @@ fn transients(name: &str, first: u64, count: u64) -> Bytes {
             expires_at_ms: 0,
             is_retained: false,
         };
-        let message = Message::with_body(format!("transient {number}"));
+        let message = Message::with_body(body(number));
         builder.publish_message(&publication, &message).unwrap();
     }
     builder.finish()
@@ -227,4 +237,117 @@ fn only_the_leader_of_the_claim_hands_over() {
     cluster.submit(1, 9, publishes("orders", 4, 1));
     let told = cluster.told();
     assert_eq!(outcomes(&told, 9), Some(vec![Outcome::Stored]));
+}
+
+#[test]
+fn a_page_that_was_read_too_long_is_not_appended_behind_the_image() {
+    let (mut cluster, _) = cluster();
+    cluster.has_slow_reads = true;
+    let query = MoveQuery {
+        query: 1,
+        queue: queue("later"),
+        action: MoveAction::Remove,
+        only: Vec::new(),
+        after: None,
+        upto: None,
+        limit: u32::MAX,
+        selector: Some(Selector::parse("TRUE").unwrap()),
+    };
+    cluster.input(1, Input::Move(Box::new(query)));
+    order(&mut cluster, 1, 2);
+    assert_eq!(is_ready(&cluster, 1), Some(true));
+    let end = cluster.node(1).shard.replica().end();
+    cluster.read_all();
+    assert_eq!(cluster.pages, [MovePage::Overloaded]);
+    assert_eq!(cluster.node(1).shard.replica().end(), end);
+    cluster.elect(2);
+    assert!(took_over(&cluster, 2));
+    assert_eq!(transient_count(&cluster, 2), 4);
+}
+
+#[test]
+fn an_order_that_is_repeated_is_answered_again() {
+    let (mut cluster, _) = cluster();
+    order(&mut cluster, 1, 2);
+    cluster.nodes.get_mut(&NodeId(1)).unwrap().reports.clear();
+    order(&mut cluster, 1, 2);
+    assert_eq!(is_ready(&cluster, 1), Some(true));
+    // Another target is no repeat.
+    order(&mut cluster, 1, 3);
+    assert_eq!(is_ready(&cluster, 1), Some(false));
+    cluster.elect(2);
+    assert!(took_over(&cluster, 2));
+}
+
+/// What node 1 counts as lost when `leader` leads after it handed over to node 2.
+fn lost_when_led_by(leader: u32) -> u64 {
+    let (mut cluster, _) = cluster();
+    order(&mut cluster, 1, 2);
+    assert_eq!(is_ready(&cluster, 1), Some(true));
+    cluster.elect(leader);
+    cluster.node(1).shard.broker().counters().transient_lost
+}
+
+#[test]
+fn what_nobody_took_over_is_counted_as_lost() {
+    assert_eq!(lost_when_led_by(1), 0);
+    assert_eq!(lost_when_led_by(2), 0);
+    assert_eq!(lost_when_led_by(3), 4);
+}
+
+#[test]
+fn what_a_leader_has_not_sent_yet_is_lost_with_it() {
+    let (mut cluster, _) = cluster();
+    cluster.down.insert(NodeId(2));
+    cluster.submit(1, 9, publishes("orders", 4, 1));
+    order(&mut cluster, 1, 2);
+    assert_eq!(is_ready(&cluster, 1), None);
+    cluster.elect(3);
+    let counters = cluster.node(1).shard.broker().counters();
+    assert_eq!(counters.transient_lost, 4);
+}
+
+/// Hands over ten messages of a megabyte each; how many pieces that took.
+fn hand_over_much(loses_pieces: bool) -> u64 {
+    const COUNT: u64 = 10;
+    const BYTES: usize = 1 << 20;
+    let mut cluster = Cluster::new();
+    cluster.elect(1);
+    for number in 1..=COUNT {
+        let body = |number: u64| Bytes::from(vec![u8::try_from(number).unwrap(); BYTES]);
+        let batch = transients_of("orders", number..number + 1, body);
+        cluster.submit(1, number, batch);
+    }
+    cluster.told();
+    cluster.loses_pieces = loses_pieces;
+    order(&mut cluster, 1, 2);
+    cluster.advance(1_500);
+    assert_eq!(is_ready(&cluster, 1), Some(true));
+    cluster.elect(2);
+    assert!(took_over(&cluster, 2));
+    assert_eq!(transient_count(&cluster, 2), COUNT);
+    let query = BrowseQuery {
+        query: 1,
+        queue: queue("orders"),
+        after: None,
+        limit: 100,
+    };
+    cluster.input(2, Input::Browse(query));
+    let Some(BrowsePage::Messages { messages, .. }) = cluster.browsed.pop() else {
+        panic!("a page is answered");
+    };
+    for (number, message) in (1..).zip(&messages) {
+        let message = Message::decode(&message.message).unwrap();
+        assert!(message.body.len() == BYTES && message.body.iter().all(|byte| *byte == number));
+    }
+    assert!(!messages.is_empty());
+    cluster.pieces
+}
+
+#[test]
+fn an_image_of_many_pieces_arrives_whole() {
+    let chunks = (10 << 20) / HANDOVER_CHUNK_BYTES as u64;
+    assert!(chunks > HANDOVER_WINDOW_CHUNKS as u64);
+    assert_eq!(hand_over_much(false), chunks + 1);
+    assert!(hand_over_much(true) > chunks + 1);
 }
