@@ -212,6 +212,9 @@ impl Dispatcher {
             Some(Holder::Consumer(holder)) => return holder == reference,
             // A client that came back another way has it; the settlement is of the way that it left.
             Some(Holder::Leaving(gateway)) => self.gateways.left(gateway, id, position),
+            // It was given up, and what becomes of it is in the log, if not yet committed: it waits, or is a dead
+            // letter. Nobody has it until then.
+            Some(Holder::Returning) if self.is_set_aside(id, position, state) => return false,
             // It was given up, and is back before the return is committed: that takes it from nobody.
             Some(Holder::Returning) => self.returns.ended(),
             Some(Holder::Expiring | Holder::Skipped) => return false,

@@ -9,6 +9,7 @@ use super::gateways::give_back_batches;
 use super::{ConsumerRef, Dispatcher, Holder, LaneId};
 use crate::Effect;
 use crate::limits::RETURN_RETRY;
+use crate::state::State;
 
 /// Consumers that may come back, and returns that are on their way through the log.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,7 @@ struct Proposed {
     /// When it is proposed again, for what has not come back by then.
     due: u64,
     lane: LaneId,
+    /// Ascending.
     positions: Vec<MessagePosition>,
     settlement: Settlement,
 }
@@ -113,6 +115,23 @@ impl Dispatcher {
             held.holder = Holder::Returning;
             self.returns.open += 1;
         }
+    }
+
+    /// Whether a return that is on its way through the log sets its message aside.
+    pub(super) fn is_set_aside(
+        &self,
+        lane: LaneId,
+        position: MessagePosition,
+        state: &State,
+    ) -> bool {
+        let mut proposed = self.returns.proposed.iter();
+        let is_failure = proposed.any(|proposed| {
+            proposed.lane == lane
+                && proposed.settlement == Settlement::Return
+                && proposed.positions.binary_search(&position).is_ok()
+        });
+        let queue = self.lanes[lane.0].queue.filter(|_| is_failure);
+        queue.is_some_and(|queue| state.is_set_aside_when_returned(queue, position))
     }
 
     pub(super) fn propose_returns(

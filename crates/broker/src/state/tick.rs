@@ -226,6 +226,18 @@ impl State {
         }
     }
 
+    /// Whether a message that a consumer fails with now does not come again at once.
+    pub(crate) fn is_set_aside_when_returned(
+        &self,
+        id: QueueId,
+        position: MessagePosition,
+    ) -> bool {
+        let settings = self.settings_of(id);
+        let count = self.queue(id).count(position).saturating_add(1);
+        let is_over = settings.max_deliveries > 0 && count >= settings.max_deliveries;
+        is_over || settings.redelivery_wait_ms(count) > 0
+    }
+
     /// A consumer failed with a message: it comes again, after a wait if so set, unless it failed too often.
     pub(super) fn returned(&mut self, id: QueueId, turn: Turn, record: &mut Record) {
         let (position, now) = (turn.position(), self.stamp_ms);
