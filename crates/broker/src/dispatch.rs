@@ -295,17 +295,15 @@ impl Dispatcher {
         self.touch(id);
         let demand = if self.has_lease { self.demand(id) } else { 0 };
         let lane = &mut self.lanes[id.0];
+        let has_skipped = lane.in_flight.range(first..=last).next().is_some();
         let mut next = first;
         while next <= last && lane.can_stage(Turn::new(priority, next), demand) {
-            if lane.in_flight.contains_key(&next) {
-                // Not selected.
-                next = next.next();
-                continue;
+            let is_skipped = has_skipped && lane.in_flight.contains_key(&next);
+            if !is_skipped {
+                let message = batch.message(next.ordinal());
+                let message = message.expect("stored from the batch");
+                lane.stage(Turn::new(priority, next), message, &mut self.read_ahead);
             }
-            let message = batch
-                .message(next.ordinal())
-                .expect("stored from the batch");
-            lane.stage(Turn::new(priority, next), message, &mut self.read_ahead);
             next = next.next();
         }
         if next <= last {

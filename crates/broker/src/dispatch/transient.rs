@@ -125,7 +125,7 @@ impl Dispatcher {
         &mut self,
         ordinal: u16,
         command: Command,
-        batch: &Batch,
+        (batch, elsewhere): (&Batch, &[bool]),
         state: &State,
     ) -> Outcome {
         let Command::Publish {
@@ -140,11 +140,10 @@ impl Dispatcher {
         else {
             unreachable!("only publishes come here");
         };
-        let to = batch.destination(destination);
-        let moved = state.relocations().of(to);
-        if moved.is_some_and(|moved| moved.elsewhere().is_some()) {
+        if elsewhere.get(usize::from(destination)) == Some(&true) {
             return Outcome::Moved;
         }
+        let to = batch.destination(destination);
         let bytes = batch.message(ordinal).expect("a publish has a message");
         let message = TransientMessage {
             priority,
@@ -167,10 +166,13 @@ impl Dispatcher {
         state: &State,
     ) -> Outcomes {
         self.transient.batches += 1;
+        let elsewhere = elsewhere(batch, state);
         let mut outcomes = Outcomes::new();
         for (ordinal, command) in batch.commands() {
             let outcome = match command {
-                Command::Publish { .. } => self.publish_transient(ordinal, command, batch, state),
+                Command::Publish { .. } => {
+                    self.publish_transient(ordinal, command, (batch, &elsewhere), state)
+                }
                 Command::Settle {
                     destination,
                     position,
@@ -425,4 +427,17 @@ impl Dispatcher {
         let message = self.lanes[id.0].transient.messages.get(&position)?;
         Some(message.bytes.clone())
     }
+}
+
+/// Of each destination of a batch whether it lives in another shard; empty while no name has ever moved.
+fn elsewhere(batch: &Batch, state: &State) -> Vec<bool> {
+    let relocations = state.relocations();
+    if relocations.is_empty() {
+        return Vec::new();
+    }
+    let is_elsewhere = |to| {
+        let moved = relocations.of(to);
+        moved.is_some_and(|moved| moved.elsewhere().is_some())
+    };
+    batch.destinations().iter().map(is_elsewhere).collect()
 }

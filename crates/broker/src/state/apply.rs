@@ -7,6 +7,7 @@ use quorate_message::{
 };
 
 use super::gateways::Giver;
+use super::relocation::Moved;
 use super::room::{Arrival, Room};
 use super::{QueueId, State, TargetId, Turn, Verdict};
 use crate::Outcomes;
@@ -72,6 +73,8 @@ pub(crate) struct Record {
     pub(super) giver: Giver,
     /// The queue of each destination of the batch, once looked up.
     resolved: Vec<Resolved>,
+    /// Whether each destination of the batch moves, once looked up; empty while no name has ever moved.
+    pub(super) moved: Vec<Option<Option<Moved>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,7 @@ impl Record {
         self.resolved.clear();
         self.resolved
             .resize(batch.destinations().len(), Resolved::NotYet);
+        self.moved.clear();
     }
 }
 
@@ -239,9 +243,10 @@ impl State {
         else {
             unreachable!("only publishes come here");
         };
-        let to = batch.destination(destination);
+        let moved = self.moved_of(destination, batch, record);
         // What a topic retains does not move: it waits until the topic is there.
-        if self.is_elsewhere(to, producer) || (is_retained && self.is_leaving(to)) {
+        if moved.is_some_and(|moved| !moved.takes(producer) || (is_retained && moved.is_leaving()))
+        {
             return Outcome::Moved;
         }
         if is_relocated {

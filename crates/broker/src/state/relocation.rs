@@ -59,6 +59,21 @@ impl Moved {
         }
     }
 
+    /// Whether this producer's messages are taken here.
+    pub(super) fn takes(&self, producer: ProducerId) -> bool {
+        match self.stage {
+            Stage::Leaving => producer.shard() != Some(self.relocating.from),
+            Stage::Cut | Stage::Gone => false,
+            Stage::Expected => producer.shard() == Some(self.relocating.from),
+            Stage::Here => true,
+        }
+    }
+
+    /// Whether it is on its way elsewhere and takes messages in.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.stage == Stage::Leaving
+    }
+
     /// Whether messages of the name are delivered here.
     fn is_delivered(&self) -> bool {
         match self.stage {
@@ -194,16 +209,29 @@ impl State {
         &self.relocations
     }
 
+    /// The move of a destination. Looked up once in a batch: its commands name few destinations.
+    pub(super) fn moved_of(
+        &self,
+        destination: u16,
+        batch: &Batch,
+        record: &mut Record,
+    ) -> Option<Moved> {
+        if self.relocations.is_empty() {
+            return None;
+        }
+        let count = batch.destinations().len();
+        if record.moved.len() < count {
+            record.moved.resize(count, None);
+        }
+        let of = || self.relocations.of(batch.destination(destination)).copied();
+        *record.moved[usize::from(destination)].get_or_insert_with(of)
+    }
+
     /// Whether a destination does not take this producer's message, since it lives elsewhere or is to come.
     pub(crate) fn is_elsewhere(&self, destination: &Destination, producer: ProducerId) -> bool {
         self.relocations
             .of(destination)
-            .is_some_and(|moved| match moved.stage {
-                Stage::Leaving => producer.shard() == Some(moved.relocating.from),
-                Stage::Cut | Stage::Gone => true,
-                Stage::Expected => producer.shard() != Some(moved.relocating.from),
-                Stage::Here => false,
-            })
+            .is_some_and(|moved| !moved.takes(producer))
     }
 
     /// The same for an operator's or a consumer's command.
@@ -214,7 +242,7 @@ impl State {
     /// Whether a destination is on its way elsewhere and takes messages in.
     pub(super) fn is_leaving(&self, destination: &Destination) -> bool {
         let moved = self.relocations.of(destination);
-        moved.is_some_and(|moved| moved.stage == Stage::Leaving)
+        moved.is_some_and(Moved::is_leaving)
     }
 
     /// Whether what a queue holds is delivered here.
@@ -300,6 +328,7 @@ impl State {
             Step::Depart => self.depart(&destination.name, relocating),
         };
         record.changes.push(Change::Relocated);
+        record.moved.clear();
         outcome
     }
 

@@ -1,7 +1,10 @@
 //! Deliveries on their way to one gateway. What a shard sends to several of its consumers in one round, as it does with
 //! the messages of a topic, goes over the wire once, with one small record for each of them.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use bytes::Bytes;
 use quorate_broker::Delivery;
@@ -18,13 +21,77 @@ const DELIVERY_COST_BYTES: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     frames: Vec<Costed<proto::ShardDeliveries>>,
-    /// In the last frame: which delivery, from 1, has these bytes.
-    carried: BTreeMap<Carried, u32>,
+    /// Of the last frame.
+    carried: CarriedBytes,
+}
+
+/// Which delivery of a frame, counted from 1, has which bytes.
+#[derive(Debug, Default)]
+struct CarriedBytes {
+    /// Whose deliveries are added.
+    consumer: Option<ConsumerId>,
+    /// What the first consumer of the frame gets: each of its deliveries has its own bytes. Most frames have no other.
+    first: Vec<Carried>,
+    /// All, from the second consumer on.
+    all: HashMap<Carried, u32, BuildHasherDefault<CarriedHasher>>,
+}
+
+impl CarriedBytes {
+    fn clear(&mut self) {
+        self.first.clear();
+        self.all.clear();
+    }
+
+    /// Deliveries of this consumer follow.
+    fn follow(&mut self, consumer: ConsumerId) {
+        if self.consumer.replace(consumer) != Some(consumer) {
+            self.all.extend(self.first.drain(..).zip(1..));
+        }
+    }
+
+    /// Which delivery has the bytes of the one at this place: itself, if none before it.
+    fn carrier(&mut self, carried: Carried, place: u32) -> u32 {
+        if self.first.len() + 1 == place as usize && self.all.is_empty() {
+            self.first.push(carried);
+            return place;
+        }
+        *self.all.entry(carried).or_insert(place)
+    }
+}
+
+/// Positions and addresses, which nobody outside chooses: their bits only have to be spread.
+#[derive(Debug, Default)]
+struct CarriedHasher(u64);
+
+impl Hasher for CarriedHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes
+            .iter()
+            .for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(SPREAD);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_isize(&mut self, value: isize) {
+        self.write_u64(value.cast_unsigned() as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        // The table takes its places from the low bits, and the high bits are the mixed ones.
+        self.0.rotate_left(32)
+    }
 }
 
 /// Bytes that are known to be the same. Copies of a non-persistent message have positions of their own, and share
 /// their bytes in memory, which a delivery of the frame keeps there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Carried {
     Stored(MessagePosition),
     InMemory { address: usize, length: usize },
@@ -51,6 +118,7 @@ impl Gathered {
         (consumer, generation): (ConsumerId, u64),
         deliveries: Vec<Delivery>,
     ) {
+        self.carried.follow(consumer);
         let consumer = Bytes::copy_from_slice(&consumer.0);
         for delivery in deliveries {
             let is_full = self.frames.last().is_none_or(|(frame, cost)| {
@@ -68,7 +136,7 @@ impl Gathered {
             let (frame, cost) = self.frames.last_mut().expect("one was pushed if need be");
             let mut wire = encode(consumer.clone(), generation, &delivery);
             let place = u32::try_from(frame.deliveries.len() + 1).expect("bounded by its cost");
-            let carrier = *self.carried.entry(Carried::of(&delivery)).or_insert(place);
+            let carrier = self.carried.carrier(Carried::of(&delivery), place);
             *cost += DELIVERY_COST_BYTES;
             if carrier == place {
                 *cost += delivery.message.len();
