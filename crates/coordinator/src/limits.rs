@@ -136,6 +136,10 @@ pub const MOVE_TIMEOUT_MS: u64 = 6_000;
 
 /// How long a shard stays that could not be moved away from a node which should lead nothing.
 pub const MOVE_RETRY_MS: u64 = 1_000;
+
+/// How often that doubles when the leader that nobody wants is chosen again: up to half a minute.
+pub const MOVE_RETRY_DOUBLINGS: u32 = 5;
+
 /// How often the store shows how far the live nodes' logs reach: often enough to see that they move, rarely enough to be
 /// no load for a store.
 pub const MEMBERS_REFRESH_MS: u64 = 5_000;

@@ -36,6 +36,8 @@ pub(super) struct Shard {
     pub moving: Option<Moving>,
     /// Not moved away from a node that should lead nothing before this.
     pub move_after: Time,
+    /// Planned moves in a row after which a leader led that nobody wants.
+    pub vain_moves: u32,
     /// Not moved to even out leaderships before this.
     pub settled_until: Time,
 }
@@ -102,6 +104,7 @@ impl Shard {
             is_deferred: false,
             moving: None,
             move_after: now,
+            vain_moves: 0,
             settled_until: now,
         }
     }

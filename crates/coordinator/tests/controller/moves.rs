@@ -176,3 +176,47 @@ fn a_mark_that_is_not_known_to_be_stored_is_not_answered_as_done() {
     world.run(1_000);
     assert_eq!(answers(&mut world), [(2, Ok(()))]);
 }
+
+#[test]
+fn a_leader_that_handed_over_to_one_that_died_leads_again_at_once() {
+    let mut world = World::settled(77);
+    let leader = world.leader(1).expect("led");
+    let epoch = world.epochs()[0];
+    world.hand_over_us = 20_000;
+    let name = world.processes[leader].name.clone();
+    world.wish(1, drain(&name, true));
+    let target = world.notes.iter().find_map(|note| match note {
+        Note::MoveStarted { shard, to, .. } if *shard == ShardId(1) => Some(*to),
+        _ => None,
+    });
+    let mut processes = world.processes.iter();
+    let target = processes.position(|process| process.node == target);
+    world.kill(target.expect("it moves"));
+    world.run(100);
+    assert!(world.epochs()[0] > epoch, "it does nothing more by itself");
+    // It alone knows what it handed over, drained or not.
+    assert_eq!(world.leader(1), Some(leader));
+    world.run_until("drained", 3_000, |world| is_free(world, leader));
+}
+
+#[test]
+fn a_leader_that_nobody_wants_and_that_wins_is_left_alone_for_longer_and_longer() {
+    let mut world = World::settled(78);
+    let led = world.leads()[0];
+    assert!(led > 0);
+    // The others cannot be chosen, which shows only when they are asked.
+    let set_impaired = |world: &mut World, is_impaired| {
+        for process in &mut world.processes[1..] {
+            let replicas = process.replicas.values_mut();
+            replicas.for_each(|replica| replica.is_impaired = is_impaired);
+        }
+    };
+    set_impaired(&mut world, true);
+    world.wish(1, drain("mq01", true));
+    world.run(10_000);
+    assert_eq!(world.leads()[0], led);
+    let tried = moved(&world, MoveCause::Drained);
+    assert!((3 * led..=5 * led).contains(&tried), "{tried} for {led}");
+    set_impaired(&mut world, false);
+    world.run_until("drained", 40_000, |world| is_free(world, 0));
+}

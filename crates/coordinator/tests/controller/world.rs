@@ -68,6 +68,11 @@ enum Event {
         shard: ShardId,
         order: Order,
     },
+    Report {
+        process: usize,
+        shard: ShardId,
+        report: Report,
+    },
     Heartbeat {
         process: usize,
     },
@@ -97,6 +102,8 @@ pub(crate) struct World {
     pub(crate) is_replicating: bool,
     /// Leaders hand over when they are asked to.
     pub(crate) hands_over: bool,
+    /// How long that takes.
+    pub(crate) hand_over_us: u64,
     /// What became of what operators wanted.
     pub(crate) operated: Vec<(OperatorRequest, Result<(), Refusal>)>,
     generation: u64,
@@ -145,6 +152,7 @@ impl World {
             writes: 0,
             is_replicating: true,
             hands_over: true,
+            hand_over_us: 0,
             operated: Vec::new(),
             generation: 0,
             queue: BTreeMap::new(),
@@ -322,6 +330,11 @@ impl World {
             Event::Elapsed => self.tell(Input::Elapsed),
             Event::Connect { process } => self.try_connect(process),
             Event::Heartbeat { process } => self.heartbeat(process),
+            Event::Report {
+                process,
+                shard,
+                report,
+            } => self.report(process, shard, report),
             Event::Order {
                 stream,
                 process,
@@ -477,7 +490,17 @@ impl World {
             }
         };
         self.follow(shard);
-        self.report(process, shard, report);
+        match report {
+            Report::HandedOver { .. } if self.hand_over_us > 0 => {
+                let event = Event::Report {
+                    process,
+                    shard,
+                    report,
+                };
+                self.later(self.hand_over_us, event);
+            }
+            report => self.report(process, shard, report),
+        }
     }
 
     /// Replication in one stroke: followers adopt the leader's epoch, as an append makes them, and hold what it holds.

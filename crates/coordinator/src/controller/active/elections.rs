@@ -46,14 +46,14 @@ impl Active {
         loads
     }
 
-    /// Begins an election. `excluded` lives and is to be replaced; `preferred` overrules the placement.
+    /// Begins an election. `excluded` lives and is to be replaced; `wanted` overrules the placement.
     pub(super) fn start_election(
         &mut self,
         now: Time,
         id: ShardId,
         cause: ElectionCause,
         excluded: Option<Member>,
-        preferred: Option<NodeId>,
+        wanted: Option<NodeId>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(shard) = self.shards.get(&id) else {
@@ -64,13 +64,14 @@ impl Active {
             .iter()
             .filter(|voter| Some(**voter) != excluded && self.can_lead(**voter))
             .map(|voter| voter.node);
-        let preferred = preferred.or_else(|| placement::preferred(candidates, &self.loads()));
+        let preferred = wanted.or_else(|| placement::preferred(candidates, &self.loads()));
         let avoid = voters
             .iter()
             .filter(|voter| {
+                let is_asked_for = wanted == Some(voter.node);
                 Some(**voter) == excluded
                     || !self.can_lead(**voter)
-                    || self.unwanted(voter.node).is_some()
+                    || (self.unwanted(voter.node).is_some() && !is_asked_for)
             })
             .map(|voter| voter.node);
         let preference = Preference {
@@ -84,7 +85,7 @@ impl Active {
             .collect();
         let until = now.after(self.timeouts(EXCLUSION_TIMEOUTS));
         let fresh = self.random.fresh();
-        let mut wanted = ElectionEffects::default();
+        let mut asked = ElectionEffects::default();
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
@@ -95,7 +96,7 @@ impl Active {
             preference,
             now,
             fresh,
-            &mut wanted,
+            &mut asked,
         );
         shard.elections += 1;
         shard.moving = None;
@@ -111,7 +112,7 @@ impl Active {
         shard.is_deferred = false;
         self.is_changed = true;
         effects.push(Effect::Note(Note::ElectionStarted { shard: id, cause }));
-        self.carry_out(now, id, wanted, effects);
+        self.carry_out(now, id, asked, effects);
         for member in lost {
             self.drive(now, id, ElectionInput::Lost(member), effects);
         }
@@ -231,7 +232,9 @@ impl Active {
         shard.missed = 0;
         shard.unserved_since = None;
         shard.lost_quorum = None;
-        if !matches!(running.cause, ElectionCause::Moved(_)) {
+        if matches!(running.cause, ElectionCause::Moved(_)) {
+            self.moved(now, id, leader.node);
+        } else {
             self.steady_since = now;
         }
         self.is_changed = true;

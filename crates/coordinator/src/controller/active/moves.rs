@@ -17,7 +17,7 @@ use crate::{
         placement,
         shard::{Moving, Shard},
     },
-    limits::{MOVE_RETRY_MS, MOVE_TIMEOUT_MS, MOVES_AT_ONCE},
+    limits::{MOVE_RETRY_DOUBLINGS, MOVE_RETRY_MS, MOVE_TIMEOUT_MS, MOVES_AT_ONCE},
 };
 
 impl Active {
@@ -94,11 +94,31 @@ impl Active {
             effects.push(Effect::Note(Note::Dropped("answer to a move that is over")));
             return;
         };
-        if !is_ready || !self.can_lead(to) {
+        if !is_ready {
             return self.move_failed(now, id, effects);
         }
+        // A leader that has handed over does nothing more until somebody leads. Should the target have become unfit
+        // meanwhile, the old leader is the only one that still knows what it handed over.
+        let leader = shard.record.leader.filter(|_| !self.can_lead(to));
+        let preferred = leader.unwrap_or(to).node;
         let cause = ElectionCause::Moved(moving.cause);
-        self.start_election(now, id, cause, None, Some(to.node), effects);
+        self.start_election(now, id, cause, None, Some(preferred), effects);
+    }
+
+    /// The election of a planned move is over. The next one waits, each time longer, if it was for nothing: every
+    /// move holds up the shard's messages for a moment.
+    pub(super) fn moved(&mut self, now: Time, id: ShardId, leader: NodeId) {
+        let is_unwanted = self.unwanted(leader).is_some();
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        if !is_unwanted {
+            shard.vain_moves = 0;
+            return;
+        }
+        let wait = MOVE_RETRY_MS << shard.vain_moves.min(MOVE_RETRY_DOUBLINGS);
+        shard.vain_moves = shard.vain_moves.saturating_add(1);
+        shard.move_after = now.after(Duration::from_millis(wait));
     }
 
     /// Gives up moves that were not answered, and moves leaderships away from nodes that should have none.
