@@ -3,24 +3,26 @@
 //! Everything that waits is taken before effects are carried out, and of several topologies only the last is sent.
 //! Writes, reads and redials run beside it and come back as events.
 
+mod waiting;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-use quorate_message::{DestinationName, Settings};
 use quorate_proto::internal::v1::{
-    AttendGatewayResponse, AttendResponse, HeartbeatAnswer, Registered, Topology as ProtoTopology,
-    TopologyChange, attend_response::Kind,
+    AttendGatewayResponse, AttendResponse, HeartbeatAnswer, Registered, Topology as ProtoTopology, TopologyChange,
+    attend_response::Kind,
 };
-use quorate_replication::{Duration, NodeId, ShardId, Time};
+use quorate_replication::{Duration, NodeId, Time};
 use quorate_service::{clock, health::Health};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tonic::Status;
 use tracing::{debug, error, info, warn};
 
+use self::waiting::Waiting;
 use crate::{
     config::Config,
     controller::{
         Controller, Effect, Input, MoveAnswer, MoveRequest, Note, OperatorRequest, Refusal,
-        SettingsAnswer, SettingsRequest, Stored, StreamId, Topology, Wish,
+        SettingsAnswer, SettingsRequest, Stored, StreamId, Topology,
     },
     convert,
     events::{Event, Outgoing},
@@ -50,14 +52,11 @@ pub(crate) struct Shell<S> {
     nodes: BTreeMap<StreamId, NodeStream>,
     gateways: BTreeMap<StreamId, Outgoing<AttendGatewayResponse>>,
     /// Requests for other settings that are not answered.
-    settings: BTreeMap<SettingsRequest, oneshot::Sender<SettingsAnswer>>,
-    last_settings_request: u64,
+    settings: Waiting<SettingsAnswer>,
     /// Requests for moves that are not answered.
-    moves: BTreeMap<MoveRequest, oneshot::Sender<MoveAnswer>>,
-    last_move_request: u64,
+    moves: Waiting<MoveAnswer>,
     /// What operators want and is not answered.
-    wishes: BTreeMap<OperatorRequest, oneshot::Sender<Result<(), Refusal>>>,
-    last_wish: u64,
+    wishes: Waiting<Result<(), Refusal>>,
     topology: watch::Sender<Option<Arc<ProtoTopology>>>,
     health: Health,
     counts: Counts,
@@ -109,12 +108,9 @@ impl<S: Store> Shell<S> {
             events,
             nodes: BTreeMap::new(),
             gateways: BTreeMap::new(),
-            settings: BTreeMap::new(),
-            last_settings_request: 0,
-            moves: BTreeMap::new(),
-            last_move_request: 0,
-            wishes: BTreeMap::new(),
-            last_wish: 0,
+            settings: Waiting::default(),
+            moves: Waiting::default(),
+            wishes: Waiting::default(),
             topology,
             health,
             counts,
@@ -210,9 +206,20 @@ impl<S: Store> Shell<S> {
                 expected,
                 settings,
                 answer,
-            } => self.settings_wanted(expected, settings, answer),
-            Event::MoveWanted { name, to, answer } => self.move_wanted(name, to, answer),
-            Event::Wished { wish, answer } => self.wished(wish, answer),
+            } => Input::SettingsWanted {
+                request: SettingsRequest(self.settings.ask(answer)),
+                expected,
+                settings,
+            },
+            Event::MoveWanted { name, to, answer } => Input::MoveWanted {
+                request: MoveRequest(self.moves.ask(answer)),
+                name,
+                to,
+            },
+            Event::Wished { wish, answer } => Input::Wished {
+                request: OperatorRequest(self.wishes.ask(answer)),
+                wish,
+            },
             Event::Told(input) => {
                 self.note_position(&input);
                 self.forget(&input);
@@ -298,48 +305,6 @@ impl<S: Store> Shell<S> {
         turn(&mut self.outside);
     }
 
-    /// Somebody wants other settings; the way back is kept.
-    fn settings_wanted(
-        &mut self,
-        expected: u64,
-        settings: Settings,
-        answer: oneshot::Sender<SettingsAnswer>,
-    ) -> Input {
-        // Those who no longer wait are forgotten, so that what is kept is bounded by the open calls.
-        self.settings.retain(|_, waiting| !waiting.is_closed());
-        self.last_settings_request += 1;
-        let request = SettingsRequest(self.last_settings_request);
-        self.settings.insert(request, answer);
-        Input::SettingsWanted {
-            request,
-            expected,
-            settings,
-        }
-    }
-
-    /// Somebody wants a name to move; the way back is kept.
-    fn move_wanted(
-        &mut self,
-        name: DestinationName,
-        to: ShardId,
-        answer: oneshot::Sender<MoveAnswer>,
-    ) -> Input {
-        self.moves.retain(|_, waiting| !waiting.is_closed());
-        self.last_move_request += 1;
-        let request = MoveRequest(self.last_move_request);
-        self.moves.insert(request, answer);
-        Input::MoveWanted { request, name, to }
-    }
-
-    /// An operator wants something; the way back is kept.
-    fn wished(&mut self, wish: Wish, answer: oneshot::Sender<Result<(), Refusal>>) -> Input {
-        self.wishes.retain(|_, waiting| !waiting.is_closed());
-        self.last_wish += 1;
-        let request = OperatorRequest(self.last_wish);
-        self.wishes.insert(request, answer);
-        Input::Wished { request, wish }
-    }
-
     fn step(&mut self, input: Input) {
         self.controller.step(now(), input, &mut self.effects);
     }
@@ -379,20 +344,11 @@ impl<S: Store> Shell<S> {
                 Effect::Write { write, changes } => self.outside.write(write, &changes),
                 Effect::Read { key } => self.outside.read(key),
                 Effect::AnswerSettings { request, answer } => {
-                    if let Some(waiting) = self.settings.remove(&request) {
-                        // Whoever asked may be gone; what was done is done.
-                        drop(waiting.send(answer));
-                    }
+                    self.settings.answer(request.0, answer);
                 }
-                Effect::AnswerMove { request, answer } => {
-                    if let Some(waiting) = self.moves.remove(&request) {
-                        drop(waiting.send(answer));
-                    }
-                }
+                Effect::AnswerMove { request, answer } => self.moves.answer(request.0, answer),
                 Effect::AnswerOperator { request, answer } => {
-                    if let Some(waiting) = self.wishes.remove(&request) {
-                        drop(waiting.send(answer));
-                    }
+                    self.wishes.answer(request.0, answer);
                 }
                 Effect::PublishTopology(topology) => self.picture = Some(topology),
                 Effect::Note(note) => {
