@@ -56,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) alive: bool,
     pub(crate) pid: u32,
     drained: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_off_ms: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -222,6 +224,7 @@ impl From<GetClusterResponse> for Picture {
                     alive: node.alive,
                     pid: node.pid,
                     drained: node.drained,
+                    clock_off_ms: (node.clock_off_ms != 0).then_some(node.clock_off_ms),
                 })
                 .collect(),
         }
@@ -255,15 +258,9 @@ fn print(picture: &Picture) -> Result<()> {
         .iter()
         .map(|node| {
             let led = picture.leads(&node.name);
-            let state = match (node.alive, node.drained) {
-                (true, false) => "alive",
-                (true, true) => "alive, drained",
-                (false, false) => "away",
-                (false, true) => "away, drained",
-            };
             vec![
                 node.name.clone(),
-                state.to_owned(),
+                state(node),
                 node.address.clone(),
                 node.pid.to_string(),
                 led.to_string(),
@@ -291,6 +288,17 @@ fn print(picture: &Picture) -> Result<()> {
         })
         .collect();
     output::table(&["SHARD", "LEADER", "EPOCH", "VOTERS", "REPLICAS"], &shards)
+}
+
+fn state(node: &Node) -> String {
+    let life = if node.alive { "alive" } else { "away" };
+    let drained = if node.drained { ", drained" } else { "" };
+    let clock = node.clock_off_ms.map_or_else(String::new, |ahead_ms| {
+        let side = if ahead_ms < 0 { "behind" } else { "ahead" };
+        let seconds = ahead_ms.unsigned_abs() / 1_000;
+        format!(", clock {seconds} s {side}")
+    });
+    format!("{life}{drained}{clock}")
 }
 
 fn describe(replica: &Replica) -> String {
@@ -323,6 +331,7 @@ mod tests {
                 alive: true,
                 pid: 42,
                 drained: true,
+                clock_off_ms: -7_500,
             }],
             shards: vec![
                 v1::Shard {
@@ -345,6 +354,8 @@ mod tests {
         assert!(json["shards"][1]["leader"].is_null());
         assert_eq!(json["nodes"][0]["pid"], 42);
         assert_eq!(json["nodes"][0]["drained"], true);
+        assert_eq!(json["nodes"][0]["clock_off_ms"], -7_500);
+        assert_eq!(state(&picture.nodes[0]), "alive, drained, clock 7 s behind");
         assert_eq!(json["nodes"][0]["address"], "127.0.0.1:61601");
     }
 }

@@ -4,6 +4,7 @@
 //! clock or randomness of its own. It is idle until `Input::Activated`.
 
 mod active;
+pub mod clock;
 pub mod effect;
 pub mod input;
 mod node;
@@ -17,6 +18,7 @@ use quorate_replication::{Duration, Time};
 
 use active::Active;
 
+pub use clock::ClockVerdict;
 pub use effect::{
     DeathCause, Effect, ElectionCause, MoveAnswer, MoveCause, MoveRefusal, Note, Refusal,
     SettingsAnswer,

@@ -10,8 +10,8 @@ use tonic::Status;
 
 use crate::{
     controller::{
-        Heartbeat, Led, MoveAnswer, MoveRefusal, MoveReport, Refusal, Registration, SettingsAnswer,
-        Topology, Wish,
+        ClockVerdict, Heartbeat, Led, MoveAnswer, MoveRefusal, MoveReport, Refusal, Registration,
+        SettingsAnswer, Topology, Wish,
     },
     limits::{ADDRESS_BYTES, NAME_BYTES, NODES_MAX, REFUSAL_BYTES, SHARDS_MAX, WEIGHT_MAX},
 };
@@ -48,6 +48,7 @@ pub(crate) fn registration(register: proto::Register) -> Result<Registration, St
         zone: register.zone,
         weight: register.weight,
         version: register.version,
+        wall_ms: register.wall_ms,
     })
 }
 
@@ -132,6 +133,7 @@ fn heartbeat(beat: proto::Heartbeat) -> Result<Heartbeat, Status> {
             })
             .collect(),
         is_leaving: beat.leaving,
+        wall_ms: beat.wall_ms,
     })
 }
 
@@ -229,6 +231,15 @@ pub(crate) fn order(shard: ShardId, order: Order) -> proto::AttendResponse {
     }))
 }
 
+/// The answer to a heartbeat.
+pub(crate) fn heartbeat_answer(number: u64, clock: ClockVerdict) -> proto::HeartbeatAnswer {
+    proto::HeartbeatAnswer {
+        number,
+        clock_agrees: clock == ClockVerdict::Agrees,
+        clock_off_ms: clock.off_ms().unwrap_or(0),
+    }
+}
+
 fn claim_out(claim: Claim) -> proto::ClaimId {
     proto::ClaimId {
         epoch: claim.epoch.0,
@@ -275,6 +286,7 @@ pub(crate) fn topology(cluster: &str, topology: &Topology) -> proto::Topology {
                 pid: node.pid,
                 drained: node.is_drained,
                 leaving: node.is_leaving,
+                clock_off_ms: node.clock_off_ms.unwrap_or(0),
             })
             .collect(),
         shards: topology

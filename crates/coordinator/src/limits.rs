@@ -140,6 +140,19 @@ pub const MOVE_RETRY_MS: u64 = 1_000;
 /// How often that doubles when the leader that nobody wants is chosen again: up to half a minute.
 pub const MOVE_RETRY_DOUBLINGS: u32 = 5;
 
+/// A node whose wall clock differs by more than this from those of most nodes leads nothing while others can: messages
+/// expire by the leaders' clocks, and people see a difference of seconds.
+pub const CLOCK_OFF_MS: u64 = 5_000;
+
+/// How near it has to come to count as right again.
+pub const CLOCK_RIGHT_MS: u64 = 4_000;
+
+/// How long a clock that was right must differ: what a node says may come late, when it or this process stood still.
+pub const CLOCK_DOUBT_MS: u64 = 2_000;
+
+/// A difference that changes by less is told as it was, so that a clock that runs away slowly is no news all the time.
+pub const CLOCK_STEP_MS: u64 = 1_000;
+
 /// How often the store shows how far the live nodes' logs reach: often enough to see that they move, rarely enough to be
 /// no load for a store.
 pub const MEMBERS_REFRESH_MS: u64 = 5_000;

@@ -4,7 +4,9 @@ use std::sync::atomic::AtomicU64;
 
 use quorate_service::{
     metrics::{Metrics, seconds_histogram},
-    prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    prometheus_client::metrics::{
+        counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
+    },
 };
 
 use crate::controller::{Note, Topology};
@@ -18,6 +20,8 @@ pub(crate) struct Counts {
     refusals: Counter,
     nodes: Gauge,
     nodes_alive: Gauge,
+    /// By the names of nodes, of which there are few.
+    node_clock_off: Family<Vec<(String, String)>, Gauge>,
     shards: Gauge,
     shards_leaderless: Gauge,
     gateways: Gauge,
@@ -39,6 +43,7 @@ impl Counts {
             refusals: Counter::default(),
             nodes: Gauge::default(),
             nodes_alive: Gauge::default(),
+            node_clock_off: Family::default(),
             shards: Gauge::default(),
             shards_leaderless: Gauge::default(),
             gateways: Gauge::default(),
@@ -93,6 +98,11 @@ impl Counts {
                 &counts.active,
             );
             registry.register(
+                "node_clock_off_ms",
+                "How far a node's wall clock is ahead of those of most nodes, if it is off",
+                counts.node_clock_off.clone(),
+            );
+            registry.register(
                 "topology_version",
                 "Version of the newest topology",
                 counts.topology_version.clone(),
@@ -145,6 +155,8 @@ impl Counts {
             | Note::MoveBegun { .. }
             | Note::MoveEnded { .. }
             | Note::Drained { .. }
+            | Note::ClockOff { .. }
+            | Note::ClockRight { .. }
             | Note::StreamBroken { .. }
             | Note::Deferred { .. }
             | Note::Stalled
@@ -165,6 +177,11 @@ impl Counts {
         let alive = topology.nodes.iter().filter(|node| node.is_alive);
         self.nodes_alive.set(count(alive.count()));
         self.shards.set(count(topology.shards.len()));
+        for node in &topology.nodes {
+            let label = vec![("node".to_owned(), node.name.clone())];
+            let off_ms = node.clock_off_ms.unwrap_or(0);
+            self.node_clock_off.get_or_create(&label).set(off_ms);
+        }
         let leaderless = topology
             .shards
             .iter()

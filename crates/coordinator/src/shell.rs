@@ -8,7 +8,7 @@ mod waiting;
 use std::{collections::BTreeMap, sync::Arc};
 
 use quorate_proto::internal::v1::{
-    AttendGatewayResponse, AttendResponse, HeartbeatAnswer, Registered, Topology as ProtoTopology, TopologyChange,
+    AttendGatewayResponse, AttendResponse, Registered, Topology as ProtoTopology, TopologyChange,
     attend_response::Kind,
 };
 use quorate_replication::{Duration, NodeId, Time};
@@ -326,8 +326,12 @@ impl<S: Store> Shell<S> {
                     self.send_current_picture(stream);
                 }
                 Effect::Refuse { stream, refusal } => self.refuse(stream, &refusal),
-                Effect::AnswerHeartbeat { stream, number } => {
-                    let answer = HeartbeatAnswer { number };
+                Effect::AnswerHeartbeat {
+                    stream,
+                    number,
+                    clock,
+                } => {
+                    let answer = convert::heartbeat_answer(number, clock);
                     self.send(stream, convert::response(Kind::Heartbeat(answer)));
                 }
                 Effect::Send {
@@ -449,6 +453,7 @@ fn log(note: &Note) {
         Note::Refused(_)
         | Note::Died { .. }
         | Note::Stalled
+        | Note::ClockOff { .. }
         | Note::MoveEnded {
             refusal: Some(_), ..
         }
@@ -469,6 +474,7 @@ fn log(note: &Note) {
         | Note::MoveStarted { .. }
         | Note::MoveFailed { .. }
         | Note::Drained { .. }
+        | Note::ClockRight { .. }
         | Note::Serving { .. } => info!(%note, "cluster"),
         Note::StreamBroken { .. }
         | Note::Claimed { .. }

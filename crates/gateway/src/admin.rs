@@ -220,6 +220,7 @@ fn node(info: &wire::NodeInfo) -> v1::Node {
         alive: info.alive,
         pid: info.pid,
         drained: info.drained,
+        clock_off_ms: info.clock_off_ms,
     }
 }
 

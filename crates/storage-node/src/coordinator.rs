@@ -20,13 +20,13 @@ use tonic::Status;
 use tracing::{debug, info, warn};
 
 use crate::{
-    convert::coordination::decode_order,
+    convert::coordination::{decode_clock, decode_order},
     frames::{Costed, Frames},
     limits::{ALONE_WARNING, PEER_FRAME_BYTES_MAX, RECONNECT_FIRST, RECONNECT_MAX},
     mailbox::Mailbox,
     peer::endpoint,
     runtime::{Item, Question, Shards},
-    shard::input::Input,
+    shard::input::{ClockJudgement, Input},
 };
 
 /// What a message to the coordinator costs in the queue.
@@ -94,6 +94,7 @@ impl Attendance {
             CoordinationServiceClient::new(channel).max_decoding_message_size(PEER_FRAME_BYTES_MAX);
         self.outbox.clear();
         self.register.node = self.node.borrow().map_or(0, |node| node.0);
+        self.register.wall_ms = clock::wall_ms();
         let hello = AttendRequest {
             kind: Some(attend_request::Kind::Register(self.register.clone())),
         };
@@ -147,7 +148,10 @@ impl Attendance {
                 Some(attend_response::Kind::Topology(change)) => {
                     self.topology.send_replace(change.topology);
                 }
-                Some(attend_response::Kind::Heartbeat(_)) | None => {}
+                Some(attend_response::Kind::Heartbeat(answer)) => {
+                    self.clock_judged(decode_clock(&answer));
+                }
+                None => {}
             }
         }
         Ok(())
@@ -168,6 +172,19 @@ impl Attendance {
         }
     }
 
+    /// Tells the shards what is thought of this node's wall clock.
+    fn clock_judged(&self, judgement: ClockJudgement) {
+        let is_news = self.shards.judge_clock(judgement);
+        if let ClockJudgement::Off { ahead_ms } = judgement
+            && is_news
+        {
+            warn!(
+                ahead_ms,
+                "the wall clock of this node is off; it leads nothing while others can"
+            );
+        }
+    }
+
     /// Sends a heartbeat, and has the shards bring up to date what the next one says.
     fn beat(&self, number: u64) {
         let now = clock::monotonic_micros();
@@ -176,6 +193,7 @@ impl Attendance {
             disk_healthy: true,
             number,
             leaving: *self.is_leaving.borrow(),
+            wall_ms: clock::wall_ms(),
             ..Heartbeat::default()
         };
         let mut hears = BTreeSet::new();

@@ -156,6 +156,17 @@ pub const QUESTION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs
 pub const NODES_MAX: usize = 256;
 /// Largest topology file that is read back.
 pub const TOPOLOGY_FILE_BYTES_MAX: u64 = 16 << 20;
+/// A leader's stamps go this part of the time that passes faster while its wall clock is ahead: in the seconds in which a
+/// leader with a wrong clock is replaced, they gain some hundred milliseconds.
+pub const CLOCK_CATCH_UP: u64 = 8;
+/// They go at this part of the time that passes while the wall clock is behind: what waits for its time waits longer, not
+/// for ever.
+pub const CLOCK_FALL_BACK: u64 = 2;
+/// A wall clock that is so far ahead of the stamps was set.
+pub const CLOCK_LEAP: Duration = Duration(5_000_000);
+/// How long it must have been set to be followed: by then the coordinator has heard the clocks of all nodes, and has moved
+/// the leadership away from one that is wrong.
+pub const CLOCK_LEAP_AFTER: Duration = Duration(10_000_000);
 /// Requests of sessions that wait for a new leader to serve: that takes milliseconds.
 pub const EARLY_REQUESTS_MAX: usize = 65_536;
 /// Bytes of non-persistent batches that wait for a new leader to serve.

@@ -233,6 +233,8 @@ fn register(config: &Config, disk: &NodeDisk) -> Register {
         zone: config.zone.clone(),
         weight: config.weight,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        // Filled in when it registers.
+        wall_ms: 0,
     }
 }
 

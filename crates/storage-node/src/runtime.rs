@@ -34,7 +34,7 @@ use crate::{
     sessions::Sessions,
     shard::{
         effect::BrowsePage,
-        input::{BrowseQuery, Input, Submission},
+        input::{BrowseQuery, ClockJudgement, Input, Submission},
         moving::{MovePage, MoveQuery},
     },
 };
@@ -194,6 +194,8 @@ impl ShardHandle {
 #[derive(Debug, Default)]
 pub(crate) struct Shards {
     by_id: RwLock<BTreeMap<ShardId, ShardHandle>>,
+    /// What is thought of this node's wall clock.
+    clock: Mutex<ClockJudgement>,
 }
 
 impl Shards {
@@ -215,8 +217,25 @@ impl Shards {
     /// Makes a shard known. Replaces nothing: a shard is opened once.
     pub(crate) fn insert(&self, shard: ShardId, handle: ShardHandle) {
         let mut shards = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let judged = Item::Input(Input::ClockJudged(clock));
+        handle.mailbox.push_always([judged], 0);
         let before = shards.insert(shard, handle);
         assert!(before.is_none(), "shard {shard} was opened twice");
+    }
+
+    /// Tells every shard, also those that are opened later, what is thought of this node's wall clock. Whether that is
+    /// news.
+    pub(crate) fn judge_clock(&self, judgement: ClockJudgement) -> bool {
+        // Held until all are told: a shard that is opened meanwhile is told once.
+        let shards = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = std::mem::replace(&mut *clock, judgement) != judgement;
+        for handle in shards.values().filter(|_| is_news) {
+            let judged = Item::Input(Input::ClockJudged(judgement));
+            handle.mailbox.push_always([judged], 0);
+        }
+        is_news
     }
 
     /// Adds something that must not be lost: the disk's answers.

@@ -27,6 +27,7 @@ mod handover;
 mod holding;
 pub mod input;
 pub mod moving;
+mod pace;
 mod relocating;
 mod submit;
 mod transfer;
@@ -54,6 +55,7 @@ use self::{
     holding::Holding,
     input::{Checkpoint, Clock, Input, RequestId},
     moving::Moving,
+    pace::Pace,
     relocating::Relocations,
     submit::Submits,
 };
@@ -76,6 +78,7 @@ pub struct Shard {
     relocations: Relocations,
     handover: Handover,
     holding: Holding,
+    pace: Pace,
     loads: BTreeMap<RequestId, Purpose>,
     last_request: u64,
     /// Kept between steps only for its memory.
@@ -173,6 +176,7 @@ impl Shard {
             relocations: Relocations::default(),
             handover: Handover::default(),
             holding: Holding::default(),
+            pace: Pace::default(),
             loads: BTreeMap::new(),
             last_request: 0,
             replica_effects: Effects::default(),
@@ -181,6 +185,7 @@ impl Shard {
 
     /// Takes one fact and adds what is to be done about it.
     pub fn step(&mut self, now: Clock, input: Input, out: &mut Vec<Effect>) {
+        let now = self.pace.clock(now, self.replica.is_leading());
         if let Some(input) = self.hold(input, out) {
             self.take(now, input, out);
         }
@@ -227,6 +232,7 @@ impl Shard {
             }
             Input::Move(query) => self.begin_move(now, *query, out),
             Input::Damaged => self.replicate(now, ReplicaInput::Damaged, out),
+            Input::ClockJudged(judgement) => self.pace.judged(judgement),
             Input::Space { is_low } => self.submits.is_space_low = is_low,
             Input::Elapsed { nonce } => self.elapsed(now, nonce, out),
         }

@@ -6,6 +6,7 @@ use quorate_message::{DestinationName, OverrideError, Overrides, Settings};
 use quorate_replication::{Claim, ElectionEvent, Epoch, Member, NodeId, Order, ShardId};
 
 use crate::controller::{
+    clock::ClockVerdict,
     input::{Attempt, MoveRequest, OperatorRequest, SettingsRequest, StreamId, WriteNumber},
     row::{Change, Key},
     topology::Topology,
@@ -34,6 +35,8 @@ pub enum Effect {
         stream: StreamId,
         /// Its number.
         number: u64,
+        /// What is thought of the node's wall clock.
+        clock: ClockVerdict,
     },
     /// Send an order to a replica; may be lost.
     Send {
@@ -386,6 +389,22 @@ pub enum Note {
         /// Whether it is to lead nothing.
         is_drained: bool,
     },
+    /// A node's wall clock is off: it is to lead nothing.
+    ClockOff {
+        /// The node.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// How far its clock is ahead of those of most nodes, in milliseconds; negative: behind.
+        ahead_ms: i64,
+    },
+    /// A node's wall clock is not off any longer.
+    ClockRight {
+        /// The node.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
     /// The leader is back before anything was claimed: it leads on.
     ElectionDropped {
         /// The shard.
@@ -452,6 +471,8 @@ pub enum MoveCause {
     Drained,
     /// The leader's node is about to stop.
     Leaving,
+    /// The wall clock of the leader's node is off.
+    ClockOff,
     /// An operator wants it.
     Operator,
 }
@@ -476,6 +497,19 @@ impl fmt::Display for Note {
                 None => write!(f, "{name} has moved"),
                 Some(why) => write!(f, "{name} does not move: {why}"),
             },
+            Self::ClockOff {
+                node,
+                name,
+                ahead_ms,
+            } => write!(
+                f,
+                "the wall clock of {name} ({node}) is {} s {} those of most nodes; it leads nothing while others can",
+                ahead_ms.unsigned_abs() / 1_000,
+                if *ahead_ms < 0 { "behind" } else { "ahead of" },
+            ),
+            Self::ClockRight { node, name } => {
+                write!(f, "the wall clock of {name} ({node}) is right again")
+            }
             Self::StreamBroken { node } => write!(f, "stream of {node} broke"),
             Self::Died { node, cause } => write!(f, "{node} is dead: {cause:?}"),
             Self::Deferred { node, shard } => {

@@ -179,6 +179,8 @@ pub struct Registration {
     pub weight: u32,
     /// Version of its software.
     pub version: String,
+    /// What its wall clock shows, in milliseconds since 1970.
+    pub wall_ms: u64,
 }
 
 /// What became of a move.
@@ -209,6 +211,8 @@ pub struct Heartbeat {
     pub is_leaving: bool,
     /// Sum of the ends of its logs. For people; nothing is decided by it.
     pub position: u64,
+    /// What its wall clock shows, in milliseconds since 1970.
+    pub wall_ms: u64,
 }
 
 /// A shard that a node says it leads.

@@ -4,6 +4,7 @@ use quorate_replication::{Duration, Member, RecordVersion, Time};
 
 use crate::{
     controller::{
+        clock::NodeClock,
         effect::DeathCause,
         input::{Attempt, Heartbeat, OperatorRequest, StreamId},
         row::NodeRow,
@@ -87,6 +88,7 @@ pub(super) struct Node {
     pub redial: Option<Redial>,
     /// Its newest heartbeat.
     pub heartbeat: Heartbeat,
+    pub clock: NodeClock,
 }
 
 impl Node {
@@ -106,6 +108,7 @@ impl Node {
                 is_disk_healthy: true,
                 ..Heartbeat::default()
             },
+            clock: NodeClock::default(),
         }
     }
 

@@ -43,6 +43,8 @@ pub struct NodeStatus {
     pub is_drained: bool,
     /// It is about to stop.
     pub is_leaving: bool,
+    /// How far its wall clock is ahead of those of most nodes, in milliseconds, if it is off.
+    pub clock_off_ms: Option<i64>,
 }
 
 /// A shard.

@@ -94,6 +94,7 @@ async fn register(
             zone: String::new(),
             weight: 100,
             version: String::new(),
+            wall_ms: 0,
         },
         outgoing: Outgoing {
             messages,

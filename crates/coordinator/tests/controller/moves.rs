@@ -220,3 +220,82 @@ fn a_leader_that_nobody_wants_and_that_wins_is_left_alone_for_longer_and_longer(
     set_impaired(&mut world, false);
     world.run_until("drained", 40_000, |world| is_free(world, 0));
 }
+
+#[test]
+fn a_node_whose_clock_is_off_leads_nothing_and_may_lead_again() {
+    let mut world = World::settled(79);
+    let led = world.leads()[0];
+    world.processes[0].clock_error_ms = 4_900;
+    world.run(10_000);
+    assert_eq!(world.leads()[0], led);
+    world.processes[0].clock_error_ms = 7_000;
+    world.run(1_500);
+    assert_eq!(world.leads()[0], led, "one reading may have come late");
+    world.run_until("relieved", 3_000, |world| is_free(world, 0));
+    assert_eq!(moved(&world, MoveCause::ClockOff), led);
+    assert_eq!(
+        world.controller.topology().nodes[0].clock_off_ms,
+        Some(7_000)
+    );
+    let is_told = |world: &World, wanted: &str| {
+        let mut notes = world.notes.iter().map(ToString::to_string);
+        notes.any(|note| note.contains(wanted))
+    };
+    assert!(is_told(&world, "clock of mq01 (n1) is 7 s ahead"));
+    let wish = Wish::MoveLeader {
+        shard: ShardId(1),
+        node: "mq01".to_owned(),
+    };
+    world.wish(1, wish);
+    let name = "mq01".to_owned();
+    assert_eq!(
+        answers(&mut world),
+        [(1, Err(Refusal::CannotLead { name }))]
+    );
+    // A death gives it nothing while another can lead.
+    world.kill(1);
+    world.run_until("served", 3_000, World::is_served);
+    assert_eq!(world.leads(), [0, 0, 8]);
+    world.start(1);
+    world.processes[0].clock_error_ms = -100;
+    world.run(60_000);
+    assert!(is_told(&world, "clock of mq01 (n1) is right"));
+    assert!(world.leads()[0] > 0);
+}
+
+#[test]
+fn a_node_that_comes_with_a_clock_that_is_off_is_known_at_once() {
+    let mut world = World::new(3, 80);
+    world.processes[2].clock_error_ms = -60_000;
+    for process in 0..3 {
+        world.start(process);
+    }
+    world.run_until("served", 2_000, World::is_served);
+    world.run_until("relieved", 500, |world| is_free(world, 2));
+    // It leads when nobody else can.
+    world.wish(1, drain("mq01", true));
+    world.wish(2, drain("mq02", true));
+    world.run(2_000);
+    assert_eq!(world.leads()[2], 0, "all are unwanted: it stays");
+}
+
+#[test]
+fn of_two_clocks_that_differ_nobody_knows_which_is_wrong() {
+    let mut world = World::settled(81);
+    world.kill(2);
+    world.run(1_000);
+    // The clock of the one that died is remembered.
+    world.processes[0].clock_error_ms = 9_000;
+    world.run_until("relieved", 5_000, |world| is_free(world, 0));
+    world.deactivate();
+    world.activate();
+    world.run(20_000);
+    assert!(
+        world
+            .controller
+            .topology()
+            .nodes
+            .iter()
+            .all(|node| node.clock_off_ms.is_none())
+    );
+}

@@ -51,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) is_disk_healthy: bool,
     /// It wants to stop.
     pub(crate) is_leaving: bool,
+    /// How far its wall clock is ahead.
+    pub(crate) clock_error_ms: i64,
     /// Neither sends nor receives, without its connections breaking.
     pub(crate) is_cut_off: bool,
     pub(crate) stream: Option<StreamId>,
@@ -129,6 +131,7 @@ impl World {
                 is_reachable: true,
                 is_disk_healthy: true,
                 is_leaving: false,
+                clock_error_ms: 0,
                 is_cut_off: false,
                 stream: None,
                 node: None,
@@ -360,6 +363,7 @@ impl World {
         }
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
+        let wall_ms = self.wall_ms(process);
         let found = &mut self.processes[process];
         found.stream = Some(stream);
         let registration = Registration {
@@ -373,6 +377,7 @@ impl World {
             zone: String::new(),
             weight: 100,
             version: String::new(),
+            wall_ms,
         };
         self.later(
             300,
@@ -381,6 +386,11 @@ impl World {
                 registration,
             }),
         );
+    }
+
+    fn wall_ms(&self, process: usize) -> u64 {
+        let right = 1_700_000_000_000 + self.now.0 / 1_000;
+        right.saturating_add_signed(self.processes[process].clock_error_ms)
     }
 
     fn heartbeat(&mut self, process: usize) {
@@ -397,6 +407,7 @@ impl World {
             is_disk_healthy: found.is_disk_healthy,
             is_leaving: found.is_leaving,
             hears: found.hears.clone(),
+            wall_ms: self.wall_ms(process),
             led: found
                 .replicas
                 .iter()

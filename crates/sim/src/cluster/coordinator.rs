@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_coordinator::controller::{
-    Change, Config, Controller, Effect, Input, ReadOutcome, RedialOutcome, SettingsAnswer,
-    StreamId, Topology, WriteOutcome,
+    Change, ClockVerdict, Config, Controller, Effect, Input, ReadOutcome, RedialOutcome,
+    SettingsAnswer, StreamId, Topology, WriteOutcome,
 };
 use quorate_replication::Duration;
 
@@ -27,13 +27,21 @@ pub(super) struct CoordinatorHost {
     pub(super) process: Option<CoordinatorProcess>,
 }
 
+/// A node's stream.
+#[derive(Debug, Default)]
+struct Attending {
+    is_admitted: bool,
+    /// What it was told of its wall clock.
+    clock: ClockVerdict,
+}
+
 /// A running coordinator.
 #[derive(Debug)]
 pub(super) struct CoordinatorProcess {
     pub(super) controller: Controller,
     /// The generation while active, else 0.
     pub(super) generation: u64,
-    nodes: BTreeMap<StreamNumber, bool>,
+    nodes: BTreeMap<StreamNumber, Attending>,
     gateways: BTreeMap<StreamNumber, ()>,
     picture: Option<Arc<Topology>>,
     due: Option<u64>,
@@ -115,7 +123,7 @@ impl Cluster {
         let stream = StreamId(number.0);
         let input = match packet {
             Packet::Register(registration) => {
-                process.nodes.insert(number, false);
+                process.nodes.insert(number, Attending::default());
                 Input::Registered {
                     stream,
                     registration: *registration,
@@ -139,6 +147,7 @@ impl Cluster {
                 }
             }
             Packet::Registered(_)
+            | Packet::ClockJudged(_)
             | Packet::Order(..)
             | Packet::Topology(_)
             | Packet::Hello(_)
@@ -223,8 +232,8 @@ impl Cluster {
         match effect {
             Effect::Admit { stream, node } => {
                 let number = StreamNumber(stream.0);
-                if let Some(is_admitted) = process.nodes.get_mut(&number) {
-                    *is_admitted = true;
+                if let Some(attending) = process.nodes.get_mut(&number) {
+                    attending.is_admitted = true;
                 }
                 let picture = process.picture.clone();
                 self.send(number, Side::Opener, Packet::Registered(node));
@@ -239,7 +248,15 @@ impl Cluster {
                 self.say(format_args!("coordinator {coordinator} refuses: {refusal}"));
                 self.hang_up(number, Side::Accepter);
             }
-            Effect::AnswerHeartbeat { .. } => {}
+            Effect::AnswerHeartbeat { stream, clock, .. } => {
+                let number = StreamNumber(stream.0);
+                let attending = process.nodes.get_mut(&number);
+                let told = attending.filter(|attending| attending.clock != clock);
+                if let Some(attending) = told {
+                    attending.clock = clock;
+                    self.send(number, Side::Opener, Packet::ClockJudged(clock));
+                }
+            }
             Effect::Send {
                 stream,
                 shard,
@@ -296,7 +313,7 @@ impl Cluster {
         let admitted = process
             .nodes
             .iter()
-            .filter(|(_, is_admitted)| **is_admitted);
+            .filter(|(_, attending)| attending.is_admitted);
         let mut streams: Vec<StreamNumber> = admitted.map(|(stream, _)| *stream).collect();
         streams.extend(process.gateways.keys());
         for stream in streams {

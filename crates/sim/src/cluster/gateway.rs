@@ -124,6 +124,7 @@ impl Cluster {
             | Packet::Report(..)
             | Packet::Announce(_)
             | Packet::Registered(_)
+            | Packet::ClockJudged(_)
             | Packet::Order(..)
             | Packet::Hello(_)
             | Packet::Submit(..)

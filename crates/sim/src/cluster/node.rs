@@ -11,7 +11,9 @@ use quorate_replication::{
     Claim, Config, DiskId, Member, NodeId, Position, RoleName, ShardId, Stamp, Write, WriteId,
 };
 use quorate_storage_node::shard::effect::{Act, SessionEvent};
-use quorate_storage_node::shard::input::{Checkpoint, Clock, Input, SessionRequest, Submission};
+use quorate_storage_node::shard::input::{
+    Checkpoint, Clock, ClockJudgement, Input, SessionRequest, Submission,
+};
 use quorate_storage_node::shard::{OpenError, Shard};
 
 use crate::checkpoints::FakeCheckpointStore;
@@ -67,6 +69,8 @@ pub(super) struct NodeProcess {
     attended: Option<StreamNumber>,
     is_registered: bool,
     beats: u64,
+    /// What its coordinator thinks of its wall clock.
+    clock: ClockJudgement,
 }
 
 /// A shard on a node, with what lies between it and the disk.
@@ -133,6 +137,7 @@ impl Cluster {
             last_session: 0,
             attended: None,
             is_registered: false,
+            clock: ClockJudgement::default(),
             beats: 0,
         });
         let life = host.body.life;
@@ -198,6 +203,9 @@ impl Cluster {
                 self.look_at(node, shard);
                 self.set_shard_due(node, shard);
                 self.place(node, shard);
+                let process = self.nodes[node].process.as_ref();
+                let judgement = process.map_or_else(ClockJudgement::default, |it| it.clock);
+                self.step_shard(node, shard, Input::ClockJudged(judgement));
                 true
             }
             Err(error) => {
@@ -230,6 +238,7 @@ impl Cluster {
         let Some(stream) = self.connect(host, Host::Coordinator(coordinator)) else {
             return;
         };
+        let wall_ms = self.clock(node).stamp.0;
         let process = self.nodes[node].process.as_mut().expect("the process runs");
         process.attended = Some(stream);
         let registration = coordination::Registration {
@@ -243,6 +252,7 @@ impl Cluster {
             zone: String::new(),
             weight: 1,
             version: "1".to_owned(),
+            wall_ms,
         };
         self.send(
             stream,
@@ -252,12 +262,14 @@ impl Cluster {
     }
 
     fn beat(&mut self, node: usize, stream: StreamNumber) {
-        let now = self.clock(node).time;
+        let clock = self.clock(node);
+        let now = clock.time;
         let process = self.nodes[node].process.as_mut().expect("the process runs");
         process.beats += 1;
         let mut heartbeat = coordination::Heartbeat {
             number: process.beats,
             is_disk_healthy: true,
+            wall_ms: clock.stamp.0,
             ..coordination::Heartbeat::default()
         };
         for (id, runtime) in &process.shards {
@@ -289,6 +301,7 @@ impl Cluster {
         match packet {
             Packet::Registered(number) => self.registered(node, number),
             Packet::Order(shard, order) => self.step_shard(node, shard, Input::Order(order)),
+            Packet::ClockJudged(verdict) => self.clock_judged(node, verdict),
             Packet::Topology(topology) => self.node_learns(node, topology),
             Packet::Hello(gateway) => {
                 let process = self.nodes[node].process.as_mut().expect("the process runs");
@@ -434,6 +447,20 @@ impl Cluster {
         }
         for shard in opened.into_iter().filter(|_| is_news) {
             self.place(node, shard);
+        }
+    }
+
+    fn clock_judged(&mut self, node: usize, verdict: coordination::ClockVerdict) {
+        let judgement = match verdict {
+            coordination::ClockVerdict::Unknown => ClockJudgement::Unknown,
+            coordination::ClockVerdict::Agrees => ClockJudgement::Agrees,
+            coordination::ClockVerdict::Off { ahead_ms } => ClockJudgement::Off { ahead_ms },
+        };
+        let process = self.nodes[node].process.as_mut().expect("the process runs");
+        process.clock = judgement;
+        let shards: Vec<ShardId> = process.shards.keys().copied().collect();
+        for shard in shards {
+            self.step_shard(node, shard, Input::ClockJudged(judgement));
         }
     }
 

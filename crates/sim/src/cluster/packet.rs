@@ -26,6 +26,8 @@ pub(super) enum Packet {
     Announce(usize),
     /// A coordinator knows the node.
     Registered(NodeId),
+    /// What a coordinator thinks of a node's wall clock, when that is news.
+    ClockJudged(coordination::ClockVerdict),
     /// A coordinator orders a replica.
     Order(ShardId, Order),
     /// A coordinator's picture.
@@ -58,6 +60,7 @@ impl Packet {
             | Self::Report(..)
             | Self::Announce(_)
             | Self::Registered(_)
+            | Self::ClockJudged(_)
             | Self::Order(..)
             | Self::Topology(_)
             | Self::Hello(_)

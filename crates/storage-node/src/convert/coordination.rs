@@ -7,6 +7,7 @@ use quorate_replication::{
 };
 
 use super::Malformed;
+use crate::shard::input::ClockJudgement;
 
 /// An order, from the wire.
 pub(crate) fn decode_order(order: proto::ShardOrder) -> Result<(ShardId, Order), Malformed> {
@@ -32,6 +33,15 @@ pub(crate) fn decode_order(order: proto::ShardOrder) -> Result<(ShardId, Order),
         },
     };
     Ok((ShardId(order.shard), decoded))
+}
+
+/// What is thought of this node's wall clock, from the wire.
+pub(crate) fn decode_clock(answer: &proto::HeartbeatAnswer) -> ClockJudgement {
+    match answer.clock_off_ms {
+        0 if answer.clock_agrees => ClockJudgement::Agrees,
+        0 => ClockJudgement::Unknown,
+        ahead_ms => ClockJudgement::Off { ahead_ms },
+    }
 }
 
 /// A report, to the wire.

@@ -73,6 +73,7 @@ impl Held {
             | Input::Governed(_)
             | Input::Damaged
             | Input::Space { .. }
+            | Input::ClockJudged(_)
             | Input::Elapsed { .. } => return Err(input),
         })
     }

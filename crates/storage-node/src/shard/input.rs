@@ -22,6 +22,21 @@ pub struct Clock {
     pub stamp: Stamp,
 }
 
+/// What the coordinator thinks of a node's wall clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockJudgement {
+    /// Nothing: it has not said.
+    #[default]
+    Unknown,
+    /// It agrees with those of most nodes.
+    Agrees,
+    /// It is off.
+    Off {
+        /// How far it is ahead of those of most nodes, in milliseconds; negative: behind.
+        ahead_ms: i64,
+    },
+}
+
 /// Names a request of the shard (a read, a checkpoint) in its answer. Fresh for each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
@@ -246,6 +261,8 @@ pub enum Input {
         /// There is none.
         is_low: bool,
     },
+    /// What the coordinator thinks of this node's wall clock.
+    ClockJudged(ClockJudgement),
     /// The clock moved to or past `next_deadline`.
     Elapsed {
         /// Fresh randomness.

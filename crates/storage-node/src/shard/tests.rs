@@ -1,5 +1,6 @@
 //! Three shards in memory: from publish to settle, over changes of leader, restarts and checkpoint transfers.
 
+mod clocks;
 mod cluster;
 mod handover;
 mod moving;

@@ -5,6 +5,7 @@ use quorate_replication::{Duration, ElectionInput, NodeId, ShardRecord, Time, qu
 use super::Active;
 use crate::{
     controller::{
+        clock::ClockVerdict,
         effect::{DeathCause, Effect, Note, Refusal},
         input::{Attempt, Heartbeat, RedialOutcome, StreamId},
         node::{Redial, State},
@@ -112,9 +113,11 @@ impl Active {
             }
             return;
         };
+        let clock = self.clock_read(now, number, heartbeat.wall_ms, effects);
         effects.push(Effect::AnswerHeartbeat {
             stream,
             number: heartbeat.number,
+            clock,
         });
         let Some(node) = self.nodes.get_mut(&number) else {
             return;
@@ -127,6 +130,38 @@ impl Active {
         }
         self.check_leaderships(now, number, effects);
         self.judge_silent(now, effects);
+    }
+
+    /// Takes in what a node's wall clock shows.
+    pub(super) fn clock_read(
+        &mut self,
+        now: Time,
+        number: NodeId,
+        wall_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) -> ClockVerdict {
+        let others = self.nodes.values().filter(|node| node.row.node != number);
+        let others = others.filter_map(|node| node.clock.reading_ms).collect();
+        let Some(node) = self.nodes.get_mut(&number) else {
+            return ClockVerdict::Unknown;
+        };
+        let before = node.clock.verdict;
+        node.clock.read(now, wall_ms, others);
+        let verdict = node.clock.verdict;
+        if before.off_ms() != verdict.off_ms() {
+            self.is_changed = true;
+            let name = node.row.name.clone();
+            let node = number;
+            effects.push(Effect::Note(match verdict.off_ms() {
+                Some(ahead_ms) => Note::ClockOff {
+                    node,
+                    name,
+                    ahead_ms,
+                },
+                None => Note::ClockRight { node, name },
+            }));
+        }
+        verdict
     }
 
     /// Compares what the store says a node leads with what its heartbeat says.

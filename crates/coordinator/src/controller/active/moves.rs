@@ -27,7 +27,11 @@ impl Active {
         if node.heartbeat.is_leaving {
             return Some(MoveCause::Leaving);
         }
-        node.row.is_drained.then_some(MoveCause::Drained)
+        if node.row.is_drained {
+            return Some(MoveCause::Drained);
+        }
+        let ahead_ms = node.clock.verdict.off_ms();
+        ahead_ms.map(|_| MoveCause::ClockOff)
     }
 
     /// Asks the leader to hand over. False: nothing can be asked of it now.

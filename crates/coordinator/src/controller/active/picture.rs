@@ -53,6 +53,7 @@ impl Active {
                 weight: node.row.weight,
                 is_drained: node.row.is_drained,
                 is_leaving: node.heartbeat.is_leaving,
+                clock_off_ms: node.clock.verdict.off_ms(),
             })
             .collect()
     }

@@ -29,6 +29,7 @@ impl Active {
             )));
             return;
         }
+        let wall_ms = registration.wall_ms;
         let row = match self.judge_registration(&registration) {
             Ok(row) => row,
             Err(refusal) => {
@@ -39,10 +40,13 @@ impl Active {
         };
         let number = row.node;
         self.streams.insert(stream, number);
-        let node = self
-            .nodes
+        self.nodes
             .entry(number)
             .or_insert_with(|| Node::new(row.clone(), RecordVersion(0), now));
+        self.clock_read(now, number, wall_ms, effects);
+        let Some(node) = self.nodes.get_mut(&number) else {
+            return;
+        };
         if node.version != RecordVersion(0) && node.row == row {
             self.admit(now, stream, number, row, effects);
             return;

@@ -77,6 +77,8 @@ pub(super) struct Cluster {
     /// Reads of single entries wait until `read_all`.
     pub(super) has_slow_reads: bool,
     reads: Vec<(NodeId, RequestId, Read)>,
+    /// How far nodes' wall clocks are ahead.
+    pub(super) ahead_ms: BTreeMap<NodeId, u64>,
     shard: ShardId,
     now: u64,
     epoch: u64,
@@ -280,6 +282,7 @@ impl Cluster {
             pieces: 0,
             has_slow_reads: false,
             reads: Vec::new(),
+            ahead_ms: BTreeMap::new(),
             shard,
             now: 1_000_000,
             epoch: 0,
@@ -373,6 +376,12 @@ impl Cluster {
         }
     }
 
+    /// What a node's wall clock shows.
+    pub(super) fn wall_ms(&self, node: u32) -> u64 {
+        let ahead = self.ahead_ms.get(&NodeId(node));
+        self.now / 1000 + ahead.copied().unwrap_or(0)
+    }
+
     /// Fences all that are up, and lets `leader` lead.
     pub(super) fn elect(&mut self, leader: u32) {
         self.epoch += 1;
@@ -431,7 +440,7 @@ impl Cluster {
             assert!(steps < 100_000, "the cluster does not come to rest");
             let clock = Clock {
                 time: Time(self.now),
-                stamp: Stamp(self.now / 1000),
+                stamp: Stamp(self.wall_ms(id.0)),
             };
             let node = self.nodes.get_mut(&id).unwrap();
             let input = node.inbox.pop_front().unwrap();
