@@ -262,10 +262,12 @@ impl Shard {
         }
         let overloaded = |reason| Err(SessionEvent::Overloaded { number, reason });
         let malformed = |reason| SessionEvent::Malformed { number, reason };
-        let batch = Batch::parse(submission.batch).map_err(|error| malformed(error.to_string()))?;
-        if !self.replica.can_propose() && !batch.is_transient() {
+        // Looked at first: a batch that finds no room is not parsed, and comes again.
+        let is_for_log = Batch::is_transient_by_head(&submission.batch) == Some(false);
+        if is_for_log && !self.replica.can_propose() {
             return overloaded("log of the shard: too much is not yet committed");
         }
+        let batch = Batch::parse(submission.batch).map_err(|error| malformed(error.to_string()))?;
         let mut frees_space = true;
         let mut is_transaction = false;
         for (_, command) in batch.commands() {

@@ -277,6 +277,23 @@ fn what_a_lost_session_asked_before_its_leader_served_takes_no_room() {
 }
 
 #[test]
+fn a_batch_that_finds_no_room_is_not_looked_into() {
+    let mut cluster = Cluster::new();
+    cluster.elect(1);
+    cluster.down.extend([NodeId(2), NodeId(3)]);
+    let body = Bytes::from(vec![0; 1 << 20]);
+    let batch = |number| clocks::publish(number, 0, body.clone());
+    let mut is_refused = |number: u64, batch: Bytes| {
+        cluster.submit(1, number, batch);
+        let told = cluster.told();
+        told.iter().any(|event| is_overloaded(event, number))
+    };
+    assert!((1..100).any(|number| is_refused(number, batch(number))));
+    let cut = batch(200).slice(..1000);
+    assert!(is_refused(200, cut));
+}
+
+#[test]
 fn a_full_disk_refuses_messages_and_takes_settlements() {
     let mut cluster = Cluster::new();
     cluster.elect(1);
