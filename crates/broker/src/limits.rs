@@ -80,6 +80,14 @@ pub const REATTACH_GRACE: u64 = 1_000_000;
 /// declared lost.
 pub const GATEWAYS_MAX: usize = 1024;
 
+/// Gateways declared lost whose last settlements are remembered, so that one that is back and repeats them is answered as
+/// the first time.
+pub const LOST_GATEWAYS_MAX: usize = 64;
+
+/// Batches of settlements of a gateway of which it is remembered what was not applied: several times what a gateway has
+/// unanswered at once.
+pub const REPEATED_BATCHES: u64 = 16;
+
 /// Messages of a queue that may be sent beyond what is being sent, before the bound of it is logged anew. What lies
 /// within it is marked as redelivered when the leader and a gateway die at once; a smaller number is more exact and
 /// costs more entries.

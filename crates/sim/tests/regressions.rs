@@ -106,3 +106,8 @@ fn a_settlement_applied_before_the_report_that_names_it() {
 fn a_transaction_outlives_its_consumer() {
     plays_well(2124);
 }
+
+#[test]
+fn an_accept_of_what_had_expired_that_was_repeated() {
+    plays_well(3356);
+}

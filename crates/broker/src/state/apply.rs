@@ -148,11 +148,10 @@ impl State {
                 destination,
                 position,
                 settlement,
-            } => match self.queue_of(destination, batch, record) {
-                Some(queue) if is_repeat(record) => say_again(queue, position, record),
-                Some(queue) => self.settle(queue, position, settlement, record),
-                None => Outcome::UnknownMessage,
-            },
+            } => {
+                let queue = self.queue_of(destination, batch, record);
+                self.settle_once(queue, (position, ordinal), settlement, record)
+            }
             Command::Purge { destination } => self.purged(destination, batch, record),
             Command::Configure { .. } => {
                 self.configure(rules_of(batch, ordinal));
@@ -494,13 +493,6 @@ impl Retention {
 fn rules_of(batch: &Batch, ordinal: u16) -> Settings {
     let rules = batch.body(ordinal).and_then(|body| Settings::decode(&body));
     rules.expect("checked when the batch was parsed")
-}
-
-/// A settlement that was carried out before: the leader may have been told that it is under way.
-fn say_again(queue: QueueId, position: MessagePosition, record: &mut Record) -> Outcome {
-    let back = Change::GivenBack(queue, position, record.giver);
-    record.changes.push(back);
-    Outcome::Applied
 }
 
 /// Whether a gateway said all this before, and it was done.

@@ -41,7 +41,7 @@ use super::timing::Timing;
 use super::topic::Topics;
 use super::{Governing, QueueId, Relocations, State, Transactions, positions, topic_codec};
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Why bytes are no checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

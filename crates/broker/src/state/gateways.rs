@@ -2,15 +2,16 @@
 //!
 //! A later leader waits for each of them to say what it holds. Beside each stands the number of its last batch of
 //! settlements: a repeat of that batch or of one before settles nothing a second time, so that a message that was
-//! given back is not taken away from whoever has it now.
+//! given back is not taken away from whoever has it now. It is answered as the first time: what was not applied then is
+//! remembered for the last [`REPEATED_BATCHES`], and for a while of gateways that were declared lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use quorate_message::{Batch, Command, GatewayId, MessagePosition, Outcome};
+use quorate_message::{Batch, Command, GatewayId, MessagePosition, Outcome, Settlement};
 
 use super::codec::{Cursor, Sink};
 use super::{Change, Queue, QueueId, Record, State};
-use crate::limits::GATEWAYS_MAX;
+use crate::limits::{GATEWAYS_MAX, LOST_GATEWAYS_MAX, REPEATED_BATCHES};
 
 /// By whom a message was given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,77 +22,228 @@ pub(crate) enum Giver {
     /// A gateway.
     Gateway {
         id: GatewayId,
+        /// Its number in the batch.
+        number: u64,
         /// It had told so before.
         is_repeat: bool,
     },
 }
 
-/// The attached gateways.
+/// What a gateway settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Said {
+    /// The number of its last batch of settlements; 0 before the first.
+    last: u64,
+    /// Of the last batches, by number and place in the batch, what was not applied, and why not.
+    refused: BTreeMap<(u64, u16), Refused>,
+}
+
+/// Why a settlement was not applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    UnknownMessage = 0,
+    LimitReached = 1,
+}
+
+impl Refused {
+    fn of(outcome: Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::UnknownMessage => Some(Self::UnknownMessage),
+            Outcome::LimitReached => Some(Self::LimitReached),
+            Outcome::Applied
+            | Outcome::Stored
+            | Outcome::Duplicate
+            | Outcome::NumberTooOld
+            | Outcome::QueueFull
+            | Outcome::Blocked
+            | Outcome::UnknownDestination
+            | Outcome::RolledBack
+            | Outcome::InDoubt
+            | Outcome::Moved => None,
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::UnknownMessage => Outcome::UnknownMessage,
+            Self::LimitReached => Outcome::LimitReached,
+        }
+    }
+}
+
+impl Said {
+    /// Notes a batch; whether it was noted before.
+    fn is_repeat(&mut self, number: u64) -> bool {
+        if number <= self.last {
+            return true;
+        }
+        self.last = number;
+        let kept = number.saturating_sub(REPEATED_BATCHES - 1);
+        self.refused = self.refused.split_off(&(kept, 0));
+        false
+    }
+
+    fn encode(&self, sink: &mut Sink) {
+        sink.varint(self.last);
+        sink.varint(self.refused.len() as u64);
+        for ((number, ordinal), refused) in &self.refused {
+            sink.varint(self.last - number);
+            sink.varint(u64::from(*ordinal));
+            sink.u8(*refused as u8);
+        }
+    }
+
+    fn decode(cursor: &mut Cursor<'_>) -> Option<Self> {
+        let last = cursor.varint()?;
+        let mut refused = BTreeMap::new();
+        for _ in 0..cursor.varint()? {
+            let back = cursor.varint().filter(|back| *back < REPEATED_BATCHES)?;
+            let number = last.checked_sub(back)?;
+            let ordinal = u16::try_from(cursor.varint()?).ok()?;
+            let why = match cursor.u8()? {
+                0 => Refused::UnknownMessage,
+                1 => Refused::LimitReached,
+                _ => return None,
+            };
+            let before = refused.last_key_value().map(|(at, _)| *at);
+            if before.is_some_and(|before| before >= (number, ordinal)) {
+                return None;
+            }
+            refused.insert((number, ordinal), why);
+        }
+        Some(Self { last, refused })
+    }
+}
+
+/// The attached gateways, and those lost last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Gateways {
-    /// With the number of the last batch of settlements of each; 0 before the first.
-    numbers: BTreeMap<GatewayId, u64>,
+    attached: BTreeMap<GatewayId, Said>,
+    /// In the order of their losses.
+    lost: VecDeque<(GatewayId, Said)>,
 }
 
 impl Gateways {
     pub(crate) fn contains(&self, gateway: GatewayId) -> bool {
-        self.numbers.contains_key(&gateway)
+        self.attached.contains_key(&gateway)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.numbers.len()
+        self.attached.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = GatewayId> + '_ {
-        self.numbers.keys().copied()
+        self.attached.keys().copied()
     }
 
     /// Whether the batch of settlements of this number was applied.
     pub(crate) fn has_said(&self, gateway: GatewayId, number: u64) -> bool {
-        let last = self.numbers.get(&gateway);
-        last.is_some_and(|last| number > 0 && number <= *last)
+        let said = self.said(gateway);
+        said.is_some_and(|said| number > 0 && number <= said.last)
+    }
+
+    /// What became of a settlement in a batch that was said before.
+    pub(super) fn outcome(&self, gateway: GatewayId, number: u64, ordinal: u16) -> Outcome {
+        let said = self.said(gateway);
+        let refused = said.and_then(|said| said.refused.get(&(number, ordinal)));
+        refused.map_or(Outcome::Applied, |refused| refused.outcome())
+    }
+
+    /// Remembers what became of a settlement.
+    pub(super) fn settled(&mut self, gateway: GatewayId, at: (u64, u16), outcome: Outcome) {
+        if let Some(refused) = Refused::of(outcome)
+            && let Some(said) = self.said_mut(gateway)
+        {
+            said.refused.insert(at, refused);
+        }
+    }
+
+    fn said(&self, gateway: GatewayId) -> Option<&Said> {
+        self.attached.get(&gateway).or_else(|| {
+            let mut lost = self.lost.iter();
+            lost.find(|(id, _)| *id == gateway).map(|(_, said)| said)
+        })
+    }
+
+    fn said_mut(&mut self, gateway: GatewayId) -> Option<&mut Said> {
+        self.attached.get_mut(&gateway).or_else(|| {
+            let mut lost = self.lost.iter_mut();
+            lost.find(|(id, _)| *id == gateway).map(|(_, said)| said)
+        })
     }
 
     fn attach(&mut self, gateway: GatewayId) -> Outcome {
-        if !self.contains(gateway) && self.len() >= GATEWAYS_MAX {
+        if self.contains(gateway) {
+            return Outcome::Applied;
+        }
+        if self.len() >= GATEWAYS_MAX {
             return Outcome::LimitReached;
         }
-        self.numbers.entry(gateway).or_insert(0);
+        let place = self.lost.iter().position(|(id, _)| *id == gateway);
+        let back = place.and_then(|place| self.lost.remove(place));
+        let said = back.map_or_else(Said::default, |(_, said)| said);
+        self.attached.insert(gateway, said);
         Outcome::Applied
     }
 
-    /// Notes a batch; whether it was noted before. One of a gateway that is not attached never was.
-    fn is_repeat(&mut self, gateway: GatewayId, number: u64) -> bool {
-        let Some(last) = self.numbers.get_mut(&gateway) else {
+    /// Whether it was attached.
+    fn lose(&mut self, gateway: GatewayId) -> bool {
+        let Some(said) = self.attached.remove(&gateway) else {
             return false;
         };
-        let is_repeat = number <= *last;
-        *last = number.max(*last);
-        is_repeat
+        if self.lost.len() >= LOST_GATEWAYS_MAX {
+            self.lost.pop_front();
+        }
+        self.lost.push_back((gateway, said));
+        true
     }
 
+    /// Notes a batch; whether it was noted before. One of a gateway that is not known never was.
+    fn is_repeat(&mut self, gateway: GatewayId, number: u64) -> bool {
+        let said = self.said_mut(gateway);
+        said.is_some_and(|said| said.is_repeat(number))
+    }
+
+    /// Appends them.
+    ///
+    /// ```text
+    /// attached varint, each ascending: id, what it said
+    /// lost varint, each as it was lost: id, what it said
+    /// what it said: last varint, refused varint, each: last less number varint, place varint, why u8
+    /// ```
     pub(super) fn encode(&self, sink: &mut Sink) {
-        sink.varint(self.numbers.len() as u64);
-        for (gateway, number) in &self.numbers {
+        sink.varint(self.attached.len() as u64);
+        for (gateway, said) in &self.attached {
             sink.bytes(&gateway.0);
-            sink.varint(*number);
+            said.encode(sink);
+        }
+        sink.varint(self.lost.len() as u64);
+        for (gateway, said) in &self.lost {
+            sink.bytes(&gateway.0);
+            said.encode(sink);
         }
     }
 
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Option<Self> {
-        let count = cursor.varint()?;
-        let mut numbers = BTreeMap::new();
-        for _ in 0..count {
+        let mut gateways = Self::default();
+        for _ in 0..cursor.varint()? {
             let gateway = GatewayId(cursor.array()?);
-            let is_behind = numbers
-                .last_key_value()
-                .is_none_or(|(last, _)| *last < gateway);
-            numbers.insert(gateway, cursor.varint()?);
-            if !is_behind || numbers.len() > GATEWAYS_MAX {
+            let last = gateways.attached.last_key_value();
+            let is_behind = last.is_none_or(|(last, _)| *last < gateway);
+            gateways.attached.insert(gateway, Said::decode(cursor)?);
+            if !is_behind || gateways.len() > GATEWAYS_MAX {
                 return None;
             }
         }
-        Some(Self { numbers })
+        for _ in 0..cursor.varint()? {
+            let gateway = GatewayId(cursor.array()?);
+            let is_known = gateways.said(gateway).is_some();
+            gateways.lost.push_back((gateway, Said::decode(cursor)?));
+            if is_known || gateways.lost.len() > LOST_GATEWAYS_MAX {
+                return None;
+            }
+        }
+        Some(gateways)
     }
 }
 
@@ -131,7 +283,7 @@ impl State {
 
     /// A gateway is gone. If nobody knows what it held, everything that may have been sent counts as sent.
     fn gateway_lost(&mut self, gateway: GatewayId, is_known: bool, record: &mut Record) -> Outcome {
-        let was_attached = self.gateways.numbers.remove(&gateway).is_some();
+        let was_attached = self.gateways.lose(gateway);
         if was_attached && !is_known {
             self.queues.iter_mut().for_each(Queue::mark_dispatched);
         }
@@ -147,10 +299,43 @@ impl State {
         Outcome::Applied
     }
 
+    /// Settles, unless the gateway said so before: then it is told again what became of it.
+    pub(super) fn settle_once(
+        &mut self,
+        queue: Option<QueueId>,
+        (position, ordinal): (MessagePosition, u16),
+        settlement: Settlement,
+        record: &mut Record,
+    ) -> Outcome {
+        if let Giver::Gateway {
+            id,
+            number,
+            is_repeat: true,
+        } = record.giver
+        {
+            // The leader may have been told that it is under way.
+            let back = queue.map(|queue| Change::GivenBack(queue, position, record.giver));
+            record.changes.extend(back);
+            return self.gateways.outcome(id, number, ordinal);
+        }
+        let outcome = match queue {
+            Some(queue) => self.settle(queue, position, settlement, record),
+            None => Outcome::UnknownMessage,
+        };
+        if let Giver::Gateway { id, number, .. } = record.giver {
+            self.gateways.settled(id, (number, ordinal), outcome);
+        }
+        outcome
+    }
+
     /// Notes whose batch this is.
     fn origin(&mut self, id: GatewayId, number: u64, record: &mut Record) -> Outcome {
         let is_repeat = self.gateways.is_repeat(id, number);
-        record.giver = Giver::Gateway { id, is_repeat };
+        record.giver = Giver::Gateway {
+            id,
+            number,
+            is_repeat,
+        };
         Outcome::Applied
     }
 }

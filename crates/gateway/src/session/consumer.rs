@@ -532,9 +532,11 @@ impl Consumer {
             let Some((position, order)) = request.positions.get(at) else {
                 return;
             };
-            // The answer to an earlier try was lost, and the message is gone, as it should be.
+            // The answer to an earlier try may have been lost, and the message gone, as it should be: of what is not
+            // persistent no shard remembers that.
+            let is_forgotten = repeated && position.is_transient();
             request.outcomes[at] = match outcome {
-                Outcome::UnknownMessage if gone && repeated => Outcome::Applied,
+                Outcome::UnknownMessage if gone && is_forgotten => Outcome::Applied,
                 Outcome::UnknownMessage
                 | Outcome::Stored
                 | Outcome::Duplicate

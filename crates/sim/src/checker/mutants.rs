@@ -132,7 +132,12 @@ fn check(mutate: impl Fn(&mut History), is_expected: impl Fn(&Violation) -> bool
 fn swapped_beside(one: &str, others: &str) -> Verdict {
     let mut history = good();
     for delivery in deliveries(&mut history) {
-        delivery.consumer = if delivery.number % 2 == 0 { one } else { others }.into();
+        delivery.consumer = if delivery.number % 2 == 0 {
+            one
+        } else {
+            others
+        }
+        .into();
         if delivery.producer == "p1" {
             delivery.number = match delivery.number {
                 20 => 22,
