@@ -211,20 +211,15 @@ impl<S: Store> Shell<S> {
                 expected,
                 settings,
             },
-            Event::MoveWanted { name, to, answer } => Input::MoveWanted {
-                request: MoveRequest(self.moves.ask(answer)),
-                name,
-                to,
-            },
-            Event::Wished { wish, answer } => Input::Wished {
-                request: OperatorRequest(self.wishes.ask(answer)),
-                wish,
-            },
-            Event::Told(input) => {
-                self.note_position(&input);
-                self.forget(&input);
-                input
+            Event::MoveWanted { name, to, answer } => {
+                let request = MoveRequest(self.moves.ask(answer));
+                Input::MoveWanted { request, name, to }
             }
+            Event::Wished { wish, answer } => {
+                let request = OperatorRequest(self.wishes.ask(answer));
+                Input::Wished { request, wish }
+            }
+            Event::Told(input) => self.told(input),
             Event::Answered { activation, input } => {
                 if activation != self.outside.activation() {
                     debug!("answer to an earlier activation is dropped");
@@ -241,10 +236,7 @@ impl<S: Store> Shell<S> {
                 self.win(generation, rows)?
             }
             Event::Broken(reason) => return Err(ShellError::Store(reason)),
-            Event::Lost => {
-                self.lose();
-                Input::Deactivated
-            }
+            Event::Lost => self.lose(),
         };
         self.step(input);
         Ok(())
@@ -263,11 +255,12 @@ impl<S: Store> Shell<S> {
     }
 
     /// Another process may be active: nothing is told any more, and this one is in the running again.
-    fn lose(&mut self) {
+    fn lose(&mut self) -> Input {
         self.health.not_ready(ACTIVE, "not the active coordinator");
         self.turn(Outside::end);
         self.topology.send_replace(None);
         self.outside.campaign();
+        Input::Deactivated
     }
 
     /// Whether one more registration is taken in this second; if not, it is refused.
@@ -277,6 +270,12 @@ impl<S: Store> Shell<S> {
             drop(outgoing.messages.try_send(Err(busy())));
         }
         admits
+    }
+
+    fn told(&mut self, input: Input) -> Input {
+        self.note_position(&input);
+        self.forget(&input);
+        input
     }
 
     /// Hands on how far a node's logs reach, for those who look at the store.

@@ -105,8 +105,7 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Whether the head of these bytes is that of a transient batch; none when it is that of no batch. Cheap, beside
-    /// `parse`.
+    /// Whether the head of these bytes is that of a transient batch; none: that of no batch. Cheap, beside `parse`.
     #[must_use]
     pub fn is_transient_by_head(bytes: &[u8]) -> Option<bool> {
         Head::read(bytes).ok().map(|head| head.is_transient)

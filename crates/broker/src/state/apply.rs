@@ -243,9 +243,7 @@ impl State {
             unreachable!("only publishes come here");
         };
         let moved = self.moved_of(destination, batch, record);
-        // What a topic retains does not move: it waits until the topic is there.
-        if moved.is_some_and(|moved| !moved.takes(producer) || (is_retained && moved.is_leaving()))
-        {
+        if moved.is_some_and(|moved| moved.refuses(producer, is_retained)) {
             return Outcome::Moved;
         }
         if is_relocated {

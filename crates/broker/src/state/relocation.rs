@@ -69,6 +69,11 @@ impl Moved {
         }
     }
 
+    /// Whether a message is not taken here. What a topic retains does not move: it waits until the topic is there.
+    pub(super) fn refuses(&self, producer: ProducerId, is_retained: bool) -> bool {
+        !self.takes(producer) || (is_retained && self.is_leaving())
+    }
+
     /// Whether it is on its way elsewhere and takes messages in.
     pub(super) fn is_leaving(&self) -> bool {
         self.stage == Stage::Leaving

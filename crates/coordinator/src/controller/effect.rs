@@ -501,15 +501,8 @@ impl fmt::Display for Note {
                 node,
                 name,
                 ahead_ms,
-            } => write!(
-                f,
-                "the wall clock of {name} ({node}) is {} s {} those of most nodes; it leads nothing while others can",
-                ahead_ms.unsigned_abs() / 1_000,
-                if *ahead_ms < 0 { "behind" } else { "ahead of" },
-            ),
-            Self::ClockRight { node, name } => {
-                write!(f, "the wall clock of {name} ({node}) is right again")
-            }
+            } => clock_off(f, *node, name, *ahead_ms),
+            Self::ClockRight { node, name } => write!(f, "the clock of {name} ({node}) is right"),
             Self::StreamBroken { node } => write!(f, "stream of {node} broke"),
             Self::Died { node, cause } => write!(f, "{node} is dead: {cause:?}"),
             Self::Deferred { node, shard } => {
@@ -556,4 +549,13 @@ impl fmt::Display for Note {
             Self::Dropped(reason) => write!(f, "dropped: {reason}"),
         }
     }
+}
+
+fn clock_off(f: &mut fmt::Formatter<'_>, node: NodeId, name: &str, ahead_ms: i64) -> fmt::Result {
+    let seconds = ahead_ms.unsigned_abs() / 1_000;
+    let side = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    write!(
+        f,
+        "the wall clock of {name} ({node}) is {seconds} s {side} those of most nodes; it leads nothing while others can"
+    )
 }

@@ -249,13 +249,7 @@ impl Cluster {
                 self.hang_up(number, Side::Accepter);
             }
             Effect::AnswerHeartbeat { stream, clock, .. } => {
-                let number = StreamNumber(stream.0);
-                let attending = process.nodes.get_mut(&number);
-                let told = attending.filter(|attending| attending.clock != clock);
-                if let Some(attending) = told {
-                    attending.clock = clock;
-                    self.send(number, Side::Opener, Packet::ClockJudged(clock));
-                }
+                self.tell_clock(coordinator, StreamNumber(stream.0), clock);
             }
             Effect::Send {
                 stream,
@@ -300,6 +294,15 @@ impl Cluster {
             },
             Effect::PublishTopology(topology) => self.publish(coordinator, topology),
             Effect::Note(note) => self.say(format_args!("coordinator {coordinator}: {note}")),
+        }
+    }
+
+    /// Tells a node what is thought of its wall clock, if that is news.
+    fn tell_clock(&mut self, coordinator: usize, number: StreamNumber, clock: ClockVerdict) {
+        let process = self.coordinators[coordinator].process.as_mut();
+        let attending = process.and_then(|process| process.nodes.get_mut(&number));
+        if attending.is_some_and(|it| std::mem::replace(&mut it.clock, clock) != clock) {
+            self.send(number, Side::Opener, Packet::ClockJudged(clock));
         }
     }
 

@@ -510,6 +510,15 @@ impl Cluster {
         receiver.inbox.push_back(Input::Peer { from, message });
     }
 
+    fn load(&mut self, id: NodeId, request: RequestId, read: Read) -> Option<Input> {
+        if self.has_slow_reads && matches!(read, Read::Entries { .. }) {
+            self.reads.push((id, request, read));
+            return None;
+        }
+        let entries = self.nodes[&id].disk.read(read);
+        Some(Input::Loaded { request, entries })
+    }
+
     fn carry_out(&mut self, id: NodeId, act: Act) {
         let node = self.nodes.get_mut(&id).unwrap();
         let answer = match act {
@@ -522,15 +531,7 @@ impl Cluster {
                 node.reports.push(report);
                 None
             }
-            Act::Load { request, read }
-                if self.has_slow_reads && matches!(read, Read::Entries { .. }) =>
-            {
-                return self.reads.push((id, request, read));
-            }
-            Act::Load { request, read } => {
-                let entries = node.disk.read(read);
-                Some(Input::Loaded { request, entries })
-            }
+            Act::Load { request, read } => self.load(id, request, read),
             Act::LoadCheckpoint { request } => Some(Input::CheckpointLoaded {
                 request,
                 checkpoint: node.disk.checkpoint.clone(),
@@ -584,6 +585,6 @@ impl Cluster {
                 None
             }
         };
-        node.inbox.extend(answer);
+        self.nodes.get_mut(&id).unwrap().inbox.extend(answer);
     }
 }
