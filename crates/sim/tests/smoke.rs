@@ -33,6 +33,10 @@ fn two_hundred_eventful_seeds_with_scenes_run_without_a_violation() {
     }
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "a run that panics leaves its seed behind"
+)]
 fn run_all(run: fn(u64, Mode) -> Report) -> Counts {
     let next = AtomicU64::new(1);
     let reports: Mutex<Vec<Report>> = Mutex::new(Vec::new());
@@ -45,12 +49,17 @@ fn run_all(run: fn(u64, Mode) -> Report) -> Counts {
                     println!("seed {seed}");
                     let report = run(seed, Mode::Hash);
                     eventful.fetch_add(u64::from(report.is_eventful), Ordering::Relaxed);
-                    reports.lock().unwrap().push(report);
+                    reports
+                        .lock()
+                        .expect("no thread panics while it adds")
+                        .push(report);
                 }
             });
         }
     });
-    let reports = reports.into_inner().unwrap();
+    let reports = reports
+        .into_inner()
+        .expect("no thread panics while it adds");
     let failed: Vec<String> = reports
         .iter()
         .filter(|report| !report.failures.is_empty())

@@ -10,13 +10,13 @@ use std::{
 };
 
 use quorate_proto::internal::v1::{
-    AttendRequest, Heartbeat, LedShard, Register, Registered, Topology, attend_request,
-    attend_response, coordination_service_client::CoordinationServiceClient,
+    AttendRequest, AttendResponse, Heartbeat, LedShard, Register, Registered, Topology,
+    attend_request, attend_response, coordination_service_client::CoordinationServiceClient,
 };
 use quorate_replication::{NodeId, RoleName};
 use quorate_service::clock;
 use tokio::{sync::watch, time::Interval};
-use tonic::Status;
+use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -84,28 +84,7 @@ impl Attendance {
 
     /// Attends one coordinator until the stream ends. An error: it never took this node.
     async fn attend(&mut self, address: &str) -> Result<(), Status> {
-        let endpoint = endpoint(address)
-            .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?;
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
-        let mut client =
-            CoordinationServiceClient::new(channel).max_decoding_message_size(PEER_FRAME_BYTES_MAX);
-        self.outbox.clear();
-        self.register.node = self.node.borrow().map_or(0, |node| node.0);
-        self.register.wall_ms = clock::wall_ms();
-        let hello = AttendRequest {
-            kind: Some(attend_request::Kind::Register(self.register.clone())),
-        };
-        // One message in each frame.
-        let frames = Frames::new(
-            Arc::clone(&self.outbox),
-            0,
-            |mut messages: Vec<AttendRequest>| messages.pop().unwrap_or_default(),
-        )
-        .first(hello);
-        let mut answers = client.attend(frames).await?.into_inner();
+        let mut answers = self.open(address).await?;
         let mut registered: Option<Registered> = None;
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
         let mut number = 0;
@@ -155,6 +134,32 @@ impl Attendance {
             }
         }
         Ok(())
+    }
+
+    /// Opens the stream to a coordinator and says who this is.
+    async fn open(&mut self, address: &str) -> Result<Streaming<AttendResponse>, Status> {
+        let endpoint = endpoint(address)
+            .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut client =
+            CoordinationServiceClient::new(channel).max_decoding_message_size(PEER_FRAME_BYTES_MAX);
+        self.outbox.clear();
+        self.register.node = self.node.borrow().map_or(0, |node| node.0);
+        self.register.wall_ms = clock::wall_ms();
+        let hello = AttendRequest {
+            kind: Some(attend_request::Kind::Register(self.register.clone())),
+        };
+        // One message in each frame.
+        let frames = Frames::new(
+            Arc::clone(&self.outbox),
+            0,
+            |mut messages: Vec<AttendRequest>| messages.pop().unwrap_or_default(),
+        )
+        .first(hello);
+        Ok(client.attend(frames).await?.into_inner())
     }
 
     fn order(&self, order: quorate_proto::internal::v1::ShardOrder) {

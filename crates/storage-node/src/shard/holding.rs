@@ -43,6 +43,10 @@ enum Held {
 
 impl Held {
     /// Gives back what is not to be kept.
+    #[expect(
+        clippy::result_large_err,
+        reason = "an input that comes back is used at once; boxing it would cost every input"
+    )]
     fn of(input: Input) -> Result<Self, Input> {
         Ok(match input {
             Input::Submitted(submissions) => Self::Submitted(submissions),
