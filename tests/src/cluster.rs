@@ -8,12 +8,18 @@ use quorate_proto::v1::{
     admin_service_client::AdminServiceClient,
 };
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{eventually::eventually, process::Service};
 
 /// How long a whole cluster may take to start on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long a process may take to say whether it is ready.
+const READY_LIMIT: Duration = Duration::from_millis(500);
 
 /// How many processes of each kind.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +46,8 @@ pub struct Coordination {
     pub coordinators: usize,
     /// Settings of the coordinators alone, keys without prefix.
     pub settings: Vec<(&'static str, String)>,
+    /// Where each of them finds the store, if not all at the same addresses: its `store_endpoints`.
+    pub endpoints: Vec<String>,
 }
 
 impl Default for Coordination {
@@ -47,6 +55,7 @@ impl Default for Coordination {
         Self {
             coordinators: 1,
             settings: Vec::new(),
+            endpoints: Vec::new(),
         }
     }
 }
@@ -74,13 +83,30 @@ pub struct Cluster {
 }
 
 /// Ports that are free now. They are held until all are known, so that none comes twice.
-pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>> {
+///
+/// # Errors
+/// When the system has none.
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     let held: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()?;
     held.iter()
         .map(|listener| Ok(listener.local_addr()?.port()))
         .collect()
+}
+
+/// Whether a process says on its health port that it is ready.
+pub async fn is_ready(port: u16) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::Ok(answer.starts_with("HTTP/1.1 200"))
+    };
+    let answered = tokio::time::timeout(READY_LIMIT, ask).await;
+    matches!(answered, Ok(Ok(true)))
 }
 
 fn environment(pairs: &[(&str, String)]) -> BTreeMap<String, String> {
@@ -167,11 +193,14 @@ impl Cluster {
         let addresses: Vec<String> = ports[..heads].iter().map(|port| local(*port)).collect();
         let coordinators = [("COORDINATORS", addresses.join(","))];
         let head = |i: usize| {
+            let mut settings = head_settings.clone();
+            let own = coordination.endpoints.get(i).cloned();
+            settings.extend(own.map(|endpoints| ("STORE_ENDPOINTS", endpoints)));
             build(
                 "quorate-coordinator",
                 &format!("co{:02}", i + 1),
                 i,
-                &head_settings,
+                &settings,
             )
         };
         let standbys = (1..heads).map(head).collect::<Result<_>>()?;
@@ -237,6 +266,17 @@ impl Cluster {
     /// The coordinators, in their order.
     pub fn coordinators(&mut self) -> impl Iterator<Item = &mut Service> {
         std::iter::once(&mut self.coordinator).chain(&mut self.standbys)
+    }
+
+    /// The places of the coordinators that say that they are active, in their order.
+    pub async fn active(&self) -> Vec<usize> {
+        let mut found = Vec::new();
+        for place in 0..=self.standbys.len() {
+            if is_ready(self.health_ports[place]).await {
+                found.push(place);
+            }
+        }
+        found
     }
 
     /// The address that clients are given: all gateways.

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -87,6 +87,25 @@ impl Service {
         self.lifeline = child.stdin.take();
         self.child = Some(child);
         Ok(())
+    }
+
+    /// Sets a key of its configuration for the next start.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let name = format!("QUORATE_{key}");
+        self.environment.insert(name, value.to_owned());
+    }
+
+    /// Runs its program with its configuration and further arguments, to the end of the process.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(&self.program);
+        command.args(["--name", &self.name]).args(arguments);
+        command.envs(&self.environment).stdin(Stdio::null());
+        // What else the test does goes on meanwhile.
+        let output = tokio::task::spawn_blocking(move || command.output()).await?;
+        output.with_context(|| format!("run {}", self.program.display()))
     }
 
     /// The name given on the command line.

@@ -11,10 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use quorate_client::{Client, Consumer, ConsumerOptions, OutboundMessage, Producer};
-use tokio::{
-    task::JoinSet,
-    time::{interval, sleep},
-};
+use tokio::{task::JoinSet, time::interval};
 
 use crate::eventually::eventually;
 
@@ -25,8 +22,6 @@ const TICK: Duration = Duration::from_millis(5);
 const SETTLE_EVERY: usize = 20;
 /// How long what was confirmed may take to come.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
-/// What comes twice comes within this time after everything has come.
-const QUIET: Duration = Duration::from_millis(1_500);
 
 /// One producer and one consumer.
 #[derive(Clone, Debug)]
@@ -43,6 +38,8 @@ pub struct Line {
 #[derive(Debug)]
 pub struct Strict {
     seen: Arc<Seen>,
+    url: String,
+    queues: BTreeSet<String>,
     producers: JoinSet<Result<()>>,
     consumers: JoinSet<Result<()>>,
 }
@@ -83,6 +80,8 @@ impl Strict {
         }
         Ok(Self {
             seen,
+            url: url.to_owned(),
+            queues: lines.iter().map(|line| line.queue.clone()).collect(),
             producers,
             consumers,
         })
@@ -102,6 +101,22 @@ impl Strict {
         let until = self.confirmed() + messages;
         eventually("more confirms", DRAIN_LIMIT, async || {
             Ok((self.confirmed() >= until).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until no queue holds anything that could come once more.
+    async fn emptied(&self) -> Result<()> {
+        let client = Client::connect(self.url.parse()?).await?;
+        eventually("the queues to be empty", DRAIN_LIMIT, async || {
+            let listed = client.queues("").await?.queues;
+            for name in &self.queues {
+                let queue = listed.iter().find(|queue| queue.name == *name);
+                let queue = queue.with_context(|| format!("{name} is not listed"))?;
+                let left = queue.messages + queue.in_flight + queue.non_persistent;
+                ensure!(left == 0, "{queue:?}");
+            }
+            Ok(Some(()))
         })
         .await
     }
@@ -136,7 +151,7 @@ impl Strict {
             ended?.context("a consumer failed")?;
         }
         all_came?;
-        sleep(QUIET).await;
+        self.emptied().await?;
         self.seen.is_done.store(true, Ordering::Relaxed);
         while let Some(ended) = self.consumers.join_next().await {
             ended?.context("a consumer failed")?;

@@ -1,24 +1,27 @@
-//! A real ZooKeeper of one or three members on the loopback interface, with its data in a temporary folder. Its members
-//! can be killed, paused and started again.
+//! A real ZooKeeper of one or three members on the loopback interface, with its data in a temporary folder.
 
 use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use zookeeper_client::Client;
 
-use crate::{cluster::free_ports, eventually::eventually};
+use crate::{
+    cluster::free_ports,
+    ensemble::{Ensemble, Processes},
+    eventually::eventually,
+};
 
 /// How long a start or an election may take on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -28,7 +31,7 @@ const ASK: Duration = Duration::from_millis(500);
 const TICK_MS: u32 = 500;
 
 /// The libraries that a server and its tools need, of those that Debian's packages have.
-const JARS: [&str; 9] = [
+const JARS: [&str; 16] = [
     "zookeeper",
     "zookeeper-jute",
     "slf4j-api",
@@ -36,7 +39,14 @@ const JARS: [&str; 9] = [
     "metrics-core",
     "commons-io",
     "commons-cli",
-    "netty-all",
+    "netty-buffer",
+    "netty-codec",
+    "netty-common",
+    "netty-handler",
+    "netty-resolver",
+    "netty-transport",
+    "netty-transport-native-epoll",
+    "netty-transport-native-unix-common",
     "snappy-java",
 ];
 
@@ -44,7 +54,8 @@ const JARS: [&str; 9] = [
 #[derive(Debug)]
 pub struct Zookeeper {
     folder: TempDir,
-    members: Mutex<Vec<Member>>,
+    members: Vec<Member>,
+    processes: Processes,
     /// Lines of their configuration beside where they are.
     settings: Vec<String>,
 }
@@ -54,7 +65,6 @@ struct Member {
     number: usize,
     port: u16,
     peer_ports: [u16; 2],
-    child: Option<Child>,
 }
 
 /// The folder that `make test-setup` unpacked Debian's packages into.
@@ -93,81 +103,19 @@ fn command() -> Result<Command> {
     Ok(command)
 }
 
-impl Zookeeper {
-    /// Starts so many members and waits until they have a leader.
-    ///
-    /// # Errors
-    /// When ZooKeeper is not there or does not come up.
-    pub async fn start(members: usize) -> Result<Self> {
-        Self::start_with(members, Vec::new()).await
+impl Ensemble for Zookeeper {
+    const STORE: &'static str = "zookeeper";
+
+    async fn start(servers: usize) -> Result<Self> {
+        Self::start_with(servers, Vec::new()).await
     }
 
-    /// As [`start`](Self::start), with further lines of the servers' configuration.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    pub async fn start_with(members: usize, settings: Vec<String>) -> Result<Self> {
-        let ports = free_ports(3 * members)?;
-        let member = |i: usize| Member {
-            number: i + 1,
-            port: ports[3 * i],
-            peer_ports: [ports[3 * i + 1], ports[3 * i + 2]],
-            child: None,
-        };
-        let zookeeper = Self {
-            folder: TempDir::with_prefix("quorate-zookeeper-")?,
-            members: Mutex::new((0..members).map(member).collect()),
-            settings,
-        };
-        zookeeper.start_all()?;
-        zookeeper.ready().await?;
-        Ok(zookeeper)
+    fn processes(&self) -> &Processes {
+        &self.processes
     }
 
-    fn members(&self) -> MutexGuard<'_, Vec<Member>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(&self) -> usize {
-        self.members().len()
-    }
-
-    fn port(&self, place: usize) -> u16 {
-        self.members()[place].port
-    }
-
-    /// "host:port" of each member.
-    #[must_use]
-    pub fn endpoints(&self) -> Vec<String> {
-        let members = self.members();
-        let ports = members.iter().map(|member| member.port);
-        ports.map(|port| format!("127.0.0.1:{port}")).collect()
-    }
-
-    /// Starts what does not run, and lets go on what is paused.
-    ///
-    /// # Errors
-    /// When a process cannot be started.
-    pub fn start_all(&self) -> Result<()> {
-        let mut members = self.members();
-        let peer = |member: &Member| {
-            let [data, vote] = member.peer_ports;
-            format!("server.{}=127.0.0.1:{data}:{vote}", member.number)
-        };
-        let mut peers: Vec<String> = members.iter().map(peer).collect();
-        if peers.len() == 1 {
-            peers.clear();
-        }
-        for member in &mut *members {
-            match &member.child {
-                Some(child) => signal(child, Signal::CONT)?,
-                None => member.child = Some(self.spawn(member, &peers)?),
-            }
-        }
-        Ok(())
-    }
-
-    fn spawn(&self, member: &Member, peers: &[String]) -> Result<Child> {
+    fn spawn(&self, place: usize) -> Result<Child> {
+        let member = &self.members[place];
         let folder = self.folder.path().join(member.number.to_string());
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("myid"), member.number.to_string())?;
@@ -181,7 +129,12 @@ impl Zookeeper {
             "admin.enableServer=false".to_owned(),
             "4lw.commands.whitelist=srvr,ruok,conf".to_owned(),
         ];
-        lines.extend(peers.iter().cloned());
+        if self.members.len() > 1 {
+            lines.extend(self.members.iter().map(|peer| {
+                let [data, vote] = peer.peer_ports;
+                format!("server.{}=127.0.0.1:{data}:{vote}", peer.number)
+            }));
+        }
         lines.extend(self.settings.iter().cloned());
         let configuration = folder.join("zoo.cfg");
         fs::write(&configuration, lines.join("\n"))?;
@@ -197,33 +150,12 @@ impl Zookeeper {
         command.spawn().context("start ZooKeeper")
     }
 
-    /// Waits until every member that runs serves, one of them as the leader; its place.
-    ///
-    /// # Errors
-    /// When they do not for too long.
-    pub async fn ready(&self) -> Result<usize> {
-        eventually("ZooKeeper to serve", START_LIMIT, async || {
-            let modes = self.modes().await;
-            let running = {
-                let members = self.members();
-                members
-                    .iter()
-                    .filter(|member| member.child.is_some())
-                    .count()
-            };
-            let serving = modes.iter().filter(|mode| mode.is_some()).count();
-            ensure!(serving == running, "{modes:?}");
-            Ok(place_of_leader(&modes))
-        })
-        .await
-        .with_context(|| self.log_ends())
+    fn endpoints(&self) -> Vec<String> {
+        let ports = self.members.iter().map(|member| member.port);
+        ports.map(|port| format!("127.0.0.1:{port}")).collect()
     }
 
-    /// Waits for a leader; its place.
-    ///
-    /// # Errors
-    /// When there is none for too long.
-    pub async fn leader(&self) -> Result<usize> {
+    async fn leader(&self) -> Result<usize> {
         eventually("ZooKeeper to have a leader", START_LIMIT, async || {
             Ok(place_of_leader(&self.modes().await))
         })
@@ -231,22 +163,7 @@ impl Zookeeper {
         .with_context(|| self.log_ends())
     }
 
-    /// What each member says that it is.
-    async fn modes(&self) -> Vec<Option<String>> {
-        let mut modes = Vec::new();
-        for place in 0..self.count() {
-            let answer = self.ask(place, "srvr").await.unwrap_or_default();
-            let mut lines = answer.lines();
-            modes.push(lines.find_map(|line| Some(line.strip_prefix("Mode: ")?.to_owned())));
-        }
-        modes
-    }
-
-    /// What runs, in words: version and number of members.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn describe(&self) -> Result<String> {
+    async fn describe(&self) -> Result<String> {
         let answer = self.ask(0, "srvr").await?;
         let version = answer
             .lines()
@@ -260,12 +177,96 @@ impl Zookeeper {
         ))
     }
 
+    async fn members(&self, cluster: &str) -> Result<Vec<Value>> {
+        let client = self.client().await?;
+        let folder = format!("/quorate/{cluster}");
+        let mut members = Vec::new();
+        for child in client.list_children(&folder).await? {
+            let path = format!("{folder}/{child}");
+            // It may have gone meanwhile.
+            if let Ok((data, stat)) = client.get_data(&path).await {
+                ensure!(stat.ephemeral_owner != 0, "{child} would stay for ever");
+                members.push(serde_json::from_slice(&data)?);
+            }
+        }
+        Ok(members)
+    }
+
+    async fn depose(&self, cluster: &str) -> Result<()> {
+        let client = self.client().await?;
+        let folder = format!("/quorate-state/{cluster}/candidates");
+        let number = |name: &String| name.rsplit_once('-').map(|(_, number)| number.to_owned());
+        let candidates = client.list_children(&folder).await?;
+        let first = candidates.iter().min_by_key(|name| number(name));
+        let first = first.context("nobody is active")?;
+        client.delete(&format!("{folder}/{first}"), None).await?;
+        Ok(())
+    }
+}
+
+impl Zookeeper {
+    /// As [`start`](Ensemble::start), with further lines of the servers' configuration.
+    ///
+    /// # Errors
+    /// As [`start`](Ensemble::start).
+    pub async fn start_with(members: usize, settings: Vec<String>) -> Result<Self> {
+        let ports = free_ports(3 * members)?;
+        let member = |i: usize| Member {
+            number: i + 1,
+            port: ports[3 * i],
+            peer_ports: [ports[3 * i + 1], ports[3 * i + 2]],
+        };
+        let zookeeper = Self {
+            folder: TempDir::with_prefix("quorate-zookeeper-")?,
+            members: (0..members).map(member).collect(),
+            processes: Processes::new(members),
+            settings,
+        };
+        zookeeper.start_all()?;
+        zookeeper.ready().await?;
+        Ok(zookeeper)
+    }
+
+    /// A client of any member.
+    ///
+    /// # Errors
+    /// When none answers.
+    pub async fn client(&self) -> Result<Client> {
+        Ok(Client::connect(&self.endpoints().join(",")).await?)
+    }
+
+    /// Waits until every member that runs serves, one of them as the leader; its place.
+    ///
+    /// # Errors
+    /// When they do not for too long.
+    pub async fn ready(&self) -> Result<usize> {
+        eventually("ZooKeeper to serve", START_LIMIT, async || {
+            let modes = self.modes().await;
+            let serving = modes.iter().filter(|mode| mode.is_some()).count();
+            ensure!(serving == self.processes.running(), "{modes:?}");
+            Ok(place_of_leader(&modes))
+        })
+        .await
+        .with_context(|| self.log_ends())
+    }
+
+    /// What each member says that it is.
+    async fn modes(&self) -> Vec<Option<String>> {
+        let mut modes = Vec::new();
+        for place in 0..self.members.len() {
+            let answer = self.ask(place, "srvr").await.unwrap_or_default();
+            let mut lines = answer.lines();
+            modes.push(lines.find_map(|line| Some(line.strip_prefix("Mode: ")?.to_owned())));
+        }
+        modes
+    }
+
     /// What a member answers to a four-letter word.
     ///
     /// # Errors
     /// When it does not.
     pub async fn ask(&self, place: usize, word: &str) -> Result<String> {
-        let port = self.port(place);
+        let port = self.members[place].port;
         let ask = async {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
             stream.write_all(word.as_bytes()).await?;
@@ -288,62 +289,16 @@ impl Zookeeper {
         tokio::task::spawn_blocking(move || shell(&server, &commands)).await?
     }
 
-    /// Kills one member.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn kill(&self, place: usize) -> Result<()> {
-        let mut members = self.members();
-        let child = members[place].child.take();
-        let mut child = child.context("this member does not run")?;
-        child.kill()?;
-        child.wait()?;
-        Ok(())
-    }
-
-    /// Kills every member that runs.
-    ///
-    /// # Errors
-    /// When one cannot be killed.
-    pub fn kill_all(&self) -> Result<()> {
-        let running: Vec<usize> = {
-            let members = self.members();
-            let places = members.iter().enumerate();
-            places
-                .filter(|(_, member)| member.child.is_some())
-                .map(|(place, _)| place)
-                .collect()
-        };
-        running.into_iter().try_for_each(|place| self.kill(place))
-    }
-
-    /// Pauses one member.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn pause(&self, place: usize) -> Result<()> {
-        let members = self.members();
-        let child = members[place].child.as_ref();
-        signal(child.context("this member does not run")?, Signal::STOP)
-    }
-
-    /// Pauses every member.
-    ///
-    /// # Errors
-    /// When one does not run.
-    pub fn pause_all(&self) -> Result<()> {
-        (0..self.count()).try_for_each(|place| self.pause(place))
-    }
-
     fn log_ends(&self) -> String {
-        let end = |number: usize| {
+        let end = |member: &Member| {
+            let number = member.number;
             let log = self.folder.path().join(format!("{number}.log"));
             let log = fs::read_to_string(log).unwrap_or_default();
             let lines: Vec<&str> = log.lines().rev().take(5).collect();
             let lines: Vec<&str> = lines.into_iter().rev().collect();
             format!("--- member {number}\n{}\n", lines.join("\n"))
         };
-        (1..=self.count()).map(end).collect()
+        self.members.iter().map(end).collect()
     }
 }
 
@@ -353,23 +308,6 @@ fn place_of_leader(modes: &[Option<String>]) -> Option<usize> {
         matches!(mode, Some("leader" | "standalone"))
     };
     modes.iter().position(leads)
-}
-
-fn signal(child: &Child, signal: Signal) -> Result<()> {
-    Ok(kill_process(Pid::from_child(child), signal)?)
-}
-
-impl Drop for Zookeeper {
-    fn drop(&mut self) {
-        for member in &mut *self.members() {
-            if let Some(mut child) = member.child.take() {
-                // A process that is gone already needs no killing.
-                if child.kill().is_ok() {
-                    child.wait().ok();
-                }
-            }
-        }
-    }
 }
 
 fn shell(server: &str, commands: &str) -> Result<String> {

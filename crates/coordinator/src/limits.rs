@@ -13,9 +13,6 @@ pub const STORE_QUEUE: usize = 1024;
 /// Requests that share one flush; bounds the time to the first answer.
 pub const STORE_GROUP: usize = 256;
 
-/// Changes that a watcher may lag behind before it is cut off.
-pub const STORE_WATCH_LAG: usize = 1024;
-
 /// Cache of the embedded store: all its rows together are a few hundred kilobytes.
 pub const STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -48,9 +45,6 @@ pub const STORE_CAMPAIGN_POLL_MS: u64 = 200;
 
 /// HTTP/2 pings to a server of the store: etcd closes connections that ping more often than every 5 s.
 pub const STORE_PING_MS: u64 = 6_000;
-
-/// How often a watch asks its server whether there is news; three unanswered questions, and another server is watched.
-pub const STORE_WATCH_ASK_MS: u64 = 1_000;
 
 /// Least session of an active coordinator: the least that etcd grants with its default election timeout.
 pub const STORE_SESSION_MS_MIN: u64 = 2_000;

@@ -12,7 +12,6 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -123,15 +122,6 @@ pub trait Store: Clone + Send + Sync + 'static {
         &self,
         swaps: Vec<Swap>,
     ) -> impl Future<Output = Result<Vec<Swapped>, StoreError>> + Send;
-
-    /// Watches the keys that begin with `prefix`: first their present values, then what they change to. Versions of a
-    /// key only rise, and its newest value is always shown, whatever happened to the servers meanwhile. Values that
-    /// were replaced before they could be shown may be left out by ZooKeeper; `embedded` and `etcd` show each. A watcher
-    /// that does not keep up is cut off (the channel ends) and has to watch anew.
-    fn watch(
-        &self,
-        prefix: &str,
-    ) -> impl Future<Output = Result<mpsc::Receiver<Versioned>, StoreError>> + Send;
 
     /// Publishes a live storage node for operators, or withdraws it. No decision hangs on it; gone with this process.
     fn publish_member(

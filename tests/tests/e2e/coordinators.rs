@@ -14,150 +14,55 @@ use anyhow::{Context, Result, ensure};
 use quorate_sim::checker::Rules;
 use quorate_tests::{
     cluster::{Cluster, Coordination, Size},
+    ensemble::Ensemble,
     etcd::Etcd,
     eventually::eventually,
     load::{Load, Shape},
+    proxy::Proxy,
     zookeeper::Zookeeper,
 };
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::time::Instant;
+
+use crate::stores;
 
 /// How long what waited for a coordinator may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
+/// The coordinators' session.
+const SESSION: Duration = Duration::from_secs(2);
 /// Longer than every session: what is away for so long has lost everything that it held.
 const LONGER_THAN_A_SESSION: Duration = Duration::from_secs(4);
+/// How much later than a session a busy machine may take over.
+const BUSY: Duration = Duration::from_secs(5);
+const COORDINATORS: usize = 3;
 
 const SIZE: Size = Size {
     nodes: 3,
     gateways: 2,
 };
-const SHAPE: Shape = Shape {
+pub(crate) const SHAPE: Shape = Shape {
     producers: 2,
     consumers: 1,
 };
 
-/// A coordination store of three members, in the hands of a test.
-trait Ensemble: Sized {
-    /// What the coordinators call it.
-    const STORE: &'static str;
-    async fn start() -> Result<Self>;
-    async fn describe(&self) -> Result<String>;
-    fn endpoints(&self) -> Vec<String>;
-    fn pause_all(&self) -> Result<()>;
-    fn kill_all(&self) -> Result<()>;
-    fn start_all(&self) -> Result<()>;
-    /// Waits until its members agree on a leader.
-    async fn leader(&self) -> Result<()>;
-    /// Its own view of the live storage nodes: their JSON.
-    async fn members(&self) -> Result<Vec<Value>>;
-}
-
-impl Ensemble for Etcd {
-    const STORE: &'static str = "etcd";
-
-    async fn start() -> Result<Self> {
-        Self::start(3).await
-    }
-
-    async fn describe(&self) -> Result<String> {
-        self.describe().await
-    }
-
-    fn endpoints(&self) -> Vec<String> {
-        self.endpoints()
-    }
-
-    fn pause_all(&self) -> Result<()> {
-        self.pause_all()
-    }
-
-    fn kill_all(&self) -> Result<()> {
-        self.kill_all()
-    }
-
-    fn start_all(&self) -> Result<()> {
-        self.start_all()
-    }
-
-    async fn leader(&self) -> Result<()> {
-        self.leader().await.map(drop)
-    }
-
-    async fn members(&self) -> Result<Vec<Value>> {
-        let mut client = self.client(None).await?;
-        let all = etcd_client::GetOptions::new().with_prefix();
-        let found = client.get("/quorate/test/", Some(all)).await?;
-        let members = found.kvs().iter();
-        members
-            .map(|kv| Ok(serde_json::from_slice(kv.value())?))
-            .collect()
-    }
-}
-
-impl Ensemble for Zookeeper {
-    const STORE: &'static str = "zookeeper";
-
-    async fn start() -> Result<Self> {
-        Self::start(3).await
-    }
-
-    async fn describe(&self) -> Result<String> {
-        self.describe().await
-    }
-
-    fn endpoints(&self) -> Vec<String> {
-        self.endpoints()
-    }
-
-    fn pause_all(&self) -> Result<()> {
-        self.pause_all()
-    }
-
-    fn kill_all(&self) -> Result<()> {
-        self.kill_all()
-    }
-
-    fn start_all(&self) -> Result<()> {
-        self.start_all()
-    }
-
-    async fn leader(&self) -> Result<()> {
-        self.leader().await.map(drop)
-    }
-
-    async fn members(&self) -> Result<Vec<Value>> {
-        let servers = self.endpoints().join(",");
-        let client = zookeeper_client::Client::connect(&servers).await?;
-        let mut members = Vec::new();
-        for child in client.list_children("/quorate/test").await? {
-            let path = format!("/quorate/test/{child}");
-            // It may have gone meanwhile.
-            if let Ok((data, stat)) = client.get_data(&path).await {
-                ensure!(stat.ephemeral_owner != 0, "{child} would stay for ever");
-                members.push(serde_json::from_slice(&data)?);
-            }
-        }
-        Ok(members)
-    }
-}
-
-async fn start<E: Ensemble>(store: &E) -> Result<(Cluster, Vec<String>)> {
+async fn start<E: Ensemble>(store: &E, endpoints: Vec<String>) -> Result<(Cluster, Vec<String>)> {
+    let mut settings = stores::settings(store);
+    settings.push(("STORE_SESSION_MS", SESSION.as_millis().to_string()));
+    // Only what must move moves.
+    settings.push(("REBALANCE", "false".to_owned()));
     let coordination = Coordination {
-        coordinators: 3,
-        settings: vec![
-            ("STORE", E::STORE.to_owned()),
-            ("STORE_ENDPOINTS", store.endpoints().join(",")),
-            ("STORE_SESSION_MS", "2000".to_owned()),
-            // Only what must move moves.
-            ("REBALANCE", "false".to_owned()),
-        ],
+        coordinators: COORDINATORS,
+        settings,
+        endpoints,
     };
     let cluster = Cluster::start_on(SIZE, &[], &coordination).await?;
+    let queues = queues(&cluster).await?;
+    Ok((cluster, queues))
+}
+
+/// Queues in three shards.
+pub(crate) async fn queues(cluster: &Cluster) -> Result<Vec<String>> {
     let mut queues = BTreeMap::new();
     for number in 0..200 {
         let name = format!("load.{number}");
@@ -167,33 +72,13 @@ async fn start<E: Ensemble>(store: &E) -> Result<(Cluster, Vec<String>)> {
             break;
         }
     }
-    Ok((cluster, queues.into_values().collect()))
-}
-
-/// Whether a process says on its health port that it is ready.
-async fn is_ready(port: u16) -> bool {
-    let ask = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        anyhow::Ok(answer.starts_with("HTTP/1.1 200"))
-    };
-    let answered = tokio::time::timeout(Duration::from_millis(500), ask).await;
-    matches!(answered, Ok(Ok(true)))
+    Ok(queues.into_values().collect())
 }
 
 /// The place of the one active coordinator, waited for.
 async fn active(cluster: &Cluster) -> Result<usize> {
-    let count = 1 + cluster.standbys.len();
     eventually("an active coordinator", LIMIT, async || {
-        let mut found = Vec::new();
-        for place in 0..count {
-            if is_ready(cluster.health_ports[place]).await {
-                found.push(place);
-            }
-        }
+        let found = cluster.active().await;
         ensure!(found.len() < 2, "two are active: {found:?}");
         Ok(found.first().copied())
     })
@@ -201,10 +86,21 @@ async fn active(cluster: &Cluster) -> Result<usize> {
     .with_context(|| cluster.log_ends())
 }
 
+/// Waits until no coordinator takes itself for the active one.
+async fn none_is_active(cluster: &Cluster) -> Result<()> {
+    eventually("every coordinator to give up", LIMIT, async || {
+        let found = cluster.active().await;
+        ensure!(found.is_empty(), "active: {found:?}");
+        Ok(Some(()))
+    })
+    .await
+    .with_context(|| cluster.log_ends())
+}
+
 /// Waits until every gateway that runs hears a coordinator and sees every shard led.
-async fn coordinated(cluster: &mut Cluster) -> Result<()> {
+pub(crate) async fn coordinated(cluster: &mut Cluster) -> Result<()> {
     eventually("a coordinator to be heard", LIMIT, async || {
-        for gateway in 0..SIZE.gateways {
+        for gateway in 0..cluster.gateways.len() {
             if !cluster.picture(gateway).await?.coordinator_reachable {
                 return Ok(None);
             }
@@ -216,14 +112,14 @@ async fn coordinated(cluster: &mut Cluster) -> Result<()> {
     cluster.ready().await.with_context(|| cluster.log_ends())
 }
 
-async fn epochs(cluster: &Cluster) -> Result<BTreeMap<u32, u64>> {
+pub(crate) async fn epochs(cluster: &Cluster) -> Result<BTreeMap<u32, u64>> {
     let picture = cluster.picture(0).await?;
     let shards = picture.shards.iter();
     Ok(shards.map(|shard| (shard.id, shard.epoch)).collect())
 }
 
 /// Demands confirms on every queue for as long as `duration`.
-async fn flows(
+pub(crate) async fn flows(
     cluster: &Cluster,
     load: &mut Load,
     queues: &[String],
@@ -240,7 +136,7 @@ async fn flows(
     Ok(longest)
 }
 
-async fn conclude(load: Load, cluster: &Cluster) -> Result<()> {
+pub(crate) async fn conclude(load: Load, cluster: &Cluster) -> Result<()> {
     let verdict = load
         .judge(Rules::default())
         .await
@@ -271,10 +167,20 @@ async fn another_coordinator_takes_over_and_elects_by_zookeeper() -> Result<()> 
     Box::pin(another_takes_over::<Zookeeper>()).await
 }
 
+#[tokio::test]
+async fn one_that_is_cut_off_is_replaced_and_decides_nothing_by_etcd() -> Result<()> {
+    Box::pin(one_is_cut_off::<Etcd>()).await
+}
+
+#[tokio::test]
+async fn one_that_is_cut_off_is_replaced_and_decides_nothing_by_zookeeper() -> Result<()> {
+    Box::pin(one_is_cut_off::<Zookeeper>()).await
+}
+
 /// Waits until the store shows so many live storage nodes, and checks what it shows of each.
 async fn shown<E: Ensemble>(store: &E, cluster: &Cluster, count: usize) -> Result<()> {
     let members = eventually("the store to show the live nodes", LIMIT, async || {
-        let members = store.members().await?;
+        let members = store.members("test").await?;
         let ids: BTreeSet<_> = members.iter().map(|member| member["id"].as_u64()).collect();
         let has_moved = |member: &Value| member["position"].as_u64() > Some(0);
         let is_right = ids.len() == count && members.len() == count;
@@ -295,9 +201,9 @@ async fn shown<E: Ensemble>(store: &E, cluster: &Cluster, count: usize) -> Resul
 }
 
 async fn nothing_is_felt<E: Ensemble>() -> Result<()> {
-    let store = E::start().await?;
+    let store = E::start(3).await?;
     eprintln!("{}", store.describe().await?);
-    let (mut cluster, queues) = start(&store).await?;
+    let (mut cluster, queues) = start(&store, Vec::new()).await?;
     coordinated(&mut cluster).await?;
     shown(&store, &cluster, 3).await?;
     let mut load = Load::start(&cluster.url(), &queues, SHAPE).await?;
@@ -332,7 +238,7 @@ async fn nothing_is_felt<E: Ensemble>() -> Result<()> {
     store.kill_all()?;
     let (shard, leader) = cluster.leader_of(&queues[0]).await?;
     cluster.nodes[leader].kill()?;
-    tokio::time::sleep(LONGER_THAN_A_SESSION).await;
+    none_is_active(&cluster).await?;
     store.start_all()?;
     store.leader().await?;
     let back = Instant::now();
@@ -347,8 +253,8 @@ async fn nothing_is_felt<E: Ensemble>() -> Result<()> {
 }
 
 async fn another_takes_over<E: Ensemble>() -> Result<()> {
-    let store = E::start().await?;
-    let (mut cluster, queues) = start(&store).await?;
+    let store = E::start(3).await?;
+    let (mut cluster, queues) = start(&store, Vec::new()).await?;
     coordinated(&mut cluster).await?;
     let mut load = Load::start(&cluster.url(), &queues, SHAPE).await?;
     load.next_confirm(&queues[0], Instant::now()).await?;
@@ -449,4 +355,69 @@ async fn the_active_one_is_paused(
         "elections nobody needed: {before:?}, then {after:?}"
     );
     Ok(())
+}
+
+/// The active coordinator and the store are partitioned, while it hears the nodes and they hear it.
+async fn one_is_cut_off<E: Ensemble>() -> Result<()> {
+    let store = E::start(3).await?;
+    let mut ways = Vec::new();
+    for _ in 0..COORDINATORS {
+        ways.push(Proxy::to_each(&store.endpoints()).await?);
+    }
+    let endpoints = ways.iter().map(|ways| {
+        let endpoints: Vec<&str> = ways.iter().map(Proxy::endpoint).collect();
+        endpoints.join(",")
+    });
+    let (mut cluster, queues) = start(&store, endpoints.collect()).await?;
+    coordinated(&mut cluster).await?;
+    let mut load = Load::start(&cluster.url(), &queues, SHAPE).await?;
+    load.next_confirm(&queues[0], Instant::now()).await?;
+    let before = epochs(&cluster).await?;
+
+    let first = active(&cluster).await?;
+    let cut = Instant::now();
+    ways[first].iter().for_each(Proxy::cut);
+    let second = eventually("another coordinator to take over", LIMIT, async || {
+        let found = cluster.active().await;
+        Ok(match found[..] {
+            [place] if place != first => Some(place),
+            _ => None,
+        })
+    });
+    let second = second.await.with_context(|| cluster.log_ends())?;
+    let took = cut.elapsed();
+    eprintln!("active coordinator cut off from the store: another one after {took:?}");
+    ensure!(took < SESSION + BUSY, "it took {took:?}");
+    coordinated(&mut cluster).await?;
+    let after = epochs(&cluster).await?;
+    ensure!(
+        before == after,
+        "elections nobody needed: {before:?}, then {after:?}"
+    );
+
+    // What must be decided, the second one decides.
+    let (_, leader) = cluster.leader_of(&queues[0]).await?;
+    cluster.nodes[leader].kill()?;
+    let gap = load.next_confirm(&queues[0], Instant::now()).await;
+    eprintln!(
+        "then a leader killed: next confirm after {:?}",
+        gap.with_context(|| cluster.log_ends())?
+    );
+    cluster.nodes[leader].start()?;
+    coordinated(&mut cluster).await?;
+
+    // What the first one asked for meanwhile reaches the store, and changes nothing.
+    let before = epochs(&cluster).await?;
+    ways[first].iter().for_each(Proxy::mend);
+    flows(&cluster, &mut load, &queues, LONGER_THAN_A_SESSION).await?;
+    ensure!(
+        cluster.active().await == [second],
+        "one that was cut off is active"
+    );
+    let after = epochs(&cluster).await?;
+    ensure!(
+        before == after,
+        "elections nobody needed: {before:?}, then {after:?}"
+    );
+    conclude(load, &cluster).await
 }

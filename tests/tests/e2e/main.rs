@@ -12,6 +12,7 @@ mod moves;
 mod placement;
 mod selecting;
 mod services;
+mod stores;
 mod tool;
 mod topics;
 mod traces;

@@ -1,135 +1,142 @@
 //! The coordination store in a real ZooKeeper: the conformance suite, servers that fail, users, and what operators see.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
-
 use anyhow::{Context, Result, ensure};
-use quorate_coordinator::store::{
-    Store, StoreError, StoreOptions, Swap, Swapped,
-    conformance::{self, Place, faults::Servers},
-    zookeeper::ZookeeperStore,
+use bytes::{Buf, BufMut, Bytes};
+use quorate_coordinator::store::{Store, Swapped, zookeeper::ZookeeperStore};
+use quorate_tests::{ensemble::Ensemble, zookeeper::Zookeeper};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
-use quorate_tests::zookeeper::Zookeeper;
 use zookeeper_client::{Acls, Client, CreateMode};
 
-/// One cluster's place in a ZooKeeper.
-struct ZookeeperPlace {
-    zookeeper: Arc<Zookeeper>,
-    name: String,
-}
-
-fn options(zookeeper: &Zookeeper, name: &str) -> StoreOptions {
-    StoreOptions {
-        endpoints: zookeeper.endpoints(),
-        path: format!("/quorate-state/{name}"),
-        members_path: format!("/quorate/{name}"),
-        session: Duration::from_secs(2),
-        name: "co01".to_owned(),
-        user: None,
-        tls: None,
-    }
-}
-
-impl Place for ZookeeperPlace {
-    type Store = ZookeeperStore;
-
-    const SHOWS_EVERY_VALUE: bool = false;
-
-    fn handle(&self) -> ZookeeperStore {
-        let options = options(&self.zookeeper, &self.name);
-        ZookeeperStore::new(options).expect("the addresses are addresses")
-    }
-}
-
-impl Servers for ZookeeperPlace {
-    async fn kill_leader(&self) {
-        let leader = self.zookeeper.leader().await.expect("there is one");
-        self.zookeeper.kill(leader).expect("it runs");
-    }
-
-    async fn kill_all(&self) {
-        self.zookeeper.kill_all().expect("they run");
-    }
-
-    async fn start_all(&self) {
-        self.zookeeper.start_all().expect("they start");
-    }
-
-    async fn pause_leader(&self) {
-        let leader = self.zookeeper.leader().await.expect("there is one");
-        self.zookeeper.pause(leader).expect("it runs");
-    }
-
-    async fn pause_all(&self) {
-        self.zookeeper.pause_all().expect("they run");
-    }
-}
-
-fn places(zookeeper: &Arc<Zookeeper>) -> impl FnMut() -> ZookeeperPlace {
-    let count = Cell::new(0);
-    let zookeeper = Arc::clone(zookeeper);
-    move || {
-        count.set(count.get() + 1);
-        ZookeeperPlace {
-            zookeeper: Arc::clone(&zookeeper),
-            name: format!("place{}", count.get()),
-        }
-    }
-}
+use crate::stores::{self, Lone, options, swap};
 
 #[tokio::test]
 async fn the_conformance_suite_holds_with_three_members() -> Result<()> {
-    let zookeeper = Arc::new(Zookeeper::start(3).await?);
-    eprintln!("{}", zookeeper.describe().await?);
-    conformance::run(places(&zookeeper)).await;
-    Ok(())
+    stores::conforms::<Zookeeper>().await
 }
 
 #[tokio::test]
 async fn the_suite_of_faults_holds_with_three_members() -> Result<()> {
-    let zookeeper = Arc::new(Zookeeper::start(3).await?);
-    eprintln!("{}", zookeeper.describe().await?);
-    Box::pin(conformance::faults::run(places(&zookeeper), |line| {
-        eprintln!("{line}");
-    }))
-    .await;
-    Ok(())
-}
-
-fn swap(key: &str, expected: u64, value: &str) -> Swap {
-    Swap {
-        key: key.to_owned(),
-        expected,
-        value: value.to_owned().into(),
-    }
+    stores::withstands::<Zookeeper>().await
 }
 
 #[tokio::test]
 async fn a_coordinator_that_does_not_know_that_it_was_replaced_changes_nothing() -> Result<()> {
+    stores::a_deposed_one_changes_nothing::<Zookeeper>().await
+}
+
+#[tokio::test]
+async fn the_store_of_another_cluster_is_refused_at_the_start() -> Result<()> {
+    stores::another_clusters_store_is_refused::<Zookeeper>().await
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_there_is_told_at_the_start() -> Result<()> {
     let zookeeper = Zookeeper::start(1).await?;
-    let old = ZookeeperStore::new(options(&zookeeper, "test"))?;
-    old.campaign().await?;
-    ensure!(old.compare_and_set(swap("a", 0, "old")).await? != Swapped::Conflict(0));
-    // Its node is taken away behind its back: by its own clock it is active, as one that was paused would think.
-    let folder = "/quorate-state/test/candidates";
-    let client = Client::connect(&zookeeper.endpoints()[0]).await?;
-    let candidates = client.list_children(folder).await?;
-    assert_eq!(candidates.len(), 1, "{candidates:?}");
-    let candidate = format!("{folder}/{}", candidates[0]);
-    client.delete(&candidate, None).await?;
-    let new = ZookeeperStore::new(options(&zookeeper, "test"))?;
-    new.campaign().await?;
-    let late = old.compare_and_set(swap("b", 0, "late")).await;
-    assert_eq!(late, Err(StoreError::NotActive));
-    assert_eq!(new.read("b").await, Ok(None));
-    let member = old.publish_member("mq01", Some("{}".into())).await;
-    assert_eq!(member, Err(StoreError::NotActive));
-    tokio::time::timeout(Duration::from_secs(1), old.lost())
-        .await
-        .context("it knows now")?;
-    ensure!(matches!(
-        new.compare_and_set(swap("b", 0, "new")).await?,
-        Swapped::Stored(_)
-    ));
+    let folder = TempDir::with_prefix("quorate-lone-")?;
+    let mut settings = stores::settings(&zookeeper);
+    settings[1].1.push_str("/nowhere");
+    let said = Lone::new(folder.path(), "test", &settings)?
+        .refuses()
+        .await?;
+    ensure!(said.contains("create /nowhere"), "{said}");
+    ensure!(said.contains("`store_endpoints`"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn servers_that_are_too_old_are_told_at_the_start() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let settings = [
+        ("STORE", "zookeeper".to_owned()),
+        ("STORE_ENDPOINTS", listener.local_addr()?.to_string()),
+    ];
+    let old = tokio::spawn(old_server(listener));
+    let folder = TempDir::with_prefix("quorate-lone-")?;
+    let said = Lone::new(folder.path(), "test", &settings)?
+        .refuses()
+        .await?;
+    ensure!(said.contains("older than 3.6"), "{said}");
+    ensure!(said.contains("upgrade them"), "{said}");
+    old.abort();
+    Ok(())
+}
+
+/// Answers as a ZooKeeper of before 3.6 would: all folders are there and empty, and what it does not know it does not
+/// implement.
+async fn old_server(listener: TcpListener) -> Result<()> {
+    let mut sessions = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        sessions.spawn(old_session(stream));
+    }
+}
+
+async fn old_session(mut stream: TcpStream) -> Result<()> {
+    read_frame(&mut stream).await?;
+    let mut opened = Vec::new();
+    // Version, time-out, number and password of the session, and whether it may only read.
+    opened.put_i32(0);
+    opened.put_i32(4_000);
+    opened.put_i64(7);
+    opened.put_i32(16);
+    opened.put_bytes(0, 16);
+    opened.put_u8(0);
+    write_frame(&mut stream, &opened).await?;
+    loop {
+        let mut request = read_frame(&mut stream).await?;
+        let (number, operation) = (request.get_i32(), request.get_i32());
+        let mut answer = Vec::new();
+        answer.put_i32(number);
+        answer.put_i64(1);
+        answer_to(operation, &mut answer);
+        write_frame(&mut stream, &answer).await?;
+    }
+}
+
+/// The error number of an answer, and what comes behind it.
+fn answer_to(operation: i32, answer: &mut Vec<u8>) {
+    const OK: i32 = 0;
+    const NO_NODE: i32 = -101;
+    const UNIMPLEMENTED: i32 = -6;
+    match operation {
+        // exists: the state of a node without anything in it.
+        3 => {
+            answer.put_i32(OK);
+            answer.put_bytes(0, 68);
+        }
+        // getData
+        4 => answer.put_i32(NO_NODE),
+        // ping, closeSession
+        11 | -11 => answer.put_i32(OK),
+        // multi, with one check in it that holds.
+        14 => {
+            answer.put_i32(OK);
+            for (kind, is_last, error) in [(13, 0, OK), (-1, 1, -1)] {
+                answer.put_i32(kind);
+                answer.put_u8(is_last);
+                answer.put_i32(error);
+            }
+        }
+        _ => answer.put_i32(UNIMPLEMENTED),
+    }
+}
+
+async fn read_frame(stream: &mut TcpStream) -> Result<Bytes> {
+    let length = usize::try_from(stream.read_i32().await?)?;
+    ensure!(length < 64 * 1024, "no request is that large");
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await?;
+    Ok(frame.into())
+}
+
+async fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> Result<()> {
+    stream.write_i32(i32::try_from(frame.len())?).await?;
+    stream.write_all(frame).await?;
     Ok(())
 }
 

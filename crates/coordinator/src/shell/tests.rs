@@ -62,10 +62,6 @@ impl Store for HeldStore {
         answered.await.expect("the test answers")
     }
 
-    async fn watch(&self, _prefix: &str) -> Result<mpsc::Receiver<Versioned>, StoreError> {
-        Err(StoreError::Away("nobody watches here".to_owned()))
-    }
-
     async fn publish_member(&self, _: &str, _: Option<Bytes>) -> Result<(), StoreError> {
         Ok(())
     }

@@ -10,7 +10,6 @@ use crate::store::{Store, Swap, Versioned};
 mod campaigns;
 pub mod faults;
 mod rows;
-mod watches;
 
 /// How long the store may need to answer again after a fault, on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(30);
@@ -19,9 +18,6 @@ const RECOVERY: Duration = Duration::from_secs(30);
 pub trait Place {
     /// The implementation.
     type Store: Store;
-
-    /// Whether a watch shows every value, also those that are replaced at once.
-    const SHOWS_EVERY_VALUE: bool = true;
 
     /// Makes another handle that shares nothing with earlier ones but the place.
     fn handle(&self) -> Self::Store;
@@ -34,9 +30,8 @@ pub async fn run<P: Place>(mut place: impl FnMut() -> P) {
     rows::hundreds_of_changes_keep_their_order(place()).await;
     rows::contenders_never_both_win_a_version(place()).await;
     rows::rows_survive_and_members_do_not(place()).await;
-    watches::watch_shows_every_change_in_order(place()).await;
-    watches::slow_watcher_is_cut_off(place()).await;
     campaigns::exactly_one_wins_the_campaign(place()).await;
+    campaigns::of_many_contenders_one_is_active_at_a_time(place()).await;
     campaigns::who_resigned_changes_nothing_and_can_win_again(place()).await;
 }
 

@@ -122,11 +122,6 @@ impl Store for EmbeddedStore {
         self.ask(|answer| Request::Swap { swaps, answer }).await
     }
 
-    async fn watch(&self, prefix: &str) -> Result<mpsc::Receiver<Versioned>, StoreError> {
-        let prefix = prefix.to_owned();
-        self.ask(|answer| Request::Watch { prefix, answer }).await
-    }
-
     async fn publish_member(&self, name: &str, member: Option<Bytes>) -> Result<(), StoreError> {
         let name = name.to_owned();
         self.ask(|answer| Request::Publish {

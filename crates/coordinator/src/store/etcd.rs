@@ -16,11 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
-use tokio::sync::mpsc;
 
-use crate::{
-    limits::STORE_WATCH_LAG,
-    store::{MEMBERS, OptionsError, Store, StoreError, StoreOptions, Swap, Swapped, Versioned},
+use crate::store::{
+    MEMBERS, OptionsError, Store, StoreError, StoreOptions, Swap, Swapped, Versioned,
 };
 use endpoints::Repeat;
 use place::Place;
@@ -32,7 +30,6 @@ mod failure;
 mod place;
 mod session;
 mod swaps;
-mod watch;
 
 /// A handle of the store; clones share it, and with it the campaign.
 #[derive(Clone, Debug)]
@@ -131,7 +128,7 @@ impl Store for EtcdStore {
     }
 
     async fn read_all(&self, prefix: &str) -> Result<Vec<Versioned>, StoreError> {
-        Ok(self.place.find(prefix).await?.rows)
+        self.place.find(prefix).await
     }
 
     async fn compare_and_set_many(&self, swaps: Vec<Swap>) -> Result<Vec<Swapped>, StoreError> {
@@ -160,19 +157,6 @@ impl Store for EtcdStore {
             swaps::outcomes(&answer, now.len(), &mut outcomes)?;
         }
         Ok(outcomes)
-    }
-
-    async fn watch(&self, prefix: &str) -> Result<mpsc::Receiver<Versioned>, StoreError> {
-        let found = self.place.find(prefix).await?;
-        let (changes, watched) = mpsc::channel(found.rows.len() + STORE_WATCH_LAG);
-        for row in found.rows {
-            // The channel has room for all of them, and the other end is in our hands.
-            drop(changes.try_send(row));
-        }
-        // It holds the place only: a watch does not keep its process active.
-        let watch = watch::Watch::new(Arc::clone(&self.place), prefix, found.revision, changes);
-        tokio::spawn(watch.run());
-        Ok(watched)
     }
 
     async fn publish_member(&self, name: &str, member: Option<Bytes>) -> Result<(), StoreError> {

@@ -16,7 +16,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use crate::store::{OptionsError, Store, StoreError, StoreOptions, Swap, Swapped, Versioned};
 use place::Place;
@@ -28,7 +27,6 @@ mod members;
 mod place;
 mod session;
 mod swaps;
-mod watch;
 
 /// A handle of the store; clones share it, and with it the campaign.
 #[derive(Clone, Debug)]
@@ -131,10 +129,6 @@ impl Store for ZookeeperStore {
             swaps::swap(&self.place, &session, now, &mut outcomes).await?;
         }
         Ok(outcomes)
-    }
-
-    async fn watch(&self, prefix: &str) -> Result<mpsc::Receiver<Versioned>, StoreError> {
-        watch::start(Arc::clone(&self.place), prefix).await
     }
 
     async fn publish_member(&self, name: &str, member: Option<Bytes>) -> Result<(), StoreError> {

@@ -1,5 +1,12 @@
 //! Campaigns: one process is active at a time, and only what it asks for is done.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::task::JoinSet;
+
 use super::{Place, active, swap};
 use crate::store::{Store, StoreError, Swapped};
 
@@ -29,6 +36,41 @@ pub(super) async fn exactly_one_wins_the_campaign(place: impl Place) {
     campaign.await.expect("campaign");
     let found = second.read("a").await.expect("read").expect("there");
     assert_eq!(found.value, "more");
+}
+
+pub(super) async fn of_many_contenders_one_is_active_at_a_time(place: impl Place) {
+    const CONTENDERS: usize = 8;
+    const CHANGES_EACH: u64 = 5;
+    let active_now = Arc::new(AtomicUsize::new(0));
+    let mut contenders = JoinSet::new();
+    for contender in 0..CONTENDERS {
+        let store = place.handle();
+        let active_now = Arc::clone(&active_now);
+        contenders.spawn(async move {
+            store.campaign().await.expect("campaign");
+            assert_eq!(active_now.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+            let found = store.read("count").await.expect("read");
+            let mut version = found.map_or(0, |found| found.version);
+            for _ in 0..CHANGES_EACH {
+                let change = swap("count", version, &contender.to_string());
+                let outcome = store.compare_and_set(change).await;
+                let Ok(Swapped::Stored(new)) = outcome else {
+                    panic!("{contender}: {outcome:?}: somebody else changes rows");
+                };
+                version = new;
+                tokio::task::yield_now().await;
+            }
+            active_now.fetch_sub(1, Ordering::SeqCst);
+            // One that says nothing, and is gone, makes room just the same.
+            if contender % 2 == 0 {
+                store.resign().await;
+            }
+        });
+    }
+    while let Some(ended) = contenders.join_next().await {
+        ended.expect("each wins in its turn");
+    }
+    assert_eq!(active_now.load(Ordering::SeqCst), 0);
 }
 
 pub(super) async fn who_resigned_changes_nothing_and_can_win_again(place: impl Place) {

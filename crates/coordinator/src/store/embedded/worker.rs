@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    limits::{STORE_CACHE_BYTES, STORE_GROUP, STORE_WATCH_LAG},
+    limits::{STORE_CACHE_BYTES, STORE_GROUP},
     store::{MEMBERS, StoreError, Swap, Swapped, Versioned},
 };
 
@@ -28,10 +28,6 @@ pub(super) enum Request {
         swaps: Vec<Swap>,
         answer: Answer<Vec<Swapped>>,
     },
-    Watch {
-        prefix: String,
-        answer: Answer<mpsc::Receiver<Versioned>>,
-    },
     Publish {
         name: String,
         member: Option<Bytes>,
@@ -44,13 +40,7 @@ enum Waiting {
     One(Answer<Option<Versioned>>, Option<Versioned>),
     All(Answer<Vec<Versioned>>, Vec<Versioned>),
     Swapped(Answer<Vec<Swapped>>, Vec<Swapped>),
-    Watching(Answer<mpsc::Receiver<Versioned>>, mpsc::Receiver<Versioned>),
     Published(Answer<()>),
-}
-
-struct Watcher {
-    prefix: String,
-    changes: mpsc::Sender<Versioned>,
 }
 
 struct Worker {
@@ -61,7 +51,6 @@ struct Worker {
     /// Live nodes, for operators; gone with the process.
     members: BTreeMap<String, Versioned>,
     members_version: u64,
-    watchers: Vec<Watcher>,
     broken: Option<StoreError>,
 }
 
@@ -114,7 +103,6 @@ impl Worker {
             file,
             members: BTreeMap::new(),
             members_version: 0,
-            watchers: Vec::new(),
             broken: None,
         };
         // The files may have been made by this very start: their names must be durable, too.
@@ -129,24 +117,19 @@ impl Worker {
 
     fn serve(&mut self, group: impl Iterator<Item = Request>) {
         let mut waiting = Vec::new();
-        let mut changed = Vec::new();
+        let mut is_changed = false;
         for request in group {
-            if let Err(error) = self.apply(request, &mut waiting, &mut changed) {
+            if let Err(error) = self.apply(request, &mut waiting, &mut is_changed) {
                 self.broken = Some(error);
             }
         }
-        if !changed.is_empty()
+        if is_changed
             && self.broken.is_none()
             && let Err(error) = self.sync()
         {
             self.broken = Some(error);
         }
         let broken = self.broken.clone();
-        if broken.is_none() {
-            for change in changed {
-                self.tell_watchers(&change);
-            }
-        }
         for answer in waiting {
             answer.give(broken.as_ref());
         }
@@ -157,7 +140,7 @@ impl Worker {
         &mut self,
         request: Request,
         waiting: &mut Vec<Waiting>,
-        changed: &mut Vec<Versioned>,
+        is_changed: &mut bool,
     ) -> Result<(), StoreError> {
         match request {
             Request::Read { key, answer } => {
@@ -171,27 +154,12 @@ impl Worker {
                 found.map(drop)
             }
             Request::Swap { swaps, answer } => {
-                let outcomes = self.swap_many(swaps, changed);
+                let outcomes = self.swap_many(swaps, is_changed);
                 waiting.push(Waiting::Swapped(
                     answer,
                     outcomes.clone().unwrap_or_default(),
                 ));
                 outcomes.map(drop)
-            }
-            Request::Watch { prefix, answer } => {
-                let (found, error) = match self.read_all(&prefix) {
-                    Ok(found) => (found, Ok(())),
-                    Err(error) => (Vec::new(), Err(error)),
-                };
-                let (changes, watched) = mpsc::channel(found.len() + STORE_WATCH_LAG);
-                // Changes of this group that come before the watch are in `found`; they are told again, which a
-                // watcher can bear: they carry their version.
-                for value in found {
-                    drop(changes.try_send(value));
-                }
-                self.watchers.push(Watcher { prefix, changes });
-                waiting.push(Waiting::Watching(answer, watched));
-                error
             }
             Request::Publish {
                 name,
@@ -234,7 +202,7 @@ impl Worker {
     fn swap_many(
         &self,
         swaps: Vec<Swap>,
-        changed: &mut Vec<Versioned>,
+        is_changed: &mut bool,
     ) -> Result<Vec<Swapped>, StoreError> {
         let mut outcomes = Vec::with_capacity(swaps.len());
         for swap in swaps {
@@ -250,11 +218,7 @@ impl Worker {
             self.rows
                 .insert(&swap.key, stored)
                 .map_err(|error| broken("write", error))?;
-            changed.push(Versioned {
-                key: swap.key,
-                version,
-                value: swap.value,
-            });
+            *is_changed = true;
             outcomes.push(Swapped::Stored(version));
         }
         Ok(outcomes)
@@ -284,16 +248,6 @@ impl Worker {
             .sync_all()
             .map_err(|error| broken_io("sync", error))
     }
-
-    fn tell_watchers(&mut self, change: &Versioned) {
-        self.watchers.retain(|watcher| {
-            if change.key.starts_with(&watcher.prefix) {
-                watcher.changes.try_send(change.clone()).is_ok()
-            } else {
-                !watcher.changes.is_closed()
-            }
-        });
-    }
 }
 
 impl Waiting {
@@ -309,7 +263,6 @@ impl Waiting {
             Self::One(answer, value) => send(answer, value, broken),
             Self::All(answer, value) => send(answer, value, broken),
             Self::Swapped(answer, value) => send(answer, value, broken),
-            Self::Watching(answer, value) => send(answer, value, broken),
             Self::Published(answer) => send(answer, (), broken),
         }
     }

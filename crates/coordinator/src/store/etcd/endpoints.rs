@@ -63,8 +63,8 @@ impl std::fmt::Debug for State {
 }
 
 /// A connection in use.
-pub(super) struct Connection {
-    pub(super) client: Client,
+struct Connection {
+    client: Client,
     turn: u64,
 }
 
@@ -135,11 +135,11 @@ impl Endpoints {
             Ok(Err(error)) => Failure::of(&error, self.user.as_deref()),
             Err(_) => Failure::late(),
         };
-        Err(self.give_up(&connection, failure))
+        Err(self.turn_away(connection.turn, failure))
     }
 
     /// The connection to the server that is asked at the moment, made if there is none.
-    pub(super) async fn connection(&self) -> Result<Connection, Failure> {
+    async fn connection(&self) -> Result<Connection, Failure> {
         let (current, turn) = {
             let state = self.state();
             if let Some(client) = &state.client {
@@ -180,10 +180,6 @@ impl Endpoints {
     }
 
     /// Turns to the next server, unless that was done already. Returns the failure with the server's address.
-    pub(super) fn give_up(&self, connection: &Connection, failure: Failure) -> Failure {
-        self.turn_away(connection.turn, failure)
-    }
-
     fn turn_away(&self, turn: u64, failure: Failure) -> Failure {
         let Failure::Away { reason, is_unsent } = failure else {
             return failure;

@@ -23,13 +23,6 @@ pub(super) struct Place {
     pub(super) endpoints: Arc<Endpoints>,
 }
 
-/// Rows as they were at one revision of the store.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) rows: Vec<Versioned>,
-    pub(super) revision: i64,
-}
-
 impl Place {
     pub(super) fn new(options: StoreOptions) -> Result<Self, OptionsError> {
         let endpoints = Arc::new(Endpoints::new(&options)?);
@@ -60,19 +53,17 @@ impl Place {
     }
 
     /// Reads all keys with a prefix at one revision, page by page.
-    pub(super) async fn find(&self, prefix: &str) -> Result<Found, StoreError> {
+    pub(super) async fn find(&self, prefix: &str) -> Result<Vec<Versioned>, StoreError> {
         let first = self.key(prefix);
         let end = after_prefix(&first);
-        let mut found = Found {
-            rows: Vec::new(),
-            revision: 0,
-        };
+        let mut found = Vec::new();
+        let mut at = 0;
         let mut from = first.into_bytes();
         loop {
             let options = GetOptions::new()
                 .with_range(end.clone())
                 .with_limit(STORE_PAGE)
-                .with_revision(found.revision);
+                .with_revision(at);
             let answer = self
                 .endpoints
                 .call(Repeat::Safe, |mut client| {
@@ -80,12 +71,12 @@ impl Place {
                     async move { client.get(from, Some(options)).await }
                 })
                 .await?;
-            if found.revision == 0 {
-                found.revision = revision(answer.header())?;
+            if at == 0 {
+                at = revision(answer.header())?;
             }
             for kv in answer.kvs() {
                 if let Some(key) = self.name(prefix, kv.key()) {
-                    found.rows.push(Versioned {
+                    found.push(Versioned {
                         key,
                         version: version(kv.mod_revision()),
                         value: Bytes::copy_from_slice(kv.value()),
