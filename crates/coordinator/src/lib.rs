@@ -15,3 +15,4 @@ mod rows;
 mod server;
 mod shell;
 pub mod store;
+pub mod transfer;

@@ -200,6 +200,13 @@ pub const STORE_TIMEOUT_MS: u64 = 5_000;
 /// How long a clean stop waits for the store to hear of it.
 pub const RESIGN_MS: u64 = 1_500;
 
+/// Bytes of the file of an export: far more than all rows of the greatest cluster.
+pub const EXPORT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// How long an export or import waits beyond a session for the place of the active coordinator: a store lets a session
+/// lapse with some delay.
+pub const TRANSFER_WAIT_MS: u64 = 3_000;
+
 /// How often a coordinator whose store is away says so in its log.
 pub const STORE_AWAY_NOTE_MS: u64 = 30_000;
 

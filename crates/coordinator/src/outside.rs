@@ -21,7 +21,10 @@ use crate::{
     limits::{REDIAL_TIMEOUT_MS, STORE_AWAY_NOTE_MS, STORE_RETRY_MS, STORE_TIMEOUT_MS},
     members::Publisher,
     metrics::Counts,
-    rows,
+    rows::{
+        self,
+        generation::{self, GENERATION},
+    },
     store::{Store, StoreError, Swapped},
 };
 
@@ -244,16 +247,16 @@ enum ActivateError {
 /// Wins the campaign, counts the activation durably, and reads everything.
 async fn activate(store: &impl Store, cluster: &str) -> Result<(u64, Vec<Stored>), ActivateError> {
     // Another cluster's store is told from this one's at once, not when its active coordinator is gone.
-    match store.read(rows::GENERATION).await {
-        Ok(found) => drop(rows::next_generation(found.as_ref(), cluster)?),
+    match store.read(GENERATION).await {
+        Ok(found) => drop(generation::next(found.as_ref(), cluster)?),
         // The embedded store is read by the active coordinator only.
         Err(StoreError::NotActive) => {}
         Err(error) => return Err(error.into()),
     }
     store.campaign().await?;
     let generation = loop {
-        let found = store.read(rows::GENERATION).await?;
-        let (swap, generation) = rows::next_generation(found.as_ref(), cluster)?;
+        let found = store.read(GENERATION).await?;
+        let (swap, generation) = generation::next(found.as_ref(), cluster)?;
         match store.compare_and_set(swap).await? {
             Swapped::Stored(_) => break generation,
             // A former active coordinator was still writing, or this one did not hear its own answer.

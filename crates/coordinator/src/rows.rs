@@ -17,11 +17,12 @@ use crate::{
     store::{Swap, Versioned},
 };
 
+pub(crate) mod generation;
+
+use generation::Closed;
+
 /// The format that is written. A greater one is refused: an older program must not undo what a newer one wrote.
 const FORMAT: u32 = 1;
-
-/// Key of the row that counts activations. The shell's own; the controller does not know it.
-pub(crate) const GENERATION: &str = "generation";
 
 /// Why a row cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,9 @@ pub(crate) enum RowError {
         /// Named in the configuration.
         expected: String,
     },
+    /// No coordinator may use the store.
+    #[error("{0}")]
+    Closed(Closed),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,12 +69,6 @@ struct Text<T> {
 #[derive(Deserialize)]
 struct Head {
     format: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct GenerationText {
-    cluster: String,
-    generation: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -319,39 +317,6 @@ fn damaged(found: &Versioned, reason: &str) -> RowError {
     }
 }
 
-/// Returns the swap that counts one activation more, and the generation that it makes.
-///
-/// # Errors
-/// When the row is damaged or names another cluster.
-pub(crate) fn next_generation(
-    found: Option<&Versioned>,
-    cluster: &str,
-) -> Result<(Swap, u64), RowError> {
-    let (expected, last) = match found {
-        None => (0, 0),
-        Some(found) => {
-            let text: GenerationText = parse(found)?;
-            if text.cluster != cluster {
-                return Err(RowError::OtherCluster {
-                    found: text.cluster,
-                    expected: cluster.to_owned(),
-                });
-            }
-            (found.version, text.generation)
-        }
-    };
-    let generation = last + 1;
-    let swap = Swap {
-        key: GENERATION.to_owned(),
-        expected,
-        value: text(GenerationText {
-            cluster: cluster.to_owned(),
-            generation,
-        }),
-    };
-    Ok((swap, generation))
-}
-
 fn cluster(found: &Versioned) -> Result<ClusterRow, RowError> {
     let text: ClusterText = parse(found)?;
     let total: u64 = text.slots.iter().map(|(count, _)| u64::from(*count)).sum();
@@ -500,21 +465,6 @@ mod tests {
         let overrides = overrides.expect("moves begin");
         let overrides = overrides.end(&name("a"), 2, (3, true)).expect("under way");
         round_trip(Row::Overrides(overrides));
-    }
-
-    #[test]
-    fn generations_rise_and_belong_to_one_cluster() {
-        let (swap, first) = next_generation(None, "a").expect("first");
-        assert_eq!((swap.expected, first), (0, 1));
-        let found = Versioned {
-            key: swap.key,
-            version: 1,
-            value: swap.value,
-        };
-        let (_, second) = next_generation(Some(&found), "a").expect("second");
-        assert_eq!(second, 2);
-        let error = next_generation(Some(&found), "b").expect_err("another cluster");
-        assert!(error.to_string().contains("cluster a"), "{error}");
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct Arguments {
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE", env = "QUORATE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "QUORATE_CONFIG", global = true)]
     pub config: Option<PathBuf>,
 
     /// Name of this process, instead of the key `name`
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub name: Option<String>,
 
     /// Print the configuration that would be used, and stop

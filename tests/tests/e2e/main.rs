@@ -17,4 +17,5 @@ mod tool;
 mod topics;
 mod traces;
 mod transactions;
+mod transfers;
 mod zookeeper;

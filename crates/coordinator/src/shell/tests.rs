@@ -47,7 +47,7 @@ impl Store for HeldStore {
 
     async fn compare_and_set_many(&self, swaps: Vec<Swap>) -> Result<Vec<Swapped>, StoreError> {
         if let [swap] = swaps.as_slice()
-            && swap.key == rows::GENERATION
+            && swap.key == rows::generation::GENERATION
         {
             let version = swap.expected + 1;
             *self.generation.lock().await = Some(Versioned {
