@@ -12,6 +12,7 @@
 mod consume;
 mod disk;
 mod drain;
+mod elections;
 mod failover;
 mod mix;
 mod produce;
@@ -56,6 +57,8 @@ pub(crate) struct Bench {
 enum What {
     /// Kills leaders under load, and times each gap from the kill to the next confirm
     Failover(failover::Failover),
+    /// Kills nodes, and times how long until all the shards that each led are led again
+    Elections(elections::Elections),
     /// Sends several messages all or none, within one shard or across shards
     Transactions(transactions::Load),
     /// Fills queues and empties them, plain and with priorities, expiries and delays mixed, in turn
@@ -176,6 +179,7 @@ impl Load {
 pub(crate) async fn run(common: &Common, arguments: Bench) -> Result<()> {
     match arguments.what {
         Some(What::Failover(failover)) => failover::run(common, failover).await,
+        Some(What::Elections(elections)) => elections::run(common, elections).await,
         Some(What::Transactions(load)) => transactions::run(common, load).await,
         Some(What::Drain(drain)) => drain::run(common, drain).await,
         None => measure(common, arguments.load).await,

@@ -50,7 +50,7 @@ pub(crate) struct Picture {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Node {
-    id: u32,
+    pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) alive: bool,
@@ -64,7 +64,7 @@ pub(crate) struct Node {
 pub(crate) struct Shard {
     pub(crate) id: u32,
     pub(crate) leader: Option<String>,
-    epoch: u64,
+    pub(crate) epoch: u64,
     pub(crate) voters: Vec<String>,
     pub(crate) replicas: Vec<Replica>,
     #[serde(skip_serializing_if = "String::is_empty")]

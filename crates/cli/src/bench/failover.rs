@@ -32,7 +32,7 @@ const NODE: &str = "quorate-storage-node";
 /// How far the load may fall behind and still catch up: timers are not exact.
 const CATCH_UP: Duration = Duration::from_millis(5);
 /// Pause between two looks at the cluster.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 
 /// Flags of `quorate bench failover`.
 #[derive(Debug, clap::Args)]
@@ -259,7 +259,7 @@ async fn whole(client: &Client, queue: &str) -> Result<(String, u32)> {
     }
 }
 
-fn is_whole(picture: &Picture) -> bool {
+pub(super) fn is_whole(picture: &Picture) -> bool {
     picture.nodes.iter().all(|node| node.alive)
         && picture.shards.iter().all(|shard| {
             shard.leader.is_some() && shard.replicas.iter().all(|replica| replica.in_quorum)
@@ -274,14 +274,14 @@ fn leader(picture: &Picture, shard: u32) -> Option<(String, u32)> {
 }
 
 /// Waits up to a second, so that kills fall on any moment of the cluster's own rhythm.
-async fn random_pause() -> Result<()> {
+pub(super) async fn random_pause() -> Result<()> {
     let random = getrandom::u64().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     tokio::time::sleep(Duration::from_micros(random % 1_000_000)).await;
     Ok(())
 }
 
 /// Refuses to kill anything that is not a storage node on this machine.
-fn check_is_node(pid: u32) -> Result<()> {
+pub(super) fn check_is_node(pid: u32) -> Result<()> {
     let path = format!("/proc/{pid}/exe");
     let program = std::fs::read_link(&path).with_context(|| {
         format!("process {pid} is not on this machine, or not yours: failover can only be measured beside the nodes")
@@ -297,7 +297,7 @@ fn check_is_node(pid: u32) -> Result<()> {
     Ok(())
 }
 
-fn kill(pid: u32) -> Result<()> {
+pub(super) fn kill(pid: u32) -> Result<()> {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = raw.with_context(|| format!("{pid} is no process"))?;
     kill_process(pid, Signal::KILL).with_context(|| format!("kill process {pid:?}"))
