@@ -1,6 +1,6 @@
 # Every target is a line or two; what is longer is Rust in tests/ or in the `quorate` tool.
 .DEFAULT_GOAL := help
-.PHONY: help build run check fix test test-setup test-unit test-e2e sim model bench bench-failover bench-memory bench-drain clean
+.PHONY: help build run check fix test test-setup test-unit test-e2e test-zookeeper-tls sim model bench bench-failover bench-elections bench-memory bench-drain clean
 
 CARGO ?= cargo
 # The cluster that `make run` starts.
@@ -13,7 +13,7 @@ help: ## Shows this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 build: ## Builds the four programs, optimised, into target/release
-	$(CARGO) build --release --bins --workspace --exclude quorate-sim
+	$(CARGO) build --release --bins --workspace --exclude quorate-sim --features quorate-coordinator/zookeeper-tls
 
 run: build ## Starts a whole cluster on this machine; Ctrl-C stops it
 	target/release/quorate dev --nodes $(NODES) --gateways $(GATEWAYS)
@@ -40,6 +40,10 @@ test-e2e: ## Real processes: structure, failover, durability, clients, bad input
 	$(CARGO) build --bins --workspace
 	$(CARGO) test -p quorate-tests -- --test-threads 1 $(shell sh tests/scripts/skips.sh)
 
+test-zookeeper-tls: test-setup ## TLS to ZooKeeper, which the other builds for tests leave out
+	$(CARGO) build --bins --workspace --features quorate-coordinator/zookeeper-tls
+	$(CARGO) test -p quorate-tests --features zookeeper-tls --test e2e -- --test-threads 1 zookeeper::secured
+
 sim: ## Simulates SEEDS seeds (or the one SEED)
 	$(CARGO) run --release -p quorate-sim --bin sim -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
@@ -51,6 +55,9 @@ bench: build ## Confirmed sends and latency on a cluster of its own
 
 bench-failover: build ## Kill to next confirm, over 50 kills
 	sh tests/scripts/bench.sh failover
+
+bench-elections: build test-setup ## Kill of a node to all its shards led again, on each coordination store, 8 and 256 shards
+	bash tests/scripts/bench-elections.sh
 
 bench-memory: build ## Memory of each node with 10 million queued messages; MIXED=1 mixes priority, expiry, delay
 	sh tests/scripts/bench.sh memory

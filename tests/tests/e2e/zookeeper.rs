@@ -243,3 +243,125 @@ async fn what_a_human_must_change_is_told_with_the_remedy() -> Result<()> {
     assert_eq!(client.list_children("/base/quorate/other").await?.len(), 1);
     Ok(())
 }
+
+#[cfg(not(feature = "zookeeper-tls"))]
+#[test]
+fn a_build_without_tls_says_so() -> Result<()> {
+    use quorate_coordinator::store::{StoreOptions, Tls};
+    let options = StoreOptions {
+        endpoints: vec!["127.0.0.1:2281".to_owned()],
+        path: "/quorate-state/test".to_owned(),
+        members_path: "/quorate/test".to_owned(),
+        session: std::time::Duration::from_secs(2),
+        name: "co01".to_owned(),
+        user: None,
+        tls: Some(Tls {
+            authority: "some".to_owned(),
+            identity: None,
+        }),
+    };
+    let error = ZookeeperStore::new(options).expect_err("no TLS");
+    ensure!(error.to_string().contains("zookeeper-tls"), "{error}");
+    Ok(())
+}
+
+mod secured {
+    use std::{fs, path::Path, time::Duration};
+
+    use quorate_coordinator::store::{StoreOptions, Tls};
+    use quorate_tests::{certificates::certificates, cluster::free_ports, eventually::eventually};
+
+    use super::*;
+
+    /// A server that takes sessions of those only who show a certificate that the authority signed, and its address.
+    async fn server(folder: &Path) -> Result<(Zookeeper, String)> {
+        let [authority, certificate, key] = certificates(folder)?;
+        // The server wants its certificate and key in one file.
+        let own = folder.join("server.pem");
+        let both = fs::read_to_string(certificate)? + &fs::read_to_string(key)?;
+        fs::write(&own, both)?;
+        let port = free_ports(1)?[0];
+        let settings = [
+            "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".to_owned(),
+            format!("secureClientPort={port}"),
+            "secureClientPortAddress=127.0.0.1".to_owned(),
+            "ssl.keyStore.type=PEM".to_owned(),
+            format!("ssl.keyStore.location={}", own.display()),
+            "ssl.trustStore.type=PEM".to_owned(),
+            format!("ssl.trustStore.location={}", authority.display()),
+            "ssl.clientAuth=need".to_owned(),
+        ];
+        let zookeeper = Zookeeper::start_with(1, settings.to_vec()).await?;
+        Ok((zookeeper, format!("127.0.0.1:{port}")))
+    }
+
+    #[tokio::test]
+    #[cfg_attr(not(feature = "zookeeper-tls"), ignore = "make test-zookeeper-tls")]
+    async fn certificates_of_both_sides_are_shown_and_checked() -> Result<()> {
+        let folder = TempDir::with_prefix("quorate-zookeeper-tls-")?;
+        let (zookeeper, address) = server(folder.path()).await?;
+        eprintln!("{}, with TLS", zookeeper.describe().await?);
+        let read = |name: &str| fs::read_to_string(folder.path().join(name));
+        let tls = Tls {
+            authority: read("ca.pem")?,
+            identity: Some((read("certificate.pem")?, read("key.pem")?)),
+        };
+        let with = |tls: Tls| {
+            ZookeeperStore::new(StoreOptions {
+                endpoints: vec![address.clone()],
+                tls: Some(tls),
+                ..options(&zookeeper, "test")
+            })
+        };
+        let good = with(tls.clone())?;
+        eventually(
+            "the campaign to be won",
+            Duration::from_secs(30),
+            async || {
+                good.campaign().await?;
+                Ok(Some(()))
+            },
+        )
+        .await?;
+        ensure!(matches!(
+            good.compare_and_set(swap("a", 0, "x")).await?,
+            Swapped::Stored(_)
+        ));
+        let bare = with(Tls {
+            identity: None,
+            ..tls.clone()
+        })?;
+        let error = bare.read("a").await.expect_err("no certificate");
+        ensure!(error.is_retryable(), "{error}");
+        let stranger = TempDir::with_prefix("quorate-zookeeper-tls-")?;
+        let [other, ..] = certificates(stranger.path())?;
+        let strange = with(Tls {
+            authority: fs::read_to_string(other)?,
+            ..tls.clone()
+        })?;
+        let error = strange.read("a").await.expect_err("another authority");
+        ensure!(error.is_retryable(), "{error}");
+        let broken = with(Tls {
+            authority: "no certificate".to_owned(),
+            ..tls
+        });
+        ensure!(broken.is_err(), "an authority that is none");
+        Ok(())
+    }
+
+    #[tokio::test]
+    #[cfg_attr(not(feature = "zookeeper-tls"), ignore = "make test-zookeeper-tls")]
+    async fn a_coordinator_is_told_by_its_keys() -> Result<()> {
+        let folder = TempDir::with_prefix("quorate-zookeeper-tls-")?;
+        let (_zookeeper, address) = server(folder.path()).await?;
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let settings = [
+            ("STORE", "zookeeper".to_owned()),
+            ("STORE_ENDPOINTS", address),
+            ("STORE_CA_FILE", path("ca.pem")),
+            ("STORE_CERTIFICATE_FILE", path("certificate.pem")),
+            ("STORE_KEY_FILE", path("key.pem")),
+        ];
+        Lone::new(folder.path(), "test", &settings)?.serve().await
+    }
+}

@@ -25,6 +25,7 @@ mod campaign;
 mod failure;
 mod members;
 mod place;
+mod security;
 mod session;
 mod swaps;
 

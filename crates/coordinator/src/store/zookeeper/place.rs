@@ -10,7 +10,10 @@ use crate::{
     limits::{STORE_READS_AT_ONCE, STORE_WAIT_MS},
     store::{
         MEMBERS, OptionsError, StoreError, StoreOptions, Versioned,
-        zookeeper::failure::{Asked, bounded, is_disconnected, parts},
+        zookeeper::{
+            failure::{Asked, bounded, is_disconnected, parts},
+            security::Security,
+        },
     },
 };
 
@@ -29,6 +32,7 @@ pub(super) struct Place {
     /// As the client takes them, with the path under which everything is.
     servers: String,
     chroot: String,
+    security: Option<Security>,
 }
 
 /// A folder of nodes, and what the names in it mean.
@@ -75,11 +79,19 @@ pub(super) fn clean(name: &str) -> String {
 
 impl Place {
     pub(super) fn new(options: StoreOptions) -> Result<Self, OptionsError> {
-        let (servers, chroot) = servers(&options)?;
+        let (addresses, chroot) = addresses(&options)?;
+        let names: Vec<&str> = addresses.iter().map(|address| name_in(address)).collect();
+        let security = Security::of(&options, &names)?;
+        let scheme = if security.is_some() { "tcp+tls" } else { "tcp" };
+        let servers: Vec<String> = addresses
+            .iter()
+            .map(|address| format!("{scheme}://{address}"))
+            .collect();
         Ok(Self {
+            servers: format!("{}{chroot}", servers.join(",")),
             options,
-            servers,
             chroot,
+            security,
         })
     }
 
@@ -128,6 +140,10 @@ impl Place {
             Some((user, password)) => {
                 connector.with_auth("digest", format!("{user}:{password}").as_bytes())
             }
+            None => connector,
+        };
+        let connector = match &self.security {
+            Some(security) => security.secure(connector),
             None => connector,
         };
         let limit = Duration::from_millis(STORE_WAIT_MS);
@@ -327,8 +343,14 @@ pub(super) fn version(stat: &Stat) -> u64 {
     u64::try_from(stat.version).map_or(0, |version| version + 1)
 }
 
-/// The addresses as the client takes them, and the path at their end.
-fn servers(options: &StoreOptions) -> Result<(String, String), OptionsError> {
+/// The name or number in "host:port".
+fn name_in(address: &str) -> &str {
+    let name = address.rsplit_once(':').map_or(address, |(name, _)| name);
+    name.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// "host:port" of each server, and the path at their end.
+fn addresses(options: &StoreOptions) -> Result<(Vec<String>, String), OptionsError> {
     let wrong = |address: &str, reason: &str| OptionsError::Address {
         address: address.to_owned(),
         reason: reason.to_owned(),
@@ -344,7 +366,7 @@ fn servers(options: &StoreOptions) -> Result<(String, String), OptionsError> {
     if chroot.contains("//") {
         return Err(wrong(&chroot, "a path has no empty part"));
     }
-    let mut servers = Vec::new();
+    let mut addresses = Vec::new();
     for address in before.iter().map(String::as_str).chain([last]) {
         if address.contains('/') {
             return Err(wrong(
@@ -358,16 +380,9 @@ fn servers(options: &StoreOptions) -> Result<(String, String), OptionsError> {
         if !matches!(port, Some(Ok(1..))) {
             return Err(wrong(address, "write it with its port, 2181 by default"));
         }
-        servers.push(format!("tcp://{address}"));
+        addresses.push(address.to_owned());
     }
-    if options.tls.is_some() {
-        return Err(OptionsError::Certificates(
-            "connections to ZooKeeper have no TLS in this version; remove `store_ca_file` and its like, and keep the \
-             way to its servers private, or use etcd"
-                .to_owned(),
-        ));
-    }
-    Ok((format!("{}{chroot}", servers.join(",")), chroot))
+    Ok((addresses, chroot))
 }
 
 #[cfg(test)]
@@ -388,7 +403,10 @@ mod tests {
 
     #[test]
     fn addresses_may_end_with_a_path() {
-        let read = |endpoints: &[&str]| servers(&options(endpoints)).expect("addresses");
+        let read = |endpoints: &[&str]| {
+            let place = Place::new(options(endpoints)).expect("addresses");
+            (place.servers, place.chroot)
+        };
         assert_eq!(
             read(&["a:1", "b:2/base/of all"]),
             (
@@ -398,7 +416,7 @@ mod tests {
         );
         assert_eq!(read(&["a:1/"]), ("tcp://a:1".to_owned(), String::new()));
         for wrong in [&["a"][..], &["a:0"], &["a:1/x", "b:2"], &["a:1/x//y"], &[]] {
-            assert!(servers(&options(wrong)).is_err(), "{wrong:?}");
+            assert!(Place::new(options(wrong)).is_err(), "{wrong:?}");
         }
     }
 
