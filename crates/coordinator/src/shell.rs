@@ -145,6 +145,10 @@ impl<S: Store> Shell<S> {
                     Err(_) => break,
                 }
             }
+            let is_due = |deadline| deadline <= now();
+            if self.controller.next_deadline().is_some_and(is_due) {
+                self.step(Input::Elapsed);
+            }
             self.carry_out();
             self.send_picture();
             self.end_stuck();

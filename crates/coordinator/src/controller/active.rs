@@ -151,13 +151,15 @@ impl Active {
         effects.push(Effect::Note(Note::Activated { generation }));
         active.redial_absent(now);
         active.judge_all(now, effects);
-        active.finish(now, effects);
+        active.hand_in(effects);
+        active.publish(now, effects);
         active
     }
 
     /// Takes one input in.
     pub(super) fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         self.notice_pause(now, effects);
+        let is_due = matches!(input, Input::Elapsed);
         match input {
             Input::Activated { .. } | Input::Deactivated => {
                 unreachable!("the controller takes these itself")
@@ -199,11 +201,20 @@ impl Active {
             Input::Elapsed => {}
         }
         self.run_due(now, effects);
-        self.finish(now, effects);
+        self.hand_in(effects);
+        if is_due {
+            self.publish(now, effects);
+        }
+        self.last_step = now;
     }
 
     /// When to step at the latest.
     pub(super) fn next_deadline(&self) -> Time {
+        // At once, but after the inputs that wait: a picture of hundreds of shards for each answer about one of them
+        // would take longer than their elections.
+        if self.is_changed {
+            return self.last_step;
+        }
         let redials = self
             .nodes
             .values()
@@ -263,8 +274,8 @@ impl Active {
         self.note_stuck(now, effects);
     }
 
-    /// Hands out what the step gathered: one write for all changes, and the topology if it changed.
-    fn finish(&mut self, now: Time, effects: &mut Vec<Effect>) {
+    /// Asks for what the step gathered: one write for all changes.
+    fn hand_in(&mut self, effects: &mut Vec<Effect>) {
         if !self.outbox.is_empty() {
             let (changes, purposes) = self.outbox.drain(..).unzip();
             self.last_write.0 += 1;
@@ -274,18 +285,21 @@ impl Active {
                 changes,
             });
         }
-        if self.is_changed {
-            self.is_changed = false;
-            let picture = self.picture(now);
-            // The first one says that this coordinator is active, even when there is nothing to show.
-            if picture != self.topology || !self.is_published {
-                self.is_published = true;
-                self.topology = picture;
-                self.topology.version += 1;
-                effects.push(Effect::PublishTopology(self.topology.clone()));
-            }
+    }
+
+    /// Tells the topology if it changed.
+    fn publish(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if !std::mem::take(&mut self.is_changed) {
+            return;
         }
-        self.last_step = now;
+        let picture = self.picture(now);
+        // The first one says that this coordinator is active, even when there is nothing to show.
+        if picture != self.topology || !self.is_published {
+            self.is_published = true;
+            self.topology = picture;
+            self.topology.version += 1;
+            effects.push(Effect::PublishTopology(self.topology.clone()));
+        }
     }
 
     fn written(

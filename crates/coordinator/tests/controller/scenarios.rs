@@ -475,11 +475,15 @@ fn gateways_come_and_go_in_the_topology() {
         refusal: Refusal::Superseded,
     };
     assert!(effects.contains(&superseded));
+    world.controller.step(now, Input::Elapsed, &mut effects);
     assert_eq!(world.controller.topology().gateways.len(), 1);
     let gone = Input::GatewayLeft {
         stream: StreamId(1_002),
     };
     world.controller.step(now, gone, &mut effects);
+    // What changed is told at once, and after all that waits.
+    assert_eq!(world.controller.next_deadline(), Some(now));
+    world.controller.step(now, Input::Elapsed, &mut effects);
     assert!(world.controller.topology().gateways.is_empty());
 }
 
