@@ -1,10 +1,10 @@
 #!/bin/bash
 # Times how long the shards of a killed storage node are without a leader: on each coordination store, with few shards and
 # with many. etcd and ZooKeeper run with one server each, unpacked by setup.sh, with their data under target/.
-# STORES and SHARDS say which, KILLS how often.
+# STORES and SHARDS say which, KILLS how often, BIN which programs.
 set -eu
 cd "$(dirname "$0")/../.."
-bin=target/release
+bin=${BIN:-target/release}
 data=target/bench-elections
 url='failover:(tcp://127.0.0.1:60101)'
 store_pid=
