@@ -1,6 +1,11 @@
 //! What the tests of all coordination stores with servers share: the suites that each passes, and how a coordinator's
 //! process meets a store that it must not use.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "each run tells which servers it ran against"
+)]
+
 use std::{cell::Cell, collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
