@@ -63,7 +63,7 @@ for store in ${STORES:-embedded etcd zookeeper}; do
             --node-health-port 9301 --coordinator-port 62101 --coordinator-health-port 9401 --store "$address" \
             --shards "$shards" >"$data/dev.log" 2>&1 &
         dev=$!
-        until grep -q 'quorate send' "$data/dev.log"; do
+        until grep -qs 'quorate send' "$data/dev.log"; do
             kill -0 "$dev" 2>/dev/null || { cat "$data/dev.log"; exit 1; }
             sleep 0.2
         done

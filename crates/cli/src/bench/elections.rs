@@ -29,6 +29,8 @@ use crate::{
 
 /// Pause between two looks at who leads.
 const LEADERS_LOOK: Duration = Duration::from_millis(1);
+/// How long the cluster must have been whole before the next kill.
+const STEADY: Duration = Duration::from_secs(2);
 /// From then on the node may lead again itself, so that epochs must be looked at, which costs more.
 const MAY_BE_BACK: Duration = Duration::from_secs(1);
 
@@ -89,12 +91,15 @@ pub(super) async fn run(common: &Common, arguments: Elections) -> Result<()> {
     print(common.output, shards, kills)
 }
 
-/// Waits until all nodes live, and all shards are led with all replicas in their quorums.
+/// Waits until all nodes live, and all shards are led with all replicas in their quorums, and that has lasted for a while:
+/// of a node that has just come back, some leaders have not heard yet, and two of three nodes are no quorum.
 async fn whole(client: &Client) -> Result<Picture> {
     let deadline = Instant::now() + RECOVERY;
+    let mut since = None;
     loop {
         let picture = cluster::picture(client).await?;
-        if is_whole(&picture) {
+        since = since.filter(|_| is_whole(&picture));
+        if is_whole(&picture) && since.get_or_insert_with(Instant::now).elapsed() >= STEADY {
             return Ok(picture);
         }
         ensure!(
