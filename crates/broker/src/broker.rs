@@ -6,13 +6,13 @@ use bytes::Bytes;
 use quorate_message::limits::PRIORITY_DEFAULT;
 use quorate_message::{
     Batch, Destination, DestinationKind, DestinationName, GatewayId, MessagePosition, Outcome,
-    PreviousCheckpoint, Subscription, root,
+    PreviousCheckpoint, Relocating, Subscription,
 };
 
 use crate::dispatch::{Dispatcher, Gateways};
 use crate::state::{Change, Record, Stage, State, Turn};
 use crate::{AttachRefusal, Clock, Effect, Input, Limits, Obstacle, Outcomes, RestoreError};
-use status::{OutboxStatus, QueueStatus, RelocationStatus, Scheduled, TopicStatus};
+use status::{OutboxStatus, QueueStatus, RelocationStatus, Scheduled, Standing, TopicStatus};
 
 /// The broker of one shard on one replica.
 #[derive(Clone, Debug)]
@@ -50,12 +50,20 @@ pub struct Counters {
 pub enum Route {
     /// Where the placement says.
     Placement,
-    /// To this shard: it came here.
+    /// To this shard: it lives here.
     Here,
-    /// To that shard: it left for there.
+    /// To that shard: it leaves for there.
     Elsewhere(u32),
     /// It leaves, and is not expected where it goes yet: nowhere now.
     NotYet,
+    /// To that shard, unless the placement knows that this move is over: then where the placement says. The name may have
+    /// moved on since, or stayed where it was.
+    Since {
+        /// The number of the move.
+        number: u64,
+        /// The shard that the name goes to by it.
+        shard: u32,
+    },
 }
 
 impl Broker {
@@ -379,7 +387,13 @@ impl Broker {
         let moved = self.state.relocations().get(name.as_str())?;
         Some(RelocationStatus {
             relocating: moved.relocating,
-            is_gone: moved.stage == Stage::Gone,
+            standing: match moved.stage {
+                Stage::Leaving { .. } | Stage::Shipping | Stage::Cut => Standing::Leaving,
+                Stage::Gone => Standing::Gone,
+                Stage::Expected { .. } => Standing::Expected,
+                Stage::Here => Standing::Here,
+                Stage::Stays(obstacle) => Standing::Stays(obstacle),
+            },
         })
     }
 
@@ -395,15 +409,12 @@ impl Broker {
         let Some(moved) = self.state.relocations().of(to) else {
             return Route::Placement;
         };
-        match moved.elsewhere() {
-            None => Route::Here,
-            Some(shard) => {
-                let relocator = self.dispatcher.as_ref().map(Dispatcher::relocator);
-                match relocator.is_some_and(|relocator| relocator.is_expected(root(&to.name))) {
-                    true => Route::Elsewhere(shard),
-                    false => Route::NotYet,
-                }
-            }
+        let Relocating { number, to, .. } = moved.relocating;
+        match moved.stage {
+            Stage::Leaving { .. } => Route::NotYet,
+            Stage::Shipping | Stage::Cut => Route::Elsewhere(to),
+            Stage::Gone | Stage::Expected { .. } => Route::Since { number, shard: to },
+            Stage::Here | Stage::Stays(_) => Route::Here,
         }
     }
 
@@ -504,8 +515,10 @@ impl Broker {
                     }
                     Change::Sifted(queue) => dispatcher.sifted(queue, &self.state),
                     Change::Configured => dispatcher.configured(),
-                    Change::Relocated => {
-                        self.counters.transient_lost += dispatcher.relocated(&self.state);
+                    Change::Relocated => dispatcher.relocated(),
+                    Change::Left(destination) => {
+                        let name = &batch.destination(destination).name;
+                        self.counters.transient_lost += dispatcher.left(name);
                     }
                     Change::Resumed(queue) => dispatcher.resumed(queue),
                     Change::Purged(destination) => {

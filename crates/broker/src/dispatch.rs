@@ -200,7 +200,7 @@ impl Dispatcher {
                     .answered(now, &target, &outcomes, state, effects);
             }
             Input::ForwardRefused { target } => self.forwarder.refused(now, &target, state),
-            Input::Asked { name, outcomes } => self.asked(now, &name, outcomes.as_ref(), state),
+            Input::Asked { name, outcomes } => self.asked(now, &name, outcomes.as_ref(), effects),
             Input::Resolve { from, message } => self.resolution((from, message), state, effects),
             Input::Elapsed => {}
             Input::Committed { .. }
@@ -258,7 +258,7 @@ impl Dispatcher {
             self.returns.next_deadline(),
             self.timed.next_deadline(),
             self.forwarder.next_deadline(),
-            self.relocator.next_deadline(),
+            self.relocator.next_deadline().filter(|_| self.has_lease),
             self.orphans.next_deadline(),
             self.sifters.next_deadline(),
             self.resolver.next_deadline(),

@@ -17,7 +17,9 @@ pub mod limits;
 mod outcomes;
 mod state;
 
-pub use broker::status::{OutboxStatus, QueueStatus, RelocationStatus, Scheduled, TopicStatus};
+pub use broker::status::{
+    OutboxStatus, QueueStatus, RelocationStatus, Scheduled, Standing, TopicStatus,
+};
 pub use broker::{Broker, Counters, Route};
 pub use clock::Clock;
 pub use effect::{AttachRefusal, Delivery, Effect, Forwarded, Resolution};

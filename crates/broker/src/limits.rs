@@ -229,8 +229,16 @@ pub const ADOPT_BYTES: usize = 768 * 1024;
 /// keeps its place; what comes back later goes behind the others.
 pub const DRAIN_MAX: u64 = 10_000_000;
 
-/// When, in microseconds, a step of a move is tried again that was refused.
+/// When, in microseconds, a step of a move is tried again that the other shard refused, or could not be asked about. Doubled
+/// each time.
 pub const RELOCATE_PAUSE: u64 = 50_000;
+
+/// The longest such pause, in microseconds: an election is over by then, and a shard without a leader is asked rarely.
+pub const RELOCATE_PAUSE_MAX: u64 = 5_000_000;
+
+/// How long, in microseconds, a name that is to leave waits for its target: longer than elections, and than a node takes to
+/// start again. Then it stays.
+pub const EXPECT_MAX: u64 = 30_000_000;
 
 /// When, in microseconds, a step of a move is tried again that was not answered.
 pub const RELOCATE_TIMEOUT: u64 = 1_000_000;

@@ -87,6 +87,7 @@ fn subscription(pattern: &str, words: &[&str]) -> Subscription {
             Some(("since", value)) => wanted.start = Start::Time(number(value)),
             Some(("from", value)) => wanted.start = Start::Position(position(value)),
             Some(("selector", text)) => wanted.selector = text.to_owned(),
+            Some(("name", text)) => wanted.name = text.to_owned(),
             _ => panic!("unknown word `{word}`"),
         }
     }
@@ -298,6 +299,15 @@ impl Stage {
                 let mut builder = BatchBuilder::persistent();
                 builder.unsubscribe(&name(key), number(generation)).unwrap();
                 self.commit(&mut builder, &mut shown);
+            }
+            // Queues of a virtual topic, `Consumer.FIRST.TOPIC` and so on.
+            ["register", first, count, topic] => {
+                let mut builder = BatchBuilder::persistent();
+                for place in number(first)..number(first) + number(count) {
+                    let queue = name(&format!("Consumer.{place}.{topic}"));
+                    builder.register(&queue).unwrap();
+                }
+                self.committed(Batch::parse(builder.finish()).unwrap(), &mut String::new());
             }
             ["register", queue] => {
                 let mut builder = BatchBuilder::persistent();
@@ -583,6 +593,9 @@ impl Stage {
             stamp_ms: self.now / 1000,
         };
         self.broker.step(now, input, &mut effects);
+        if let Some(at) = self.broker.next_deadline() {
+            assert!(at > self.now, "what is due at {at} is done at {}", self.now);
+        }
         for effect in effects {
             self.show(effect, shown);
         }

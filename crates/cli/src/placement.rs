@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use quorate_client::{PlacedDestination, ShowPlacementResponse};
+use quorate_client::{PlacedDestination, RefusedMove, ShowPlacementResponse};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -86,6 +86,14 @@ struct Moved {
 struct Listing {
     shards: Vec<Shard>,
     overrides: Vec<Override>,
+    refused_moves: Vec<Refused>,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    name: String,
+    to: u32,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,6 +121,8 @@ struct Placed {
     hashed: String,
     override_name: Option<String>,
     moving_to: Option<u32>,
+    /// Of the newest move, if it was refused.
+    refused: Option<Refused>,
 }
 
 pub(crate) async fn run(common: &Common, command: Placement) -> Result<()> {
@@ -127,9 +137,16 @@ async fn show(common: &Common, arguments: Show) -> Result<()> {
     let name = arguments.name.unwrap_or_default();
     let shown = client.placement(&name).await;
     let mut shown = shown.context("ask where destinations live")?;
-    match (shown.destination.take(), common.output) {
-        (Some(placed), Format::Json) => output::json(&Placed::from(placed)),
-        (Some(placed), Format::Text) => place(&Placed::from(placed)),
+    let placed = shown.destination.take().map(|placed| {
+        let refused = take_refused(&mut shown, &placed.name);
+        Placed {
+            refused,
+            ..Placed::from(placed)
+        }
+    });
+    match (placed, common.output) {
+        (Some(placed), Format::Json) => output::json(&placed),
+        (Some(placed), Format::Text) => place(&placed),
         (None, Format::Json) => output::json(&Listing::from(shown)),
         (None, Format::Text) => listing(&Listing::from(shown)),
     }
@@ -153,7 +170,10 @@ async fn move_there(common: &Common, arguments: Move) -> Result<()> {
                     "ask how far {name} is; it moves all the same, `quorate placement show {name}`"
                 )
             })?;
-            Ok(shown.destination.unwrap_or_default())
+            let mut shown = shown;
+            let placed = shown.destination.take().unwrap_or_default();
+            let refused = take_refused(&mut shown, &placed.name);
+            Ok((placed, refused.filter(|refused| refused.to == to)))
         };
         let patience = (MOVE_SEEN, Duration::from_secs(wait));
         wait_until_there((&name, to), patience, look).await?;
@@ -172,23 +192,28 @@ async fn move_there(common: &Common, arguments: Move) -> Result<()> {
     }
 }
 
-/// Waits until a name is in the shard that it was sent to. It may also be withdrawn, or be moved on by somebody else: then
-/// no look shows the move, from the first of these times on. After the second one it is given up in any case.
+/// Waits until a name is in the shard that it was sent to. It may also be refused or withdrawn, or be moved on by somebody
+/// else: then no look shows the move, from the first of these times on. After the second one it is given up in any case.
 async fn wait_until_there(
     (name, to): (&str, u32),
     (to_be_seen, in_all): (Duration, Duration),
-    look: impl AsyncFn() -> Result<PlacedDestination>,
+    look: impl AsyncFn() -> Result<(PlacedDestination, Option<Refused>)>,
 ) -> Result<()> {
     let begin = Instant::now();
     let mut is_seen = false;
     loop {
         tokio::time::sleep(MOVE_LOOK).await;
-        let progress = Progress::of(&look().await?, to);
+        let (placed, refused) = look().await?;
+        let progress = Progress::of(&placed, to);
         // A gateway may hear of the move a moment after its beginning.
         let is_known = is_seen || begin.elapsed() >= to_be_seen;
         match progress {
             Progress::There => return Ok(()),
             Progress::UnderWay => is_seen = true,
+            Progress::Elsewhere(shard) if is_known && refused.is_some() => {
+                let reason = refused.map(|refused| refused.reason).unwrap_or_default();
+                bail!("{name} was not moved and stays in shard {shard}: {reason}")
+            }
             Progress::Elsewhere(shard) if is_known => bail!(
                 "{name} lives in shard {shard} and goes nowhere: the move was withdrawn or undone, and the coordinator's \
                  log says why; or the gateway hears no coordinator (`quorate cluster`)"
@@ -225,10 +250,23 @@ fn place(placed: &Placed) -> Result<()> {
         Some(name) => output::line(&format!("there is an override for `{name}`; {slot}"))?,
         None => output::line(&slot)?,
     }
-    match placed.moving_to {
-        Some(shard) => output::line(&format!("it is being moved to shard {shard}")),
+    if let Some(shard) = placed.moving_to {
+        output::line(&format!("it is being moved to shard {shard}"))?;
+    }
+    match &placed.refused {
+        Some(Refused { to, reason, .. }) => output::line(&format!(
+            "it was not moved to shard {to} when that was asked for last: {reason}"
+        )),
         None => Ok(()),
     }
+}
+
+/// Why the newest move of a name was refused, if it was.
+fn take_refused(shown: &mut ShowPlacementResponse, name: &str) -> Option<Refused> {
+    let mut refused = std::mem::take(&mut shown.refused_moves).into_iter();
+    refused
+        .find(|refused| refused.name == name)
+        .map(Refused::from)
 }
 
 fn listing(listing: &Listing) -> Result<()> {
@@ -242,8 +280,26 @@ fn listing(listing: &Listing) -> Result<()> {
     });
     output::table(&["SHARD", "LEADER", "SLOTS"], &shards.collect::<Vec<_>>())?;
     if listing.overrides.is_empty() {
-        return output::line("\nno overrides: every destination lives where its slot does");
+        output::line("\nno overrides: every destination lives where its slot does")?;
+    } else {
+        overrides(listing)?;
     }
+    if listing.refused_moves.is_empty() {
+        return Ok(());
+    }
+    output::line("\nmoves that were refused:")?;
+    let refused = listing.refused_moves.iter().map(|refused| {
+        vec![
+            refused.name.clone(),
+            refused.to.to_string(),
+            refused.reason.clone(),
+        ]
+    });
+    output::table(&["NAME", "TO", "WHY"], &refused.collect::<Vec<_>>())
+}
+
+fn overrides(listing: &Listing) -> Result<()> {
+    let or_none = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
     output::line("")?;
     let overrides = listing.overrides.iter().map(|place| {
         vec![
@@ -274,6 +330,7 @@ impl From<PlacedDestination> for Placed {
             hashed: placed.hashed,
             override_name: is_overridden.then_some(placed.override_name),
             moving_to: some(placed.moving_to),
+            refused: None,
         }
     }
 }
@@ -293,6 +350,17 @@ impl From<ShowPlacementResponse> for Listing {
         Self {
             shards: shards.collect(),
             overrides: overrides.collect(),
+            refused_moves: shown.refused_moves.into_iter().map(Refused::from).collect(),
+        }
+    }
+}
+
+impl From<RefusedMove> for Refused {
+    fn from(refused: RefusedMove) -> Self {
+        Self {
+            name: refused.name,
+            to: refused.shard,
+            reason: refused.reason,
         }
     }
 }
@@ -317,12 +385,17 @@ mod tests {
     }
 
     /// What is said of a move to shard 2 that shows these pictures, the last one for ever.
-    async fn waited(shown: &[(u32, u32)]) -> Result<()> {
+    async fn waited(shown: &[(u32, u32)], refused: Option<&str>) -> Result<()> {
         let looks = AtomicUsize::new(0);
         let look = async || {
             let next = looks.fetch_add(1, Ordering::Relaxed);
             let (shard, moving_to) = shown[next.min(shown.len() - 1)];
-            Ok(at(shard, moving_to))
+            let refused = refused.map(|reason| Refused {
+                name: "orders".to_owned(),
+                to: 2,
+                reason: reason.to_owned(),
+            });
+            Ok((at(shard, moving_to), refused))
         };
         let patience = (4 * MOVE_LOOK, 8 * MOVE_LOOK);
         let waiting = wait_until_there(("orders", 2), patience, look);
@@ -332,7 +405,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_move_is_waited_for_until_it_is_there_or_cannot_come_to_be() {
-        waited(&[(1, 0), (1, 2), (1, 2), (2, 0)])
+        waited(&[(1, 0), (1, 2), (1, 2), (2, 0)], None)
             .await
             .expect("it is there");
         for (shown, said) in [
@@ -341,8 +414,11 @@ mod tests {
             (&[(1, 2)], "it moves on all the same"),
             (&[(2, 3)], "moved to shard 3 by another command"),
         ] {
-            let error = waited(shown).await.expect_err("it is not there");
+            let error = waited(shown, None).await.expect_err("it is not there");
             assert!(error.to_string().contains(said), "{error}");
         }
+        let error = waited(&[(1, 2), (1, 0)], Some("the shard is full")).await;
+        let error = error.expect_err("it was refused").to_string();
+        assert!(error.ends_with("the shard is full"), "{error}");
     }
 }

@@ -38,7 +38,7 @@ pub use message::{OutboundMessage, Schedule};
 pub use producer::{Confirm, Producer, ProducerOptions};
 pub use quorate_proto::v1::{
     DeadLetter, ListScheduledResponse, Message, MessageSelection, MoveDestinationResponse,
-    OutboxTarget, PlacedDestination, Position, Scheduled, Settlement, ShowPlacementResponse,
-    TransferCursor, TransferResponse, Value, value,
+    OutboxTarget, PlacedDestination, Position, RefusedMove, Scheduled, Settlement,
+    ShowPlacementResponse, TransferCursor, TransferResponse, Value, value,
 };
 pub use transaction::{Transaction, Transactions};

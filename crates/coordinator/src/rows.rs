@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_message::{
-    DestinationName, Moving, Overrides, Pattern, Place, Settings,
+    DestinationName, Moving, Overrides, Pattern, Place, RefusedMove, Settings,
     settings::{PartialSettings, Rule},
 };
 use quorate_replication::{
@@ -124,6 +124,15 @@ struct RuleText {
 struct OverridesText {
     version: u64,
     places: BTreeMap<String, PlaceText>,
+    #[serde(default)]
+    refused: BTreeMap<String, RefusedText>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RefusedText {
+    to: u32,
+    number: u64,
+    reason: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -213,6 +222,7 @@ fn encode(row: &Row) -> Bytes {
         Row::Overrides(overrides) => text(OverridesText {
             version: overrides.version(),
             places: overrides.iter().map(place_text).collect(),
+            refused: overrides.refused().map(refused_text).collect(),
         }),
     }
 }
@@ -223,17 +233,34 @@ fn place_text((name, place): (&DestinationName, &Place)) -> (String, PlaceText) 
     (name.as_str().to_owned(), PlaceText { shard, moving })
 }
 
+fn refused_text((name, refused): (&DestinationName, &RefusedMove)) -> (String, RefusedText) {
+    let text = RefusedText {
+        to: refused.to,
+        number: refused.number,
+        reason: refused.reason.clone(),
+    };
+    (name.as_str().to_owned(), text)
+}
+
 fn overrides(found: &Versioned) -> Result<Overrides, RowError> {
     let text: OverridesText = parse(found)?;
+    let named = |name: &str| {
+        let name = DestinationName::new(name);
+        name.map_err(|error| damaged(found, &error.to_string()))
+    };
     let mut places = Vec::with_capacity(text.places.len());
     for (name, place) in &text.places {
-        let name = DestinationName::new(name);
-        let name = name.map_err(|error| damaged(found, &error.to_string()))?;
+        let name = named(name)?;
         let moving = place.moving.map(|(from, number)| Moving { from, number });
         let shard = place.shard;
         places.push((name, Place { shard, moving }));
     }
-    Overrides::with_places(text.version, places)
+    let mut refused = Vec::with_capacity(text.refused.len());
+    for (name, RefusedText { to, number, reason }) in text.refused {
+        let told = RefusedMove { to, number, reason };
+        refused.push((named(&name)?, told));
+    }
+    Overrides::with_places(text.version, places, refused)
         .ok_or_else(|| damaged(found, "it holds overrides that cannot be"))
 }
 
@@ -463,7 +490,9 @@ mod tests {
         let overrides = Overrides::new().begin(&name("orders"), 1, 2);
         let overrides = overrides.and_then(|first| first.begin(&name("a"), 3, 4));
         let overrides = overrides.expect("moves begin");
-        let overrides = overrides.end(&name("a"), 2, (3, true)).expect("under way");
+        let overrides = overrides.end(&name("a"), 2, (3, None)).expect("under way");
+        let overrides = overrides.end(&name("orders"), 1, (1, Some("it is full")));
+        let overrides = overrides.expect("under way");
         round_trip(Row::Overrides(overrides));
     }
 

@@ -26,6 +26,11 @@ pub(crate) fn show(nodes: &Nodes, destination: &str) -> Result<v1::ShowPlacement
         shard: place.shard,
         moving_from: place.moving.map_or(0, |moving| moving.from),
     });
+    let refused = overrides.refused().map(|(name, refused)| v1::RefusedMove {
+        name: name.as_str().to_owned(),
+        shard: refused.to,
+        reason: refused.reason.clone(),
+    });
     let destination = match destination {
         "" => None,
         text => Some(placed(nodes, &name_of(text)?)?),
@@ -34,6 +39,7 @@ pub(crate) fn show(nodes: &Nodes, destination: &str) -> Result<v1::ShowPlacement
         shards: shards.collect(),
         overrides: shown.collect(),
         destination,
+        refused_moves: refused.collect(),
     })
 }
 

@@ -45,7 +45,7 @@ pub use identity::{ConsumerId, GatewayId, IdentityError, ProducerId};
 pub use message::{Message, MessageError};
 pub use move_reason::MoveReason;
 pub use pattern::{Pattern, PatternError};
-pub use placement::{Moving, OverrideError, Overrides, Place, root};
+pub use placement::{Moving, OverrideError, Overrides, Place, RefusedMove, root};
 pub use position::MessagePosition;
 pub use property::{Value, ValueRef};
 pub use relocation::{Relocating, Relocation, Step};

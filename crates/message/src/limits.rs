@@ -55,8 +55,12 @@ pub const SETTINGS_BYTES_MAX: usize = RULES_MAX * 1024;
 /// told with every change of the topology.
 pub const OVERRIDES_MAX: usize = 1024;
 
-/// Overrides in their encoding: each with a name of the greatest length.
-pub const OVERRIDES_BYTES_MAX: usize = 16 + OVERRIDES_MAX * (NAME_BYTES_MAX + 18);
+/// Moves of names that were refused and are remembered for whoever asks why; the oldest goes.
+pub const REFUSED_MOVES_MAX: usize = 16;
+
+/// Overrides in their encoding: each with a name of the greatest length, and each refusal with a text of that length.
+pub const OVERRIDES_BYTES_MAX: usize =
+    18 + OVERRIDES_MAX * (NAME_BYTES_MAX + 18) + REFUSED_MOVES_MAX * (2 * NAME_BYTES_MAX + 14);
 
 /// Deliveries of a message that may fail: ActiveMQ's one delivery and six redeliveries.
 pub const MAX_DELIVERIES_DEFAULT: u32 = 7;

@@ -6,6 +6,7 @@
 //! ```text
 //! format u8 = 1, version u64, overrides u16, by name; each:
 //!     name length u8, name, shard u32, flag u8, and if 1: from u32, number u64
+//! refused moves u16, by name; each: name length u8, name, shard u32, number u64, reason length u8, reason
 //! ```
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::collections::btree_map::Entry;
 
 use thiserror::Error;
 
-use crate::limits::{OVERRIDES_BYTES_MAX, OVERRIDES_MAX};
+use crate::limits::{NAME_BYTES_MAX, OVERRIDES_BYTES_MAX, OVERRIDES_MAX, REFUSED_MOVES_MAX};
 use crate::reader::Reader;
 use crate::{DestinationName, virtual_topic};
 
@@ -24,6 +25,18 @@ const FORMAT: u8 = 1;
 pub struct Overrides {
     version: u64,
     places: BTreeMap<DestinationName, Place>,
+    refused: BTreeMap<DestinationName, RefusedMove>,
+}
+
+/// The newest move of a name, if it was refused.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RefusedMove {
+    /// The shard that the name was to go to.
+    pub to: u32,
+    /// Names the move.
+    pub number: u64,
+    /// Why it stays, for people; bounded by [`NAME_BYTES_MAX`].
+    pub reason: String,
 }
 
 /// Where one name lives.
@@ -97,6 +110,17 @@ impl Overrides {
         self.places.iter()
     }
 
+    /// The newest moves that were refused, by name.
+    pub fn refused(&self) -> impl Iterator<Item = (&DestinationName, &RefusedMove)> {
+        self.refused.iter()
+    }
+
+    /// The newest move of a name, if it was refused.
+    #[must_use]
+    pub fn refusal(&self, name: &DestinationName) -> Option<&RefusedMove> {
+        self.refused.get(name)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -149,26 +173,33 @@ impl Overrides {
         let mut next = self.clone();
         next.version += 1;
         let number = next.version;
+        next.refused.remove(name);
         let moving = Some(Moving { from, number });
         next.places
             .insert(name.clone(), Place { shard: to, moving });
         Ok(next)
     }
 
-    /// The overrides when a move came to its end, or was withdrawn. `home` is the shard of the name's slot. None: no
-    /// such move is under way.
+    /// The overrides when a move came to its end, or was refused for a reason. `home` is the shard of the name's slot.
+    /// None: no such move is under way.
     #[must_use]
     pub fn end(
         &self,
         name: &DestinationName,
         number: u64,
-        (home, is_done): (u32, bool),
+        (home, refusal): (u32, Option<&str>),
     ) -> Option<Self> {
         let place = self.places.get(name)?;
         let moving = place.moving.filter(|moving| moving.number == number)?;
-        let shard = if is_done { place.shard } else { moving.from };
         let mut next = self.clone();
         next.version += 1;
+        let shard = match refusal {
+            None => place.shard,
+            Some(reason) => {
+                next.refuse(name, (place.shard, number), reason);
+                moving.from
+            }
+        };
         if let Entry::Occupied(mut entry) = next.places.entry(name.clone()) {
             if shard == home {
                 entry.remove();
@@ -180,6 +211,27 @@ impl Overrides {
             }
         }
         Some(next)
+    }
+
+    fn refuse(&mut self, name: &DestinationName, (to, number): (u32, u64), reason: &str) {
+        let mut end = reason.len().min(NAME_BYTES_MAX);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let refused = RefusedMove {
+            to,
+            number,
+            reason: reason[..end].to_owned(),
+        };
+        self.refused.insert(name.clone(), refused);
+        while self.refused.len() > REFUSED_MOVES_MAX {
+            let oldest = self
+                .refused
+                .iter()
+                .min_by_key(|(_, refused)| refused.number);
+            let oldest = oldest.map(|(name, _)| name.clone());
+            oldest.and_then(|oldest| self.refused.remove(&oldest));
+        }
     }
 
     /// As bytes.
@@ -199,6 +251,18 @@ impl Overrides {
                 bytes.extend_from_slice(&moving.from.to_le_bytes());
                 bytes.extend_from_slice(&moving.number.to_le_bytes());
             }
+        }
+        let count = u16::try_from(self.refused.len()).expect("bounded by `REFUSED_MOVES_MAX`");
+        bytes.extend_from_slice(&count.to_le_bytes());
+        let text = |bytes: &mut Vec<u8>, text: &str| {
+            bytes.push(u8::try_from(text.len()).expect("bounded by `NAME_BYTES_MAX`"));
+            bytes.extend_from_slice(text.as_bytes());
+        };
+        for (name, refused) in &self.refused {
+            text(&mut bytes, name.as_str());
+            bytes.extend_from_slice(&refused.to.to_le_bytes());
+            bytes.extend_from_slice(&refused.number.to_le_bytes());
+            text(&mut bytes, &refused.reason);
         }
         bytes
     }
@@ -232,8 +296,21 @@ impl Overrides {
             }
             places.push((name, Place { shard, moving }));
         }
+        let mut refused = Vec::new();
+        for _ in 0..reader.u16()? {
+            let name = DestinationName::new(reader.short_text()?).ok()?;
+            let told = RefusedMove {
+                to: reader.u32()?,
+                number: reader.u64()?,
+                reason: reader.short_text()?.to_owned(),
+            };
+            if refused.last().is_some_and(|(before, _)| *before >= name) {
+                return None;
+            }
+            refused.push((name, told));
+        }
         let is_end = reader.position() == bytes.len();
-        is_end.then(|| Self::with_places(version, places))?
+        is_end.then(|| Self::with_places(version, places, refused))?
     }
 
     /// These overrides under this version. None when they could not have come about.
@@ -241,7 +318,12 @@ impl Overrides {
     pub fn with_places(
         version: u64,
         places: impl IntoIterator<Item = (DestinationName, Place)>,
+        refused: impl IntoIterator<Item = (DestinationName, RefusedMove)>,
     ) -> Option<Self> {
+        let refused: BTreeMap<DestinationName, RefusedMove> = refused.into_iter().collect();
+        let is_refused = |refused: &RefusedMove| {
+            refused.number <= version && refused.reason.len() <= NAME_BYTES_MAX
+        };
         let places: BTreeMap<DestinationName, Place> = places.into_iter().collect();
         let is_good = |(name, place): (&DestinationName, &Place)| {
             let moving = place.moving;
@@ -249,8 +331,15 @@ impl Overrides {
                 && moving
                     .is_none_or(|moving| moving.number <= version && moving.from != place.shard)
         };
-        let is_whole = places.len() <= OVERRIDES_MAX && places.iter().all(is_good);
-        is_whole.then_some(Self { version, places })
+        let is_whole = places.len() <= OVERRIDES_MAX
+            && refused.len() <= REFUSED_MOVES_MAX
+            && places.iter().all(is_good)
+            && refused.values().all(is_refused);
+        is_whole.then_some(Self {
+            version,
+            places,
+            refused,
+        })
     }
 }
 
@@ -279,25 +368,46 @@ mod tests {
             begun.begin(&orders, 1, 3),
             Err(OverrideError::UnderWay { shard: 2, .. })
         ));
-        assert_eq!(begun.end(&orders, 2, (1, true)), None, "another move");
-        let ended = begun.end(&orders, 1, (1, true)).expect("under way");
+        assert_eq!(begun.end(&orders, 2, (1, None)), None, "another move");
+        let ended = begun.end(&orders, 1, (1, None)).expect("under way");
         assert_eq!(ended.place(&orders).map(|place| place.shard), Some(2));
         assert!(matches!(
             ended.begin(&orders, 1, 2),
             Err(OverrideError::Present { .. })
         ));
         let back = ended.begin(&orders, 1, 1).expect("begins");
-        let home = back.end(&orders, 3, (1, true)).expect("under way");
+        let home = back.end(&orders, 3, (1, None)).expect("under way");
         assert!(home.is_empty());
         assert_eq!(home.version(), 4);
     }
 
     #[test]
-    fn a_withdrawn_move_leaves_the_name_where_it_was() {
+    fn a_refused_move_leaves_the_name_where_it_was_and_says_why_until_the_next() {
         let orders = name("orders");
         let begun = Overrides::new().begin(&orders, 1, 2).expect("begins");
-        let withdrawn = begun.end(&orders, 1, (1, false)).expect("under way");
-        assert!(withdrawn.is_empty());
+        let reason = "ü".repeat(200);
+        let refused = begun.end(&orders, 1, (1, Some(&reason)));
+        let refused = refused.expect("under way");
+        assert!(refused.is_empty());
+        let told = refused.refusal(&orders).expect("remembered");
+        assert_eq!((told.to, told.number, told.reason.len()), (2, 1, 254));
+        assert_eq!(Overrides::decode(&refused.encode()), Some(refused.clone()));
+        let again = refused.begin(&orders, 1, 2).expect("begins");
+        assert_eq!(again.refusal(&orders), None);
+    }
+
+    #[test]
+    fn the_oldest_refusals_are_forgotten() {
+        let mut overrides = Overrides::new();
+        for count in 0..=REFUSED_MOVES_MAX {
+            let name = name(&format!("q{count}"));
+            let begun = overrides.begin(&name, 1, 2).expect("begins");
+            let number = begun.version();
+            overrides = begun.end(&name, number, (1, Some("no"))).expect("ends");
+        }
+        assert_eq!(overrides.refused().count(), REFUSED_MOVES_MAX);
+        assert_eq!(overrides.refusal(&name("q0")), None);
+        assert!(overrides.refusal(&name("q1")).is_some());
     }
 
     #[test]
@@ -318,7 +428,10 @@ mod tests {
         for (text, to) in [("b", 2), ("a", 3), ("c", 4)] {
             overrides = overrides.begin(&name(text), 1, to).expect("begins");
         }
-        overrides = overrides.end(&name("a"), 2, (1, true)).expect("under way");
+        overrides = overrides.end(&name("a"), 2, (1, None)).expect("under way");
+        overrides = overrides
+            .end(&name("c"), 3, (1, Some("it is full")))
+            .expect("under way");
         let bytes = overrides.encode();
         assert_eq!(Overrides::decode(&bytes), Some(overrides));
         for length in 0..bytes.len() {

@@ -15,13 +15,17 @@ use crate::{
     Batch, BatchBuilder, BatchFull, Command, Cron, Destination, MessageError, Publication,
 };
 
-/// A step of the move of a name. The first and the last two are the source's, the others the target's.
+/// A step of the move of a name. Some are the source's to log, the others the target's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// The name begins to leave: nothing of it is delivered here any more.
+    /// The name is to leave, unless something stands against it.
     Leave,
     /// The name is to come: nobody but the source sends to it.
     Expect,
+    /// The target expects it: nothing of it is delivered here any more, and what is here goes there.
+    Ship,
+    /// The target cannot take it: it stays.
+    Stay,
     /// Nothing is taken in any more.
     Cut,
     /// What the source knows of its producers.
@@ -33,9 +37,11 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Leave,
         Self::Expect,
+        Self::Ship,
+        Self::Stay,
         Self::Cut,
         Self::Adopt,
         Self::Open,
@@ -47,7 +53,7 @@ impl Step {
     pub fn is_of_target(self) -> bool {
         match self {
             Self::Expect | Self::Adopt | Self::Open => true,
-            Self::Leave | Self::Cut | Self::Depart => false,
+            Self::Leave | Self::Ship | Self::Stay | Self::Cut | Self::Depart => false,
         }
     }
 
@@ -55,10 +61,12 @@ impl Step {
         match self {
             Self::Leave => 1,
             Self::Expect => 2,
-            Self::Cut => 3,
-            Self::Adopt => 4,
-            Self::Open => 5,
-            Self::Depart => 6,
+            Self::Ship => 3,
+            Self::Stay => 4,
+            Self::Cut => 5,
+            Self::Adopt => 6,
+            Self::Open => 7,
+            Self::Depart => 8,
         }
     }
 
@@ -291,9 +299,9 @@ mod tests {
             assert_eq!(batch.command(ordinal), Some(expected));
             assert_eq!(batch.body(ordinal).as_deref(), Some(&b"body"[..]));
         }
-        assert_eq!(batch.relocation(6), Some(relocation));
-        assert_eq!(batch.message(6), Some(Bytes::from_static(b"message")));
-        assert_eq!(batch.relocation(5), None);
+        assert_eq!(batch.relocation(8), Some(relocation));
+        assert_eq!(batch.message(8), Some(Bytes::from_static(b"message")));
+        assert_eq!(batch.relocation(7), None);
     }
 
     #[test]

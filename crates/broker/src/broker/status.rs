@@ -4,6 +4,8 @@ use quorate_message::{
     Destination, DestinationKind, DestinationName, MessagePosition, Outcome, Relocating,
 };
 
+use crate::state::Obstacle;
+
 /// One queue, as this replica sees it. What is in flight only the leader knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueStatus {
@@ -79,8 +81,23 @@ pub struct OutboxStatus {
 pub struct RelocationStatus {
     /// The newest move.
     pub relocating: Relocating,
-    /// It left this shard, and nothing is left of it.
-    pub is_gone: bool,
+    /// What came of it.
+    pub standing: Standing,
+}
+
+/// What came of the newest move of a name in one of its two shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// It leaves the shard, or is to.
+    Leaving,
+    /// It left, and nothing is left of it.
+    Gone,
+    /// It is to come.
+    Expected,
+    /// It came.
+    Here,
+    /// It was to leave, and stays.
+    Stays(Obstacle),
 }
 
 impl QueueStatus {

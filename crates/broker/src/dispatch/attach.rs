@@ -94,7 +94,7 @@ impl Dispatcher {
     ) -> Result<LaneId, AttachRefusal> {
         // What a consumer has of a name that leaves it settles here; it gets no more.
         let moved = state.relocations().of(queue);
-        let is_elsewhere = moved.is_some_and(|moved| moved.elsewhere().is_some());
+        let is_elsewhere = moved.is_some_and(|moved| !moved.is_delivered());
         if is_elsewhere && held.is_empty() {
             return Err(AttachRefusal::Moved);
         }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!  Leave applied
-//!    Expecting   the target is told, with what this shard's outbox had stored here
+//!    Expecting   the target is told, with what this shard's outbox had stored here; again, each time later, and not for ever
+//!    Deciding    the target expects it: Ship. It cannot take it, or does not answer: Stay
+//!  Ship applied
 //!    Draining    consumers settle what they have, for a while: what comes back keeps its place
 //!    Shipping    messages go into the outbox in their turn, some ahead of what has arrived; new ones are taken in
 //!    Cutting     little is left: Cut. The rest is shipped
@@ -11,21 +13,23 @@
 //!    Opening     the target is told that everybody may send there
 //!    Ending      what comes back from consumers is shipped; when nothing is left: Depart
 //! ```
-//! A new leader begins at the start, whatever the former one did: every step may come twice.
+//! A new leader begins at the start of what is logged, whatever the former one did: every step may come twice. Without a
+//! lease nothing is done, and nothing is due.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_message::{
     BatchBuilder, Destination, DestinationKind, DestinationName, MessagePosition, Outcome,
-    ProducerId, Relocating, Step as Logged,
+    ProducerId, Relocating, Step as Logged, root,
 };
 
-use super::{Dispatcher, LaneId};
+use super::{Dispatcher, Lane, LaneId};
 use crate::limits::{
-    ADOPT_BYTES, CUT_AT, DRAIN_MAX, RELOCATE_AHEAD, RELOCATE_PAGE, RELOCATE_PAUSE, RELOCATE_TIMEOUT,
+    ADOPT_BYTES, CUT_AT, DRAIN_MAX, EXPECT_MAX, RELOCATE_AHEAD, RELOCATE_PAGE, RELOCATE_PAUSE,
+    RELOCATE_PAUSE_MAX, RELOCATE_TIMEOUT,
 };
-use crate::state::{QueueId, Stage, State, Turn};
+use crate::state::{Obstacle, QueueId, Sink, Stage, State, Turn};
 use crate::{Effect, Outcomes};
 
 /// The leader's side of the moves. Nothing of it is logged.
@@ -41,10 +45,15 @@ pub(crate) struct Relocator {
 struct Course {
     relocating: Relocating,
     step: Step,
+    /// When it began here.
+    since: u64,
     /// When the step is looked at again, if nothing happens before.
     due: u64,
-    /// What was put on its way, and is not applied.
-    proposed: Vec<(QueueId, MessagePosition)>,
+    /// How long it waits when the target does not answer, or refuses; 0 while all goes well.
+    pause: u64,
+    /// The entry as of which the target was told last what is to come.
+    told_as_of: u64,
+    proposed: Proposed,
     /// Messages that were left when the present round began, and how many were shipped since.
     round: Option<(u64, u64)>,
     /// Windows of producers are told from here on: of the destination, behind the producer.
@@ -55,9 +64,18 @@ struct Course {
     departs: u64,
 }
 
+/// What was put on its way, and is not applied.
+#[derive(Clone, Debug, Default)]
+struct Proposed {
+    messages: Vec<(QueueId, MessagePosition)>,
+    /// Then it is taken to be lost, or refused.
+    until: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Expecting,
+    Deciding,
     Draining { until: u64 },
     Shipping,
     Cutting,
@@ -66,13 +84,36 @@ enum Step {
     Ending,
 }
 
+/// What came of a step that the target was asked to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Done,
+    /// It is logged that the target does not do it.
+    Refused,
+    /// It may be logged or not.
+    None,
+}
+
+impl Answer {
+    fn of(outcomes: Option<&Outcomes>) -> Self {
+        match outcomes {
+            None => Self::None,
+            Some(outcomes) if outcomes.iter().all(|one| one == Outcome::Applied) => Self::Done,
+            Some(_) => Self::Refused,
+        }
+    }
+}
+
 impl Course {
     fn new(now: u64, relocating: Relocating) -> Self {
         Self {
             relocating,
             step: Step::Expecting,
+            since: now,
             due: now,
-            proposed: Vec::new(),
+            pause: 0,
+            told_as_of: 0,
+            proposed: Proposed::default(),
             round: None,
             told: (0, None),
             next: (0, None),
@@ -83,6 +124,43 @@ impl Course {
     fn go(&mut self, step: Step, now: u64) {
         (self.step, self.due) = (step, now);
     }
+
+    /// Waits before the same is tried again, each time longer.
+    fn wait(&mut self, now: u64) {
+        self.pause = (self.pause * 2).clamp(RELOCATE_PAUSE, RELOCATE_PAUSE_MAX);
+        self.due = now.saturating_add(self.pause);
+    }
+
+    /// What is logged may have gone on, by whichever leader.
+    fn catch_up(&mut self, now: u64, stage: Stage) {
+        match (stage, self.step) {
+            (Stage::Shipping, Step::Expecting | Step::Deciding) => {
+                let until = now.saturating_add(DRAIN_MAX);
+                self.go(Step::Draining { until }, now);
+            }
+            (
+                Stage::Cut,
+                Step::Expecting | Step::Deciding | Step::Draining { .. } | Step::Cutting,
+            ) => self.go(Step::Shipping, now),
+            (
+                Stage::Leaving { .. }
+                | Stage::Shipping
+                | Stage::Cut
+                | Stage::Gone
+                | Stage::Expected { .. }
+                | Stage::Here
+                | Stage::Stays(_),
+                Step::Expecting
+                | Step::Deciding
+                | Step::Draining { .. }
+                | Step::Shipping
+                | Step::Cutting
+                | Step::Adopting
+                | Step::Opening
+                | Step::Ending,
+            ) => {}
+        }
+    }
 }
 
 impl Relocator {
@@ -91,57 +169,22 @@ impl Relocator {
         self.is_current = false;
     }
 
-    /// Whether the target of a name that leaves expects it.
-    pub(crate) fn is_expected(&self, name: &str) -> bool {
-        let course = self.courses.get(name);
-        course.is_none_or(|course| course.step != Step::Expecting)
-    }
-
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         self.courses.values().map(|course| course.due).min()
     }
 
-    /// What the target made of the step that it was told last.
-    fn answered(
-        &mut self,
-        now: u64,
-        name: &DestinationName,
-        outcomes: Option<&Outcomes>,
-        stage: Option<Stage>,
-    ) {
-        let Some(course) = self.courses.get_mut(name) else {
-            return;
-        };
-        let is_done = outcomes.is_some_and(|outcomes| {
-            let mut outcomes = outcomes.iter();
-            outcomes.all(|outcome| outcome == Outcome::Applied)
-        });
-        if !is_done {
-            course.due = now.saturating_add(RELOCATE_PAUSE);
-            return;
-        }
-        match course.step {
-            Step::Expecting if stage == Some(Stage::Cut) => course.go(Step::Shipping, now),
-            Step::Expecting => {
-                let until = now.saturating_add(DRAIN_MAX);
-                course.go(Step::Draining { until }, now);
-            }
-            Step::Adopting => (course.told, course.due) = (course.next, now),
-            Step::Opening => course.go(Step::Ending, now),
-            Step::Draining { .. } | Step::Shipping | Step::Cutting | Step::Ending => {}
-        }
-    }
-
-    /// Begins with names that leave, and forgets those that left.
+    /// Begins with names that leave, and forgets those that left, or stay.
     fn refresh(&mut self, now: u64, state: &State) {
         if self.is_current {
             return;
         }
         self.is_current = true;
-        let leaving = state
-            .relocations()
-            .iter()
-            .filter(|(_, moved)| matches!(moved.stage, Stage::Leaving | Stage::Cut));
+        let leaving = state.relocations().iter().filter(|(_, moved)| {
+            matches!(
+                moved.stage,
+                Stage::Leaving { .. } | Stage::Shipping | Stage::Cut
+            )
+        });
         let leaving: BTreeMap<_, _> = leaving
             .map(|(name, moved)| (name.clone(), moved.relocating))
             .collect();
@@ -155,22 +198,20 @@ impl Relocator {
 }
 
 impl Dispatcher {
-    /// A name began to move, went on, or moved. Returns how many non-persistent messages are lost with what left.
-    pub(crate) fn relocated(&mut self, state: &State) -> u64 {
+    /// A name began to move, went on, or moved.
+    pub(crate) fn relocated(&mut self) {
         self.relocator.changed();
         self.touch_all();
-        let names = state.relocations().iter();
-        let gone = names.filter(|(_, moved)| moved.stage == Stage::Gone);
-        let gone: Vec<_> = gone.flat_map(|(name, _)| state.family(name)).collect();
-        let lanes: Vec<LaneId> = gone
-            .iter()
-            .filter_map(|queue| self.by_queue.get(queue).copied())
-            .collect();
-        lanes.into_iter().map(|id| self.purge_transient(id)).sum()
     }
 
-    pub(crate) fn relocator(&self) -> &Relocator {
-        &self.relocator
+    /// A name left. Returns how many non-persistent messages are lost with it.
+    pub(crate) fn left(&mut self, name: &DestinationName) -> u64 {
+        let lanes = self
+            .by_name
+            .iter()
+            .filter(|(at, _)| at.kind == DestinationKind::Queue && root(&at.name) == name.as_str());
+        let lanes: Vec<LaneId> = lanes.map(|(_, id)| *id).collect();
+        lanes.into_iter().map(|id| self.drop_transient(id)).sum()
     }
 
     /// What another shard made of what it was asked last about a name.
@@ -179,11 +220,39 @@ impl Dispatcher {
         now: u64,
         name: &DestinationName,
         outcomes: Option<&Outcomes>,
-        state: &State,
+        effects: &mut Vec<Effect>,
     ) {
-        let moved = state.relocations().get(name.as_str());
-        let stage = moved.map(|moved| moved.stage);
-        self.relocator.answered(now, name, outcomes, stage);
+        let Some(course) = self.relocator.courses.get_mut(name) else {
+            return;
+        };
+        let answer = Answer::of(outcomes);
+        if answer == Answer::Done {
+            course.pause = 0;
+        }
+        match (course.step, answer) {
+            (Step::Expecting, Answer::Done) => {
+                let mut told = Sink::keeping();
+                told.varint(course.told_as_of);
+                decide(now, (name, course), Logged::Ship, told, effects);
+            }
+            (Step::Expecting, Answer::Refused) => {
+                stay(now, (name, course), Obstacle::TargetFull, effects);
+            }
+            (Step::Adopting, Answer::Done) => (course.told, course.due) = (course.next, now),
+            (Step::Opening, Answer::Done) => course.go(Step::Ending, now),
+            (Step::Expecting | Step::Adopting | Step::Opening, Answer::None | Answer::Refused) => {
+                course.wait(now);
+            }
+            // It answers what was asked before.
+            (
+                Step::Deciding
+                | Step::Draining { .. }
+                | Step::Shipping
+                | Step::Cutting
+                | Step::Ending,
+                Answer::Done | Answer::Refused | Answer::None,
+            ) => {}
+        }
     }
 
     /// Goes on with every move.
@@ -196,11 +265,12 @@ impl Dispatcher {
         for (name, course) in &mut courses {
             let stage = state.relocations().get(name.as_str());
             if let Some(stage) = stage.map(|moved| moved.stage) {
+                course.catch_up(now, stage);
                 self.go_on(now, (name, course, stage), state, effects);
-                // Whatever it waits for makes a step; and if that was lost, it looks again.
-                if course.due <= now {
-                    course.due = now.saturating_add(RELOCATE_TIMEOUT);
-                }
+            }
+            // Whatever it waits for makes a step; and if that was lost, it looks again.
+            if course.due <= now {
+                course.due = now.saturating_add(RELOCATE_TIMEOUT);
             }
         }
         self.relocator.courses = courses;
@@ -214,10 +284,11 @@ impl Dispatcher {
         effects: &mut Vec<Effect>,
     ) {
         match course.step {
-            Step::Expecting if course.due <= now => {
-                let body = state.expected_body(name, course.relocating.from);
-                let at = Destination::queue(name.clone());
-                ask(now, (name, course), (&at, Logged::Expect, &body), effects);
+            Step::Expecting if course.due <= now => expect(now, (name, course), state, effects),
+            // It was not committed, or the target is to be told more.
+            Step::Deciding if course.due <= now => {
+                course.go(Step::Expecting, now);
+                expect(now, (name, course), state, effects);
             }
             Step::Draining { until } => {
                 course.due = until.max(now.saturating_add(1));
@@ -228,11 +299,9 @@ impl Dispatcher {
                 }
             }
             Step::Shipping => self.ship(now, (name, course, stage), state, effects),
-            Step::Cutting => {
-                if stage == Stage::Cut || course.due <= now {
-                    course.go(Step::Shipping, now);
-                    self.ship(now, (name, course, stage), state, effects);
-                }
+            Step::Cutting if course.due <= now => {
+                course.go(Step::Shipping, now);
+                self.ship(now, (name, course, stage), state, effects);
             }
             Step::Adopting if course.due <= now => {
                 tell_windows(now, (name, course), state, effects)
@@ -243,21 +312,40 @@ impl Dispatcher {
             }
             Step::Ending => {
                 let is_shipped = self.put_on_its_way(now, (name, course), state, effects);
-                if is_shipped && state.is_emptied(name) && course.departs <= now {
-                    log(now, (name, course), Logged::Depart, effects);
+                let is_left = is_shipped && state.is_emptied(name);
+                if is_left && !self.is_held_in_memory(name, state) && course.departs <= now {
+                    log(now, (name, course), (Logged::Depart, &[]), effects);
                     course.departs = course.due;
                 }
             }
-            Step::Expecting | Step::Adopting | Step::Opening => {}
+            Step::Expecting | Step::Deciding | Step::Cutting | Step::Adopting | Step::Opening => {}
         }
+    }
+
+    fn lanes_of(&self, name: &DestinationName, state: &State) -> impl Iterator<Item = &Lane> {
+        // One that was never stored has no place among the queues.
+        let own = self.by_name.get(&Destination::queue(name.clone()));
+        let lanes = state.family(name).into_iter();
+        let lanes = lanes
+            .filter_map(|queue| self.by_queue.get(&queue))
+            .chain(own);
+        lanes.map(|id| &self.lanes[id.0])
+    }
+
+    /// Whether a consumer has a non-persistent message of a name.
+    fn is_held_in_memory(&self, name: &DestinationName, state: &State) -> bool {
+        let mut lanes = self.lanes_of(name, state);
+        lanes.any(|lane| {
+            let mut held = lane.in_flight.keys();
+            held.any(|position| position.is_transient())
+        })
     }
 
     /// Whether no consumer has anything of a name.
     fn is_drained(&self, name: &DestinationName, state: &State) -> bool {
-        let lanes = state.family(name).into_iter();
-        let mut lanes = lanes.filter_map(|queue| self.by_queue.get(&queue));
-        lanes.all(|id| {
-            let mut held = self.lanes[id.0].in_flight.keys();
+        let mut lanes = self.lanes_of(name, state);
+        lanes.all(|lane| {
+            let mut held = lane.in_flight.keys();
             held.all(|position| position.is_transient())
         })
     }
@@ -277,13 +365,13 @@ impl Dispatcher {
         let is_shipped = self.put_on_its_way(now, (name, course), state, effects);
         let on_the_way = on_the_way(name, state) as u64;
         match stage {
-            Stage::Leaving => {
+            Stage::Shipping => {
                 let left = self.left_of(name, state) + on_the_way;
-                if left <= CUT_AT || course.is_endless(left) {
+                let is_time = left <= CUT_AT || course.is_endless(left);
+                // While a transaction is to store something there it would be refused; its end makes a step.
+                if is_time && !state.transactions().has_prepared(name) {
                     course.go(Step::Cutting, now);
-                    log(now, (name, course), Logged::Cut, effects);
-                    // Refused while a transaction is to store something; then it is tried again, and shipped on.
-                    course.due = now.saturating_add(RELOCATE_PAUSE);
+                    log(now, (name, course), (Logged::Cut, &[]), effects);
                 }
             }
             Stage::Cut if is_shipped && on_the_way == 0 => {
@@ -291,7 +379,12 @@ impl Dispatcher {
                 course.told = (0, None);
                 tell_windows(now, (name, course), state, effects);
             }
-            Stage::Cut | Stage::Gone | Stage::Expected | Stage::Here => {}
+            Stage::Leaving { .. }
+            | Stage::Cut
+            | Stage::Gone
+            | Stage::Expected { .. }
+            | Stage::Here
+            | Stage::Stays(_) => {}
         }
     }
 
@@ -322,24 +415,23 @@ impl Dispatcher {
         state: &State,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        if course.due <= now {
+        let Proposed { messages, until } = &mut course.proposed;
+        if *until <= now {
             // Not committed in time, or refused: again.
-            course.proposed.clear();
+            messages.clear();
         }
-        course
-            .proposed
-            .retain(|(queue, position)| state.queue(*queue).holds(*position));
-        if !course.proposed.is_empty() {
+        messages.retain(|(queue, position)| state.queue(*queue).holds(*position));
+        if !messages.is_empty() {
+            course.due = *until;
             return false;
         }
-        let ahead = on_the_way(name, state);
+        if on_the_way(name, state) >= RELOCATE_AHEAD {
+            course.due = now.saturating_add(RELOCATE_TIMEOUT);
+            return false;
+        }
         let next = self.next_to_ship(name, state);
         if next.is_empty() {
             return true;
-        }
-        if ahead >= RELOCATE_AHEAD {
-            course.due = now.saturating_add(RELOCATE_TIMEOUT);
-            return false;
         }
         let mut builder = BatchBuilder::persistent();
         for (queue, position, due_ms) in next {
@@ -347,15 +439,16 @@ impl Dispatcher {
             if builder.transfer_relocated(&at, position, due_ms).is_err() {
                 break;
             }
-            course.proposed.push((queue, position));
+            messages.push((queue, position));
         }
         if let Some((_, shipped)) = &mut course.round {
-            *shipped += course.proposed.len() as u64;
+            *shipped += messages.len() as u64;
         }
         effects.push(Effect::Propose {
             batch: builder.finish(),
         });
-        course.due = now.saturating_add(RELOCATE_TIMEOUT);
+        *until = now.saturating_add(RELOCATE_TIMEOUT);
+        course.due = *until;
         false
     }
 
@@ -418,6 +511,48 @@ fn on_the_way(name: &DestinationName, state: &State) -> usize {
     targets.map(|target| outbox.target(target).len()).sum()
 }
 
+/// Tells the target what is to come, unless something keeps it here.
+fn expect(
+    now: u64,
+    (name, course): (&DestinationName, &mut Course),
+    state: &State,
+    effects: &mut Vec<Effect>,
+) {
+    let is_overdue = course.since.saturating_add(EXPECT_MAX) <= now;
+    let overdue = is_overdue.then_some(Obstacle::TargetAway);
+    if let Some(obstacle) = state.obstacle(name).or(overdue) {
+        return stay(now, (name, course), obstacle, effects);
+    }
+    course.told_as_of = state.applied();
+    let body = state.expected_body(name, course.relocating.from);
+    let at = Destination::queue(name.clone());
+    ask(now, (name, course), (&at, Logged::Expect, &body), effects);
+}
+
+/// Has this shard log that the name does not leave.
+fn stay(
+    now: u64,
+    (name, course): (&DestinationName, &mut Course),
+    obstacle: Obstacle,
+    effects: &mut Vec<Effect>,
+) {
+    let mut why = Sink::keeping();
+    obstacle.encode(&mut why);
+    decide(now, (name, course), Logged::Stay, why, effects);
+}
+
+/// Has this shard log whether the name leaves.
+fn decide(
+    now: u64,
+    (name, course): (&DestinationName, &mut Course),
+    step: Logged,
+    body: Sink,
+    effects: &mut Vec<Effect>,
+) {
+    course.go(Step::Deciding, now);
+    log(now, (name, course), (step, &body.into_bytes()), effects);
+}
+
 /// Tells the target the next piece of what is known of the producers, or that it was the last.
 fn tell_windows(
     now: u64,
@@ -460,12 +595,12 @@ fn ask(
 fn log(
     now: u64,
     (name, course): (&DestinationName, &mut Course),
-    step: Logged,
+    (step, body): (Logged, &[u8]),
     effects: &mut Vec<Effect>,
 ) {
     let at = Destination::queue(name.clone());
     effects.push(Effect::Propose {
-        batch: batch_of(&at, step, course.relocating, &[]),
+        batch: batch_of(&at, step, course.relocating, body),
     });
     course.due = now.saturating_add(RELOCATE_TIMEOUT);
 }

@@ -403,6 +403,18 @@ impl Dispatcher {
         positions.len() as u64
     }
 
+    /// Drops all non-persistent messages of a lane, in whoever's hands they are; how many there were.
+    pub(super) fn drop_transient(&mut self, id: LaneId) -> u64 {
+        let messages = &self.lanes[id.0].transient.messages;
+        let positions: Vec<MessagePosition> = messages.keys().copied().collect();
+        for position in &positions {
+            if let Some(turn) = self.remove_transient(id, *position) {
+                self.forget(id, turn);
+            }
+        }
+        positions.len() as u64
+    }
+
     pub(crate) fn transient_count(&self) -> u64 {
         self.transient.lanes.len() as u64
     }
@@ -437,7 +449,7 @@ fn elsewhere(batch: &Batch, state: &State) -> Vec<bool> {
     }
     let is_elsewhere = |to| {
         let moved = relocations.of(to);
-        moved.is_some_and(|moved| moved.elsewhere().is_some())
+        moved.is_some_and(|moved| !moved.is_remembered())
     };
     batch.destinations().iter().map(is_elsewhere).collect()
 }

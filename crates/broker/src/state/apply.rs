@@ -44,6 +44,8 @@ pub(crate) enum Change {
     Sifted(QueueId),
     /// Names move, or have moved.
     Relocated,
+    /// A name, that of a destination by its index in the batch, left for another shard.
+    Left(u16),
     /// Queues may have other settings.
     Configured,
     /// A queue is delivered again.
@@ -243,7 +245,8 @@ impl State {
             unreachable!("only publishes come here");
         };
         let moved = self.moved_of(destination, batch, record);
-        if moved.is_some_and(|moved| moved.refuses(producer, is_retained)) {
+        let stays_behind = || self.would_stay_behind(batch.destination(destination), is_retained);
+        if moved.is_some_and(|moved| !moved.takes(producer) || stays_behind()) {
             return Outcome::Moved;
         }
         if is_relocated {

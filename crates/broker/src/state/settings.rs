@@ -26,9 +26,13 @@ impl State {
         batch: &Batch,
         record: &mut Record,
     ) -> Outcome {
-        if self.is_managed_elsewhere(batch.destination(destination)) {
+        let at = batch.destination(destination);
+        // Of a name that moves, the shard pauses that delivers it.
+        let moved = self.relocations.of(at);
+        if moved.is_some_and(|moved| !moved.is_delivered()) {
             return Outcome::Moved;
         }
+        self.relocations.untold(at, self.applied);
         let queue = match self.queue_for(destination, true, batch, record) {
             Ok(queue) => queue,
             Err(outcome) => return outcome,

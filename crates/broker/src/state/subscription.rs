@@ -3,7 +3,7 @@
 use quorate_message::{Batch, Destination, Outcome};
 
 use super::apply::{Change, Record};
-use super::{Queue, QueueId, Sift, State};
+use super::{Queue, QueueId, Sift, Stage, State};
 
 impl State {
     /// Makes a subscription, or confirms that it is there. Under other conditions than before it begins anew, as JMS
@@ -18,7 +18,7 @@ impl State {
         let wanted = batch.subscription(ordinal);
         let wanted = wanted.expect("checked when the batch was parsed");
         let topic = wanted.pattern.as_name().map(Destination::topic);
-        if topic.is_some_and(|to| self.is_managed_elsewhere(&to) || self.is_leaving(&to)) {
+        if topic.is_some_and(|to| self.waits_for_subscriptions(&to)) {
             return Outcome::Moved;
         }
         if let Some(id) = self.topics.subscription_id(key)
@@ -93,7 +93,16 @@ impl State {
         batch: &Batch,
         record: &mut Record,
     ) -> Outcome {
-        if self.is_managed_elsewhere(batch.destination(destination)) {
+        let at = batch.destination(destination);
+        let is_there = self.id_of(at).is_some();
+        let moved = self.relocations.of(at).map(|moved| moved.stage);
+        let is_taken = match moved {
+            // What is there was told by the shard that it leaves, and is delivered here.
+            Some(Stage::Expected { .. } | Stage::Shipping) => is_there,
+            Some(Stage::Cut | Stage::Gone) => false,
+            Some(Stage::Leaving { .. } | Stage::Here | Stage::Stays(_)) | None => true,
+        };
+        if !is_taken {
             return Outcome::Moved;
         }
         match self.queue_for(destination, false, batch, record) {

@@ -243,6 +243,7 @@ impl State {
             }
         };
         self.settings.made(id, &name);
+        self.relocations.untold(destination, self.applied);
         match destination.kind {
             DestinationKind::Queue => {
                 self.by_name.insert(name.clone(), id);

@@ -16,7 +16,8 @@ mod codec;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_message::{
-    Attempt, Destination, DestinationName, MessagePosition, Settlement, TransactionId, root,
+    Attempt, Destination, DestinationKind, DestinationName, MessagePosition, Settlement,
+    TransactionId, root,
 };
 
 use super::apply::Retention;
@@ -142,13 +143,27 @@ impl Transactions {
     }
 
     /// Whether a message that is prepared here goes to a destination that is placed with this name.
-    pub(super) fn has_prepared(&self, name: &DestinationName) -> bool {
+    pub(crate) fn has_prepared(&self, name: &DestinationName) -> bool {
         let work = self.prepared.values().flat_map(|prepared| &prepared.work);
         let mut sends = work.filter_map(|work| match work {
             Work::Publish { destination, .. } => Some(destination),
             Work::Settle { .. } => None,
         });
         sends.any(|to| root(&to.name) == name.as_str())
+    }
+
+    /// Whether a message that is prepared here is to be retained by the topic of this name.
+    pub(super) fn retains(&self, name: &DestinationName) -> bool {
+        let work = self.prepared.values().flat_map(|prepared| &prepared.work);
+        let mut retained = work.filter_map(|work| match work {
+            Work::Publish {
+                destination,
+                retention: Retention::Keep | Retention::Clear,
+                ..
+            } => Some(destination),
+            Work::Publish { .. } | Work::Settle { .. } => None,
+        });
+        retained.any(|to| to.kind == DestinationKind::Topic && to.name == *name)
     }
 
     /// What waits for a decision.

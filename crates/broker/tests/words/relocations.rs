@@ -1,5 +1,7 @@
 //! The words of names that move from shard to shard.
 
+use std::fmt::Write as _;
+
 use quorate_broker::{Input, Outcomes};
 use quorate_message::{
     Batch, BatchBuilder, Command, Destination, DestinationName, Outcome, ProducerId, Publication,
@@ -9,28 +11,41 @@ use quorate_message::{
 use super::{Stage, identity, name, number};
 
 impl Stage {
-    /// `step STEP NAME NUMBER FROM TO`, `came NAME FROM NUMBER COUNT DUE`, `asked NAME applied|refused|lost`.
+    /// `step STEP NAME NUMBER FROM TO`, `expect NAME NUMBER FROM TO ENTRY [paused]`, `came NAME FROM NUMBER COUNT DUE`,
+    /// `asked NAME applied|refused|lost`, `route NAME`, `standing NAME`.
     pub(super) fn relocation(&mut self, words: &[&str], shown: &mut String) -> bool {
         match words {
             ["step", step, at, count, from, to] => {
-                let relocating = Relocating {
-                    number: number(count),
-                    from: u32::try_from(number(from)).unwrap(),
-                    to: u32::try_from(number(to)).unwrap(),
-                };
                 let (step, body): (Step, &[u8]) = match *step {
                     "leave" => (Step::Leave, &[]),
-                    "expect" => (Step::Expect, &[0]),
+                    "expect" => (Step::Expect, &[0, 0]),
+                    "ship" => (Step::Ship, &[0x7f]),
+                    "stay" => (Step::Stay, &[7]),
                     "cut" => (Step::Cut, &[]),
-                    // Not paused, without groups; of the producer `p` the numbers up to 7.
+                    // Without groups; of the producer `p` the numbers up to 7.
                     "adopt" => (Step::Adopt, &ADOPTED),
                     "open" => (Step::Open, &[]),
-                    _ => (Step::Depart, &[]),
+                    "depart" => (Step::Depart, &[]),
+                    other => panic!("`{other}` is no step"),
                 };
-                let mut builder = BatchBuilder::persistent();
-                let at = Destination::queue(name(at));
-                builder.relocate(&at, step, relocating, body).unwrap();
-                self.commit(&mut builder, shown);
+                self.log_step(at, (step, body), &[count, from, to], shown);
+            }
+            ["expect", at, count, from, to, as_of, rest @ ..] => {
+                let mut body = vec![u8::try_from(number(as_of)).unwrap(), 1, 1];
+                body.push(u8::try_from(at.len()).unwrap());
+                body.extend_from_slice(at.as_bytes());
+                // Nothing of the source's outbox.
+                body.extend([u8::from(rest == ["paused"]), 0, 0]);
+                self.log_step(at, (Step::Expect, &body), &[count, from, to], shown);
+            }
+            ["route", at] => {
+                let to = Destination::queue(name(at));
+                writeln!(shown, "{:?}", self.broker.route(&to)).unwrap();
+            }
+            ["standing", at] => {
+                let status = self.broker.relocation(&name(at));
+                let standing = status.map(|status| status.standing);
+                writeln!(shown, "{standing:?}").unwrap();
             }
             ["came", at, from, count, returned, due] => {
                 let publication = Publication {
@@ -68,14 +83,33 @@ impl Stage {
         }
         true
     }
+
+    fn log_step(
+        &mut self,
+        at: &str,
+        (step, body): (Step, &[u8]),
+        numbers: &[&str; 3],
+        shown: &mut String,
+    ) {
+        let [count, from, to] = numbers.map(number);
+        let relocating = Relocating {
+            number: count,
+            from: u32::try_from(from).unwrap(),
+            to: u32::try_from(to).unwrap(),
+        };
+        let mut builder = BatchBuilder::persistent();
+        let at = Destination::queue(name(at));
+        builder.relocate(&at, step, relocating, body).unwrap();
+        self.commit(&mut builder, shown);
+    }
 }
 
 /// See above.
-const ADOPTED: [u8; 21] = {
-    let mut body = [0; 21];
-    body[2] = 1;
-    body[3] = b'p';
-    body[19] = 7;
+const ADOPTED: [u8; 20] = {
+    let mut body = [0; 20];
+    body[1] = 1;
+    body[2] = b'p';
+    body[18] = 7;
     body
 };
 
@@ -94,5 +128,5 @@ pub(super) fn show_ask(shard: u32, about: &DestinationName, batch: &Batch) -> St
 
 #[test]
 fn the_numbers_of_an_adopted_producer_are_those_of_p() {
-    assert_eq!(ADOPTED[3..19], identity("p"));
+    assert_eq!(ADOPTED[2..18], identity("p"));
 }

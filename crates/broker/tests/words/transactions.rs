@@ -5,7 +5,7 @@
 //! decide t.1@500 PARTS SHARDS COMMAND..    SHARDS: `2,3`, or `-` for none
 //! undo t.1@500 / finish t.1@500 commit|rollback / forget t.1@500 SHARD
 //! hear SHARD ask|committed|undone|finished t.1@500
-//! COMMAND: +QUEUE publishes, -QUEUE:ENTRY.ORDINAL accepts, !QUEUE:ENTRY.ORDINAL rejects
+//! COMMAND: +QUEUE publishes, *TOPIC publishes and retains, -QUEUE:ENTRY.ORDINAL accepts, !QUEUE:ENTRY.ORDINAL rejects
 //! ```
 
 use quorate_broker::{Input, Resolution};
@@ -48,7 +48,7 @@ fn shards(text: &str) -> Vec<u32> {
 fn commands(builder: &mut BatchBuilder, (id, _): Names, commands: &[&str]) {
     for command in commands {
         let (settlement, rest) = match command.split_at(1) {
-            ("+", queue) => {
+            (how @ ("+" | "*"), queue) => {
                 let destination = super::destination(queue);
                 let publication = Publication {
                     destination: &destination,
@@ -56,7 +56,7 @@ fn commands(builder: &mut BatchBuilder, (id, _): Names, commands: &[&str]) {
                     number: id.number,
                     priority: 4,
                     expires_at_ms: 0,
-                    is_retained: false,
+                    is_retained: how == "*",
                 };
                 let body = format!("tx{}", builder.len());
                 builder.publish(&publication, body.as_bytes()).unwrap();
@@ -64,7 +64,7 @@ fn commands(builder: &mut BatchBuilder, (id, _): Names, commands: &[&str]) {
             }
             ("-", rest) => (Settlement::Accept, rest),
             ("!", rest) => (Settlement::Reject, rest),
-            _ => panic!("`{command}` is neither +, - nor !"),
+            _ => panic!("`{command}` is none of +, *, - and !"),
         };
         let (queue, at) = rest.split_once(':').expect("QUEUE:POSITION");
         let at = position(at);

@@ -97,6 +97,10 @@ fn a_name_that_cannot_go_stays() {
     world.run(100);
     report(&mut world, home, 1, Some("it has subscriptions"));
     assert_eq!(place(&world, "orders"), None);
+    let overrides = &world.controller.topology().overrides;
+    let refused: Vec<_> = overrides.refused().collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].1.reason, "it has subscriptions");
 }
 
 #[test]

@@ -114,6 +114,31 @@ impl Core {
         elsewhere
     }
 
+    /// Where a queue is paused or resumed that a shard delivers no more, since it leaves it: where it goes, with what the
+    /// command wanted. None: that is not why it was refused.
+    pub(super) fn paused_elsewhere(
+        &self,
+        (from, outcome): (ShardId, Option<Outcome>),
+        (parsed, at): (&Parsed<'_>, usize),
+    ) -> Option<(ShardId, DestinationName, bool)> {
+        if outcome != Some(Outcome::Moved) {
+            return None;
+        }
+        let batch = parsed.batch()?;
+        let command = batch.command(u16::try_from(at).ok()?)?;
+        let Command::Pause {
+            destination,
+            is_paused,
+        } = command
+        else {
+            return None;
+        };
+        let queue = batch.destination(destination).name.clone();
+        let place = self.overrides.place(&queue)?;
+        let moving = place.moving.filter(|moving| moving.from == from.0);
+        moving.map(|_| (ShardId(place.shard), queue, is_paused))
+    }
+
     /// Names live elsewhere than before. What is remembered of moves that are over is forgotten; what waits of names
     /// whose place is another one is tried there, behind what went to the shard before.
     pub(super) fn replace_overrides(&mut self, newer: &Arc<Overrides>) {

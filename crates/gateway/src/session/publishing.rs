@@ -244,6 +244,17 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) {
         let id = self.shard_of(queue);
+        self.set_paused_at(now, (call, id), (queue, is_paused), effects);
+    }
+
+    /// The same in one shard.
+    pub(super) fn set_paused_at(
+        &mut self,
+        now: Time,
+        (call, id): (CallId, Option<ShardId>),
+        (queue, is_paused): (&DestinationName, bool),
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(shard) = id.and_then(|id| self.shards.get_mut(&id)) else {
             return self.fail(call, Failure::NoTopology, effects);
         };
@@ -347,7 +358,16 @@ impl Core {
                     let copy = (*call, *ordinal, *bytes);
                     self.copy_answered(copy, (outcomes, &parsed, at - 1), effects);
                 }
-                Part::Purge { call } => self.purged(id, *call, (last, removed), effects),
+                Part::Purge { call } => {
+                    match self.paused_elsewhere((id, last), (&parsed, at - 1)) {
+                        Some((to, queue, is_paused)) => {
+                            let now = self.now;
+                            let what = (&queue, is_paused);
+                            self.set_paused_at(now, (*call, Some(to)), what, effects);
+                        }
+                        None => self.purged(id, *call, (last, removed), effects),
+                    }
+                }
             }
         }
         self.try_is_over(tried);

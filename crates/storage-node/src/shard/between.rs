@@ -121,6 +121,20 @@ impl Between {
         }
     }
 
+    /// The shard of a target that moves, or moved, to `shard` by the move of this number.
+    fn shard_since(&self, target: &Destination, number: u64, shard: u32) -> Option<ShardId> {
+        let overrides = self.placement.as_ref().map(|placed| &placed.overrides);
+        let is_over = overrides.is_some_and(|overrides| {
+            let place = overrides.place(&target.name);
+            let moving = place.and_then(|place| place.moving);
+            overrides.version() >= number && moving.is_none_or(|moving| moving.number != number)
+        });
+        match is_over {
+            true => self.shard_of(target),
+            false => Some(ShardId(shard)),
+        }
+    }
+
     /// The target lives elsewhere: the next offer goes to the other one of the two shards that it can be in.
     fn divert(&mut self, target: &Destination) {
         if !self.diverted.remove(target) {
@@ -146,6 +160,7 @@ impl Shard {
                 Route::Here => Some(self.id),
                 Route::Elsewhere(shard) => Some(ShardId(shard)),
                 Route::NotYet => None,
+                Route::Since { number, shard } => self.between.shard_since(&target, number, shard),
             };
             let (Some(shard), Some(ask)) = (shard, self.next_ask()) else {
                 self.deliver(now, BrokerInput::ForwardRefused { target }, out);

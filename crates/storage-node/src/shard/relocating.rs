@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_broker::Input as BrokerInput;
+use quorate_broker::{Broker, Input as BrokerInput, Obstacle, Standing};
 use quorate_message::{BatchBuilder, Destination, DestinationName, Overrides, Relocating, Step};
 use quorate_replication::{ShardId, Time};
 
@@ -23,13 +23,41 @@ use crate::limits::RELOCATE_REPEAT;
 #[derive(Debug, Default)]
 pub(super) struct Relocations {
     /// Names that are to leave, by the newest topology.
-    wanted: BTreeMap<DestinationName, Relocating>,
-    /// When each is looked at again.
-    due: BTreeMap<DestinationName, Time>,
+    wanted: BTreeMap<DestinationName, Wanted>,
     /// Batches for other shards that the broker wants logged there.
     asking: Vec<(ShardId, DestinationName, Bytes)>,
     /// The newest ask about each name.
     asks: BTreeMap<DestinationName, Ask>,
+}
+
+/// A name that is to leave.
+#[derive(Debug)]
+struct Wanted {
+    relocating: Relocating,
+    /// When something is done about it again; none: it is under way.
+    due: Option<Time>,
+    /// The coordinator was told what came of it.
+    is_reported: bool,
+}
+
+impl Wanted {
+    fn new(relocating: Relocating) -> Self {
+        Self {
+            relocating,
+            due: Some(Time::default()),
+            is_reported: false,
+        }
+    }
+}
+
+/// What this shard has to do about a move that the topology asks for.
+enum Task {
+    /// It is the broker's; when it is done a step follows.
+    None,
+    /// The first step is to be logged.
+    Begin,
+    /// It is done, or why it cannot be.
+    Report(Option<Obstacle>),
 }
 
 impl Relocations {
@@ -42,15 +70,16 @@ impl Relocations {
                 from: moving.from,
                 to: place.shard,
             };
-            Some((name.clone(), relocating))
+            Some((name.clone(), Wanted::new(relocating)))
         });
         self.wanted = leaving.collect();
-        self.due.clear();
     }
 
     /// Another leadership begins, or none.
     pub(super) fn clear(&mut self) {
-        self.due.clear();
+        for wanted in self.wanted.values_mut() {
+            *wanted = Wanted::new(wanted.relocating);
+        }
         self.asking.clear();
         self.asks.clear();
     }
@@ -69,39 +98,43 @@ impl Relocations {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.due.values().min().copied()
+        self.wanted.values().filter_map(|wanted| wanted.due).min()
     }
 }
 
 impl Shard {
-    /// Begins moves that are wanted, and tells of those that are done.
+    /// Begins moves that are wanted, and tells of those that are done, or refused.
     pub(super) fn relocate(&mut self, now: Clock, out: &mut Vec<Effect>) {
         if self.relocations.wanted.is_empty() || !self.is_serving() {
             return;
         }
-        for (name, relocating) in self.relocations.wanted.clone() {
-            let due = self.relocations.due.get(&name);
-            let is_early = due.is_some_and(|due| *due > now.time);
-            let known = self.broker.relocation(&name);
-            let is_known = known.is_some_and(|known| known.relocating == relocating);
-            let is_gone = known.is_some_and(|known| is_known && known.is_gone);
-            // One that is under way is the broker's; when it is done a step follows.
-            if is_early || (is_known && !is_gone) {
+        for (name, wanted) in &mut self.relocations.wanted {
+            let task = match task(&self.broker, name, wanted.relocating) {
+                Task::None => {
+                    wanted.due = None;
+                    continue;
+                }
+                task @ (Task::Begin | Task::Report(_)) => task,
+            };
+            let is_first = matches!(task, Task::Report(_)) && !wanted.is_reported;
+            if !is_first && wanted.due.is_some_and(|due| due > now.time) {
                 continue;
             }
-            let due = now.time.after(RELOCATE_REPEAT);
-            self.relocations.due.insert(name.clone(), due);
-            match (is_gone, self.broker.obstacle(&name)) {
-                (true, _) => out.push(report(name, relocating, String::new())),
-                (false, Some(obstacle)) => {
-                    out.push(report(name, relocating, obstacle.to_string()));
-                }
-                (false, None) => {
+            wanted.due = Some(now.time.after(RELOCATE_REPEAT));
+            match task {
+                Task::None => {}
+                Task::Begin => {
                     let mut builder = BatchBuilder::persistent();
+                    let at = Destination::queue(name.clone());
                     builder
-                        .relocate(&Destination::queue(name), Step::Leave, relocating, &[])
+                        .relocate(&at, Step::Leave, wanted.relocating, &[])
                         .expect("a step fits an empty batch");
                     note_all(self.submits.push_own(builder.finish()), out);
+                }
+                Task::Report(refusal) => {
+                    let refusal = refusal.map_or_else(String::new, |why| why.to_string());
+                    wanted.is_reported = true;
+                    out.push(report(name.clone(), wanted.relocating, refusal));
                 }
             }
         }
@@ -123,6 +156,32 @@ impl Shard {
                 out.push(to_shard(shard, message));
             }
         }
+    }
+}
+
+/// What comes next. Only what is logged counts: what might yet change is no reason to refuse.
+fn task(broker: &Broker, name: &DestinationName, relocating: Relocating) -> Task {
+    let known = broker.relocation(name);
+    if let Some(known) = known.filter(|known| known.relocating == relocating) {
+        return match known.standing {
+            Standing::Leaving | Standing::Expected | Standing::Here => Task::None,
+            Standing::Gone => Task::Report(None),
+            Standing::Stays(obstacle) => Task::Report(Some(obstacle)),
+        };
+    }
+    match broker.obstacle(name) {
+        // These do not go away, and cannot be logged.
+        Some(obstacle @ (Obstacle::NotHere | Obstacle::TooManyNames)) => {
+            Task::Report(Some(obstacle))
+        }
+        Some(
+            Obstacle::Subscriptions { .. }
+            | Obstacle::Kept
+            | Obstacle::TooManyQueues { .. }
+            | Obstacle::TargetFull
+            | Obstacle::TargetAway,
+        )
+        | None => Task::Begin,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What one shard tells the other of a name that moves there, as bytes.
 //!
 //! ```text
-//! Expect   destinations varint, each: kind u8, length u8, name, window of the source's own outbox
-//! Adopt    paused u8, has groups u8, windows varint, each: producer 16 bytes, window
+//! Expect   entry varint, destinations varint, each: kind u8, length u8, name, paused u8, window of the source's own outbox
+//! Adopt    has groups u8, windows varint, each: producer 16 bytes, window
 //! ```
 
 use quorate_message::{Destination, DestinationKind, DestinationName, ProducerId, root};
@@ -13,10 +13,11 @@ use super::super::{QueueId, State, topic_codec};
 use super::decode_name;
 
 impl State {
-    /// What `Expect` tells of a name that leaves: which numbers of this shard's outbox were stored here.
+    /// What `Expect` tells of a name that leaves: which numbers of this shard's outbox were stored here, and what is paused.
     pub(crate) fn expected_body(&self, name: &DestinationName, source: u32) -> Vec<u8> {
         let family = self.family(name);
         let mut sink = Sink::keeping();
+        sink.varint(self.applied);
         sink.varint(family.len() as u64);
         for id in family {
             let queue = self.queue(id);
@@ -24,6 +25,7 @@ impl State {
             let text = queue.name().as_str();
             sink.u8(u8::try_from(text.len()).expect("names have at most 255 bytes"));
             sink.bytes(text.as_bytes());
+            sink.u8(u8::from(queue.is_paused()));
             let window = self.dedup.window_of(id, ProducerId::of_shard(source));
             window.unwrap_or_default().encode(&mut sink);
         }
@@ -40,7 +42,6 @@ impl State {
     ) -> (Vec<u8>, Option<ProducerId>) {
         let queue = self.queue(id);
         let mut sink = Sink::keeping();
-        sink.u8(u8::from(queue.is_paused()));
         sink.u8(u8::from(queue.has_groups()));
         let mut windows = Sink::keeping();
         let mut count = 0;
@@ -62,30 +63,49 @@ impl State {
     }
 }
 
-/// What is known of the destinations of a name, as `Expect` brings it.
+/// What `Expect` brings.
+pub(super) struct Expectation {
+    /// The source's entry up to which it tells.
+    pub(super) as_of: u64,
+    pub(super) expected: Vec<Expected>,
+}
+
+/// What is known of one destination of a name that is to come.
+pub(super) struct Expected {
+    pub(super) at: Destination,
+    pub(super) is_paused: bool,
+    /// Of the source's own outbox.
+    pub(super) window: Window,
+}
+
 pub(super) fn decode_expected(
     cursor: &mut Cursor<'_>,
     name: &DestinationName,
-) -> Option<Vec<(Destination, Window)>> {
+) -> Option<Expectation> {
+    let as_of = cursor.varint()?;
     let count = cursor.varint()?;
-    let mut windows = Vec::new();
+    let mut expected = Vec::new();
     for _ in 0..count {
         let kind = topic_codec::kind_of(cursor.u8()?)?;
-        let destination = Destination {
+        let at = Destination {
             kind,
             name: decode_name(cursor)?,
         };
-        if kind == DestinationKind::Subscription || root(&destination.name) != name.as_str() {
+        if kind == DestinationKind::Subscription || root(&at.name) != name.as_str() {
             return None;
         }
-        windows.push((destination, Window::decode(cursor)?));
+        expected.push(Expected {
+            at,
+            is_paused: cursor.flag()?,
+            window: Window::decode(cursor)?,
+        });
     }
-    cursor.is_empty().then_some(windows)
+    let is_whole = cursor.is_empty();
+    is_whole.then_some(Expectation { as_of, expected })
 }
 
 /// What `Adopt` brings.
 pub(super) struct Adopted {
-    pub(super) is_paused: bool,
     pub(super) has_groups: bool,
     pub(super) windows: Vec<(ProducerId, Window)>,
 }
@@ -94,7 +114,6 @@ impl Adopted {
     pub(super) fn decode(body: &[u8]) -> Option<Self> {
         let mut cursor = Cursor(body);
         let mut adopted = Self {
-            is_paused: cursor.flag()?,
             has_groups: cursor.flag()?,
             windows: Vec::new(),
         };

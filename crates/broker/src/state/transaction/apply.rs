@@ -140,10 +140,12 @@ impl State {
                 destination,
                 size_bytes,
                 is_scheduled,
+                is_retained,
                 ..
             } = command
             {
-                if self.is_managed_elsewhere(batch.destination(destination)) {
+                let to = batch.destination(destination);
+                if self.is_managed_elsewhere(to) || self.would_stay_behind(to, is_retained) {
                     outcomes.push(Some(Outcome::Moved));
                     continue;
                 }

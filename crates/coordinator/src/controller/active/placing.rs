@@ -107,7 +107,7 @@ impl Active {
         if !is_meant || self.placing.replacing.is_some() {
             return;
         }
-        let how = (home.0, report.refusal.is_none());
+        let how = (home.0, report.refusal.as_deref());
         match self.placing.overrides.end(&report.name, report.number, how) {
             Some(overrides) => {
                 let note = Note::MoveEnded {

@@ -92,7 +92,7 @@ fn what_a_shard_takes_no_more_goes_to_the_other_one_in_order() {
     assert!(confirmed.iter().all(is_good), "{confirmed:?}");
     assert_eq!(bench.core.waiting_bytes(), 0);
     // Once it is there nobody is asked where it was.
-    let there = moving().end(&queue(), 1, (1, true)).unwrap();
+    let there = moving().end(&queue(), 1, (1, None)).unwrap();
     bench.step(Input::Topology(picture(3, &there)));
     let sent = submitted(&bench.publish(9..=9));
     assert_eq!(sent.first().map(|(node, ..)| *node), Some(NODE_B));
@@ -381,4 +381,22 @@ fn a_registration_answered_by_another_shard_than_the_present_one_admits_nobody()
     assert_eq!(shard, OTHER, "it follows");
     let effects = bench.hear(NODE_A, 1, all(first, Outcome::Applied));
     assert_eq!(said(&effects), []);
+}
+
+#[test]
+fn a_queue_is_paused_where_it_goes_once_it_is_delivered_there() {
+    let mut bench = bench();
+    bench.step(Input::Topology(picture(2, &moving())));
+    let pause = Input::Pause {
+        call: CALL,
+        queue: queue(),
+        is_paused: true,
+    };
+    let effects = bench.step(pause);
+    assert_eq!(said(&effects), [(SHARD, "settle")]);
+    let effects = bench.hear(NODE_A, 1, all(1, Outcome::Moved));
+    assert_eq!(said(&effects), [(OTHER, "settle")]);
+    let effects = hear_other(&mut bench, all(1, Outcome::Applied));
+    let is_done = |effect: &Effect| matches!(effect, Effect::Purged { call: CALL, .. });
+    assert!(effects.iter().any(is_done), "{effects:?}");
 }

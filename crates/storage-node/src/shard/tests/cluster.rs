@@ -448,7 +448,15 @@ impl Cluster {
                 node.durable = *write;
             }
             let mut effects = Vec::new();
+            let is_elapsed = matches!(input, Input::Elapsed { .. });
             node.shard.step(clock, input, &mut effects);
+            let deadline = node.shard.next_deadline().filter(|_| is_elapsed);
+            if let Some(at) = deadline {
+                assert!(
+                    at > clock.time,
+                    "what is due at {at:?} is done at {clock:?}"
+                );
+            }
             for effect in effects {
                 self.effect(id, effect);
             }

@@ -5,37 +5,57 @@ use std::sync::Arc;
 
 use quorate_broker::SessionId;
 use quorate_message::{
-    BatchBuilder, Message, MessagePosition, Outcome, Overrides, SLOTS, Subscription,
+    BatchBuilder, Destination, Message, MessagePosition, Outcome, Overrides, SLOTS, Subscription,
 };
 use quorate_replication::{NodeId, ShardId};
 
 use super::cluster::{Cluster, publishes, queue, settles};
 use crate::shard::{
+    between::ShardMessage,
     effect::SessionEvent,
     input::{Input, Placement},
+    moving::{MoveAction, MoveQuery},
 };
 
 const BEFORE: u64 = 5;
 const ALL: u64 = 10;
 
-/// Two shards, a network between their leaders that delivers at once, and where each is led.
+/// Shards, a network between their leaders that delivers at once, and where each is led.
 struct Pair {
-    clusters: [Cluster; 2],
-    leaders: [u32; 2],
+    clusters: Vec<Cluster>,
+    leaders: Vec<u32>,
     overrides: Arc<Overrides>,
     batches: u64,
+    network: Network,
+}
+
+/// What becomes of what shards say to each other.
+#[derive(Clone, Copy, PartialEq)]
+enum Network {
+    Delivers,
+    /// Targets have no room for another name.
+    Refuses,
+    Loses,
 }
 
 impl Pair {
     fn new() -> Self {
-        let clusters = [ShardId(1), ShardId(2)].map(Cluster::of_shard);
+        Self::of(2)
+    }
+
+    fn of(count: usize) -> Self {
         let mut pair = Self {
-            clusters,
-            leaders: [1, 1],
+            clusters: (1..)
+                .take(count)
+                .map(ShardId)
+                .map(Cluster::of_shard)
+                .collect(),
+            leaders: vec![1; count],
             overrides: Arc::default(),
             batches: 0,
+            network: Network::Delivers,
         };
-        for place in 0..2 {
+        for place in 0..count {
             pair.elect(place, 1);
         }
         pair.publish(0, 1, BEFORE);
@@ -69,24 +89,32 @@ impl Pair {
     fn begin(&mut self, to: u32) {
         let begun = self.overrides.begin(&queue("orders"), 1, to);
         self.overrides = Arc::new(begun.unwrap());
-        self.place(0);
-        self.place(1);
+        self.place_all();
     }
 
     /// The topology says that the move is over.
     fn end(&mut self) {
+        self.end_for(None);
+    }
+
+    fn end_for(&mut self, refusal: Option<&str>) {
         let number = self.overrides.version();
-        let ended = self.overrides.end(&queue("orders"), number, (1, true));
+        let ended = self.overrides.end(&queue("orders"), number, (1, refusal));
         self.overrides = Arc::new(ended.unwrap());
-        self.place(0);
-        self.place(1);
+        self.place_all();
+    }
+
+    fn place_all(&mut self) {
+        for place in 0..self.clusters.len() {
+            self.place(place);
+        }
     }
 
     /// Delivers letters until none is left.
     fn exchange(&mut self) {
         for _ in 0..1_000 {
             let mut letters = Vec::new();
-            for (from, cluster) in [ShardId(1), ShardId(2)].into_iter().zip(&mut self.clusters) {
+            for (from, cluster) in (1..).map(ShardId).zip(&mut self.clusters) {
                 let sent = std::mem::take(&mut cluster.letters);
                 letters.extend(sent.into_iter().map(|(to, message)| (from, to, message)));
             }
@@ -94,6 +122,15 @@ impl Pair {
                 return;
             }
             for (from, to, message) in letters {
+                let (from, to, message) = match (self.network, &message) {
+                    (Network::Loses, _) => continue,
+                    (Network::Refuses, ShardMessage::Submit { ask, .. }) => {
+                        let (ask, outcome) = (*ask, Outcome::LimitReached);
+                        let outcomes = quorate_broker::Outcomes::All { outcome, count: 1 };
+                        (to, from, ShardMessage::Outcomes { ask, outcomes })
+                    }
+                    (Network::Refuses | Network::Delivers, _) => (from, to, message),
+                };
                 let place = usize::try_from(to.0).unwrap() - 1;
                 let leader = self.leaders[place];
                 self.clusters[place].input(leader, Input::FromShard { from, message });
@@ -116,22 +153,51 @@ impl Pair {
 
     /// Lets time pass until the shard that the name leaves says that it is done.
     fn run(&mut self, from: usize, also: impl Fn(&mut Self)) {
+        assert_eq!(self.outcome(from, also), "");
+    }
+
+    /// The same, and what it says.
+    fn outcome(&mut self, from: usize, also: impl Fn(&mut Self)) -> String {
         let number = self.overrides.version();
-        for _ in 0..600 {
-            for place in 0..2 {
-                self.clusters[place].advance(50);
-                self.mourn(place);
-            }
-            self.exchange();
+        for _ in 0..800 {
+            self.advance(50);
             also(self);
             self.exchange();
-            let mut told = self.clusters[from].moves.drain(..);
-            if let Some((_, refusal)) = told.find(|(told, _)| *told == number) {
-                assert_eq!(refusal, "");
-                return;
+            let told: Vec<(u64, String)> = self.clusters[from].moves.drain(..).collect();
+            let told = told.into_iter().find(|(told, _)| *told == number);
+            if let Some((_, refusal)) = told {
+                for place in 0..self.clusters.len() {
+                    self.mourn(place);
+                }
+                return refusal;
             }
         }
         panic!("the move does not come to its end");
+    }
+
+    fn advance(&mut self, millis: u64) {
+        for place in 0..self.clusters.len() {
+            self.clusters[place].advance(millis);
+            self.mourn(place);
+        }
+        self.exchange();
+    }
+
+    /// Puts a message of a queue "lines" of a shard on its way to "orders".
+    fn send_from(&mut self, place: usize, number: u64) {
+        let leader = self.leaders[place];
+        self.clusters[place].submit(leader, 200, publishes("lines", number, 1));
+        let query = MoveQuery {
+            query: 1,
+            queue: queue("lines"),
+            action: MoveAction::Move(Destination::queue(queue("orders"))),
+            only: Vec::new(),
+            after: None,
+            upto: None,
+            limit: 1,
+            selector: None,
+        };
+        self.clusters[place].input(leader, Input::Move(Box::new(query)));
     }
 
     fn positions(&self, place: usize) -> Vec<MessagePosition> {
@@ -153,10 +219,18 @@ impl Pair {
         self.positions(place).into_iter().map(read).collect()
     }
 
+    /// So many messages of a shard are on their way and wait.
+    fn check_held(&self, place: usize, count: u64) {
+        let node = self.clusters[place].node(self.leaders[place]);
+        assert_eq!(node.shard.broker().outbox_count(), count);
+    }
+
     fn check_all_are_at(&self, place: usize, numbers: impl Iterator<Item = u64>) {
         let expected: Vec<String> = numbers.map(|number| format!("message {number}")).collect();
         assert_eq!(self.bodies(place), expected);
-        assert_eq!(self.bodies(1 - place), Vec::<String>::new());
+        for other in (0..self.clusters.len()).filter(|other| *other != place) {
+            assert_eq!(self.bodies(other), Vec::<String>::new());
+        }
         for cluster in &self.clusters {
             for node in cluster.nodes.values() {
                 quorate_broker::invariant::check(node.shard.broker()).unwrap();
@@ -301,4 +375,149 @@ fn a_topic_with_subscriptions_does_not_leave() {
     assert_eq!(number, 1);
     assert!(refusal.contains("1 subscriptions"), "{refusal}");
     pair.check_all_are_at(0, 1..=BEFORE);
+}
+
+#[test]
+fn what_is_on_its_way_follows_a_name_that_moved_on() {
+    let mut pair = Pair::of(3);
+    pair.begin(2);
+    pair.run(0, |_| {});
+    pair.end();
+    // Before the second move is known here, and after.
+    let known = Arc::clone(&pair.overrides);
+    pair.begin(3);
+    pair.run(1, |_| {});
+    pair.end();
+    let newest = std::mem::replace(&mut pair.overrides, known);
+    pair.place(0);
+    pair.send_from(0, 6);
+    pair.advance(200);
+    pair.check_held(0, 1);
+    pair.overrides = newest;
+    pair.place(0);
+    pair.advance(1_000);
+    pair.send_from(1, 7);
+    pair.advance(1_000);
+    pair.check_all_are_at(2, 1..=7);
+    // And home again.
+    pair.begin(1);
+    pair.run(2, |_| {});
+    pair.end();
+    for place in 0..3 {
+        pair.send_from(place, 8 + place as u64);
+        pair.advance(1_000);
+    }
+    pair.check_all_are_at(0, 1..=10);
+}
+
+#[test]
+fn a_name_that_its_target_refuses_stays_and_is_served() {
+    let mut pair = Pair::new();
+    pair.network = Network::Refuses;
+    pair.begin(2);
+    let refusal = pair.outcome(0, |_| {});
+    assert!(refusal.contains("too many destinations"), "{refusal}");
+    pair.network = Network::Delivers;
+    pair.end_for(Some(&refusal));
+    pair.publish(0, 6, 1);
+    pair.send_from(0, 7);
+    pair.send_from(1, 8);
+    pair.advance(1_000);
+    pair.check_all_are_at(0, 1..=8);
+    let leader = pair.leaders[0];
+    pair.clusters[0].attach(leader, 1, Vec::new());
+    pair.clusters[0].advance(20);
+    let positions = pair.positions(0);
+    pair.clusters[0].submit(leader, 300, settles("orders", &positions[..7]));
+    pair.begin(2);
+    pair.run(0, |pair| {
+        let session = SessionId(1);
+        let leader = pair.leaders[0];
+        pair.clusters[0].input(leader, Input::SessionLost { session });
+    });
+    pair.end();
+    pair.check_all_are_at(1, 8..=8);
+}
+
+#[test]
+fn a_name_whose_target_is_away_is_served_and_stays() {
+    let mut pair = Pair::new();
+    let leader = pair.leaders[0];
+    pair.network = Network::Loses;
+    pair.begin(2);
+    pair.advance(100);
+    pair.clusters[0].attach(leader, 1, Vec::new());
+    pair.clusters[0].told();
+    pair.publish(0, 6, 1);
+    pair.clusters[0].advance(100);
+    let told = pair.clusters[0].told();
+    let delivered = told
+        .iter()
+        .any(|event| matches!(event, SessionEvent::Deliver { .. }));
+    assert!(delivered, "it is delivered all the time: {told:?}");
+    let before = pair.clusters[0].node(leader).shard.applied();
+    let refusal = pair.outcome(0, |_| {});
+    assert!(refusal.contains("did not answer"), "{refusal}");
+    let entries = pair.clusters[0].node(leader).shard.applied().0 - before.0;
+    assert!(entries < 10, "{entries} entries");
+    pair.network = Network::Delivers;
+    pair.end_for(Some(&refusal));
+    let session = SessionId(1);
+    pair.clusters[0].input(leader, Input::SessionLost { session });
+    // What was said of the move and comes late does no harm.
+    let mut builder = BatchBuilder::persistent();
+    let relocating = quorate_message::Relocating {
+        number: 1,
+        from: 1,
+        to: 2,
+    };
+    let to = Destination::queue(queue("orders"));
+    let step = quorate_message::Step::Expect;
+    builder.relocate(&to, step, relocating, &[9, 0]).unwrap();
+    let ask = crate::shard::between::Ask {
+        epoch: quorate_replication::Epoch(1),
+        number: 999,
+    };
+    let batch = builder.finish();
+    let late = ShardMessage::Submit { ask, batch };
+    pair.clusters[0].letters.push((ShardId(2), late));
+    pair.exchange();
+    let known = pair.clusters[1]
+        .node(1)
+        .shard
+        .broker()
+        .relocation(&queue("orders"));
+    assert!(known.is_some(), "the letter came");
+    pair.send_from(1, 7);
+    pair.advance(1_000);
+    pair.check_all_are_at(0, 1..=7);
+    pair.begin(2);
+    pair.run(0, |_| {});
+    pair.end();
+    pair.send_from(1, 8);
+    pair.send_from(0, 9);
+    pair.advance(1_000);
+    pair.check_all_are_at(1, 1..=9);
+}
+
+#[test]
+fn a_paused_queue_is_paused_where_it_goes() {
+    let mut pair = Pair::new();
+    let mut builder = BatchBuilder::persistent();
+    builder.pause(&queue("orders"), true).unwrap();
+    let leader = pair.leaders[0];
+    pair.clusters[0].submit(leader, 100, builder.finish());
+    let there = pair.leaders[1];
+    pair.clusters[1].attach(there, 1, Vec::new());
+    pair.clusters[1].told();
+    pair.begin(2);
+    pair.run(0, |pair| {
+        let told = pair.clusters[1].told();
+        let delivered = told
+            .iter()
+            .any(|event| matches!(event, SessionEvent::Deliver { .. }));
+        assert!(!delivered, "{told:?}");
+    });
+    pair.end();
+    pair.check_all_are_at(1, 1..=BEFORE);
 }
