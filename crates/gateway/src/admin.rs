@@ -313,7 +313,7 @@ impl AdminService for Admin {
         let span = span_of(info_span!("delete_subscription"), request.metadata());
         let request = request.into_inner();
         let (client_id, name) = (&request.client_id, &request.subscription);
-        let key = convert::subscription::named_key(client_id, name)?;
+        let key = convert::subscription::key_to_delete(client_id, name)?;
         let unsubscribe = |call| Input::Unsubscribe { call, key };
         match ask(&self.engine, unsubscribe).instrument(span).await? {
             Answer::Unsubscribed(Some(removed)) => {

@@ -1,5 +1,6 @@
 //! Topics: a message that is published to one is stored once, and pending in every subscription that matches and in
-//! every queue of a virtual topic.
+//! every queue of a virtual topic. Of what reads a virtual topic under one consumer's name, one place gets it: the
+//! subscription of a pattern, or without one the queue of the topic.
 //!
 //! A topic has a place among the queues: the windows of its producers hang on it, and what it keeps by itself, the
 //! retained message and what may be replayed, is pending there and in nobody's hands.
@@ -29,6 +30,10 @@ pub(crate) struct Topics {
     exact: BTreeMap<DestinationName, BTreeSet<QueueId>>,
     /// Subscriptions with wildcards.
     patterns: BTreeSet<QueueId>,
+    /// The consumer's name of each queue of a virtual topic.
+    readers: BTreeMap<QueueId, String>,
+    /// The same of each subscription that stands for a pattern of such queues.
+    standing: BTreeMap<QueueId, String>,
     /// When topics keep something no longer.
     due: BTreeSet<(u64, QueueId)>,
 }
@@ -92,12 +97,46 @@ impl Topics {
             .flatten()
             .copied()
             .collect();
-        targets.extend(self.patterns.iter().filter(|id| {
-            let subscription = self.subscriptions.get(id);
-            subscription.is_some_and(|subscription| subscription.pattern.matches(topic))
-        }));
+        targets.retain(|id| !self.is_stood_for(*id, topic));
+        let patterns = self.patterns.iter().copied();
+        targets.extend(patterns.filter(|id| self.matches(*id, topic)));
         targets.sort_unstable();
         targets
+    }
+
+    /// Whether a subscription gets a topic's messages for this queue.
+    fn is_stood_for(&self, queue: QueueId, topic: &DestinationName) -> bool {
+        if self.standing.is_empty() {
+            return false;
+        }
+        let Some(name) = self.readers.get(&queue) else {
+            return false;
+        };
+        let mut standing = self.standing.iter();
+        standing.any(|(id, other)| other == name && self.matches(*id, topic))
+    }
+
+    fn matches(&self, subscription: QueueId, topic: &DestinationName) -> bool {
+        let subscription = self.subscriptions.get(&subscription);
+        subscription.is_some_and(|subscription| subscription.pattern.matches(topic))
+    }
+
+    /// Who gets the messages of these topics has changed.
+    fn retarget(&mut self, names: &[DestinationName]) {
+        for name in names {
+            let targets = self.matching(name);
+            let topic = self.by_topic.get(name);
+            if let Some(topic) = topic.and_then(|id| self.topics.get_mut(id)) {
+                topic.targets = targets;
+            }
+        }
+    }
+
+    /// The topics that a subscription with wildcards matches.
+    fn topics_of(&self, subscription: QueueId) -> Vec<DestinationName> {
+        let names = self.by_topic.keys();
+        let matching = names.filter(|name| self.matches(subscription, name));
+        matching.cloned().collect()
     }
 
     /// Who gets what is published to the topic at this place.
@@ -120,6 +159,7 @@ impl Topics {
     pub(super) fn queue_made(&mut self, id: QueueId, name: &DestinationName) {
         let topic = virtual_topic(name.as_str()).and_then(|topic| DestinationName::new(topic).ok());
         if let Some(topic) = topic {
+            self.readers.extend(reader(id, name.as_str()));
             self.add_exact(id, topic);
         }
     }
@@ -134,11 +174,13 @@ impl Topics {
     }
 
     pub(super) fn subscribed(&mut self, id: QueueId, key: DestinationName, kept: Subscription) {
-        self.by_subscription.insert(key, id);
         match kept.pattern.as_name() {
             Some(topic) => self.add_exact(id, topic),
             None => {
                 self.patterns.insert(id);
+                if stands_for_queues(&key, &kept) {
+                    self.standing.extend(reader(id, &kept.name));
+                }
                 for (name, topic) in &self.by_topic {
                     if kept.pattern.matches(name)
                         && let Some(topic) = self.topics.get_mut(topic)
@@ -148,12 +190,21 @@ impl Topics {
                 }
             }
         }
+        self.by_subscription.insert(key, id);
         self.subscriptions.insert(id, kept);
+        if self.standing.contains_key(&id) {
+            self.retarget(&self.topics_of(id));
+        }
     }
 
     pub(super) fn unsubscribed(&mut self, id: QueueId, key: &DestinationName) {
+        let stood_for = match self.standing.contains_key(&id) {
+            true => self.topics_of(id),
+            false => Vec::new(),
+        };
         self.by_subscription.remove(key);
         self.patterns.remove(&id);
+        self.standing.remove(&id);
         self.sifts.remove(&id);
         let ended = self.subscriptions.remove(&id);
         if let Some(topic) = ended.and_then(|ended| ended.pattern.as_name())
@@ -167,11 +218,13 @@ impl Topics {
         for topic in self.topics.values_mut() {
             topic.targets.retain(|target| *target != id);
         }
+        self.retarget(&stood_for);
         self.free.insert(id);
     }
 
     fn add_exact(&mut self, id: QueueId, topic: DestinationName) {
-        if let Some(known) = self.by_topic.get(&topic).copied()
+        if !self.is_stood_for(id, &topic)
+            && let Some(known) = self.by_topic.get(&topic).copied()
             && let Some(known) = self.topics.get_mut(&known)
         {
             add_sorted(&mut known.targets, id);
@@ -197,6 +250,18 @@ fn add_sorted(targets: &mut Vec<QueueId>, id: QueueId) {
     if let Err(place) = targets.binary_search(&id) {
         targets.insert(place, id);
     }
+}
+
+/// Whether a subscription is what consumers of `Consumer.NAME.PATTERN` share.
+fn stands_for_queues(key: &DestinationName, kept: &Subscription) -> bool {
+    let is_of_queues = key.as_str().starts_with("queue:");
+    is_of_queues && virtual_topic(&kept.name) == Some(kept.pattern.as_str())
+}
+
+/// The place of a queue `Consumer.NAME.TOPIC`, or of a pattern of such, with NAME.
+fn reader(id: QueueId, name: &str) -> Option<(QueueId, String)> {
+    let consumer = name.strip_prefix("Consumer.")?.split('.').next()?;
+    Some((id, consumer.to_owned()))
 }
 
 impl Topic {

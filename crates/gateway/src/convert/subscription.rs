@@ -35,8 +35,18 @@ pub(crate) fn source(
     }
 }
 
+/// The key of a subscription, as clients name it to delete it: that of consumers of a pattern of queues has the pattern's
+/// name.
+pub(crate) fn key_to_delete(client_id: &str, name: &str) -> Result<DestinationName, Status> {
+    let pattern = virtual_topic(name).filter(|_| client_id.is_empty());
+    match pattern.map(Pattern::new) {
+        Some(Ok(pattern)) if !pattern.is_exact() => key("queue", "", name),
+        Some(Ok(_) | Err(_)) | None => named_key(client_id, name),
+    }
+}
+
 /// The key of a durable or shared subscription, as clients name it.
-pub(crate) fn named_key(client_id: &str, name: &str) -> Result<DestinationName, Status> {
+fn named_key(client_id: &str, name: &str) -> Result<DestinationName, Status> {
     key("named", client_id, name)
 }
 
@@ -167,9 +177,13 @@ mod tests {
             (at.as_str(), wanted),
             ("queue://Consumer.A.VirtualTopic.X", None)
         );
-        let (_, wanted) = read(&open("Consumer.A.VirtualTopic.>")).expect("a pattern");
+        let (at, wanted) = read(&open("Consumer.A.VirtualTopic.>")).expect("a pattern");
         let wanted = wanted.expect("a subscription");
         assert_eq!(wanted.pattern.as_str(), "VirtualTopic.>");
+        let key = key_to_delete("", "Consumer.A.VirtualTopic.>").expect("a key");
+        assert_eq!(at, format!("subscription://{key}"), "it can be deleted");
+        let key = key_to_delete("", "Consumer.A.VirtualTopic.X").expect("a key");
+        assert_eq!(key.as_str(), "named::Consumer.A.VirtualTopic.X");
         assert_eq!(wanted.lifetime, Lifetime::Durable);
         let (at, wanted) = read(&open("topic://prices.*")).expect("a live one");
         assert_eq!(at, format!("subscription://live::{}", "07".repeat(16)));
