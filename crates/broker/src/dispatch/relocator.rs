@@ -16,9 +16,10 @@
 //! A new leader begins at the start of what is logged, whatever the former one did: every step may come twice. Without a
 //! lease nothing is done, and nothing is due.
 
+mod steps;
+
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use quorate_message::{
     BatchBuilder, Destination, DestinationKind, DestinationName, MessagePosition, Outcome,
     ProducerId, Relocating, Step as Logged, root,
@@ -26,11 +27,12 @@ use quorate_message::{
 
 use super::{Dispatcher, Lane, LaneId};
 use crate::limits::{
-    ADOPT_BYTES, CUT_AT, DRAIN_MAX, EXPECT_MAX, RELOCATE_AHEAD, RELOCATE_PAGE, RELOCATE_PAUSE,
-    RELOCATE_PAUSE_MAX, RELOCATE_TIMEOUT,
+    CUT_AT, DRAIN_MAX, RELOCATE_AHEAD, RELOCATE_PAGE, RELOCATE_PAUSE, RELOCATE_PAUSE_MAX,
+    RELOCATE_TIMEOUT,
 };
 use crate::state::{Obstacle, QueueId, Sink, Stage, State, Turn};
 use crate::{Effect, Outcomes};
+use steps::{ask, decide, expect, log, stay, tell_windows};
 
 /// The leader's side of the moves. Nothing of it is logged.
 #[derive(Clone, Debug, Default)]
@@ -509,106 +511,4 @@ fn on_the_way(name: &DestinationName, state: &State) -> usize {
     let targets = state.family(name).into_iter();
     let targets = targets.filter_map(|id| outbox.target_id(&state.queue(id).destination()));
     targets.map(|target| outbox.target(target).len()).sum()
-}
-
-/// Tells the target what is to come, unless something keeps it here.
-fn expect(
-    now: u64,
-    (name, course): (&DestinationName, &mut Course),
-    state: &State,
-    effects: &mut Vec<Effect>,
-) {
-    let is_overdue = course.since.saturating_add(EXPECT_MAX) <= now;
-    let overdue = is_overdue.then_some(Obstacle::TargetAway);
-    if let Some(obstacle) = state.obstacle(name).or(overdue) {
-        return stay(now, (name, course), obstacle, effects);
-    }
-    course.told_as_of = state.applied();
-    let body = state.expected_body(name, course.relocating.from);
-    let at = Destination::queue(name.clone());
-    ask(now, (name, course), (&at, Logged::Expect, &body), effects);
-}
-
-/// Has this shard log that the name does not leave.
-fn stay(
-    now: u64,
-    (name, course): (&DestinationName, &mut Course),
-    obstacle: Obstacle,
-    effects: &mut Vec<Effect>,
-) {
-    let mut why = Sink::keeping();
-    obstacle.encode(&mut why);
-    decide(now, (name, course), Logged::Stay, why, effects);
-}
-
-/// Has this shard log whether the name leaves.
-fn decide(
-    now: u64,
-    (name, course): (&DestinationName, &mut Course),
-    step: Logged,
-    body: Sink,
-    effects: &mut Vec<Effect>,
-) {
-    course.go(Step::Deciding, now);
-    log(now, (name, course), (step, &body.into_bytes()), effects);
-}
-
-/// Tells the target the next piece of what is known of the producers, or that it was the last.
-fn tell_windows(
-    now: u64,
-    (name, course): (&DestinationName, &mut Course),
-    state: &State,
-    effects: &mut Vec<Effect>,
-) {
-    let family = state.family(name);
-    let (place, after) = course.told;
-    let Some(id) = family.get(place).copied() else {
-        course.go(Step::Opening, now);
-        let at = Destination::queue(name.clone());
-        return ask(now, (name, course), (&at, Logged::Open, &[]), effects);
-    };
-    let (body, next) = state.adopted_body(id, after, ADOPT_BYTES);
-    course.next = match next {
-        Some(_) => (place, next),
-        None => (place + 1, None),
-    };
-    let at = state.queue(id).destination();
-    ask(now, (name, course), (&at, Logged::Adopt, &body), effects);
-}
-
-/// Has the target log a step.
-fn ask(
-    now: u64,
-    (name, course): (&DestinationName, &mut Course),
-    (at, step, body): (&Destination, Logged, &[u8]),
-    effects: &mut Vec<Effect>,
-) {
-    effects.push(Effect::Ask {
-        shard: course.relocating.to,
-        name: name.clone(),
-        batch: batch_of(at, step, course.relocating, body),
-    });
-    course.due = now.saturating_add(RELOCATE_TIMEOUT);
-}
-
-/// Has this shard log a step.
-fn log(
-    now: u64,
-    (name, course): (&DestinationName, &mut Course),
-    (step, body): (Logged, &[u8]),
-    effects: &mut Vec<Effect>,
-) {
-    let at = Destination::queue(name.clone());
-    effects.push(Effect::Propose {
-        batch: batch_of(&at, step, course.relocating, body),
-    });
-    course.due = now.saturating_add(RELOCATE_TIMEOUT);
-}
-
-fn batch_of(at: &Destination, step: Logged, relocating: Relocating, body: &[u8]) -> Bytes {
-    let mut builder = BatchBuilder::persistent();
-    builder
-        .relocate(at, step, relocating, body)
-        .expect("a step fits an empty batch");
-    builder.finish()
 }

@@ -359,14 +359,7 @@ impl Core {
                     self.copy_answered(copy, (outcomes, &parsed, at - 1), effects);
                 }
                 Part::Purge { call } => {
-                    match self.paused_elsewhere((id, last), (&parsed, at - 1)) {
-                        Some((to, queue, is_paused)) => {
-                            let now = self.now;
-                            let what = (&queue, is_paused);
-                            self.set_paused_at(now, (*call, Some(to)), what, effects);
-                        }
-                        None => self.purged(id, *call, (last, removed), effects),
-                    }
+                    self.purged((id, *call), (last, removed), (&parsed, at - 1), effects);
                 }
             }
         }
@@ -457,14 +450,18 @@ impl Core {
 
     fn purged(
         &mut self,
-        shard: ShardId,
-        call: CallId,
+        (shard, call): (ShardId, CallId),
         (outcome, removed): (Option<Outcome>, u64),
+        of: (&Parsed<'_>, usize),
         effects: &mut Vec<Effect>,
     ) {
         let Some(Call::Purging) = self.calls.get(&call) else {
             return;
         };
+        if let Some((to, queue, is_paused)) = self.paused_elsewhere((shard, outcome), of) {
+            let what = (&queue, is_paused);
+            return self.set_paused_at(self.now, (call, Some(to)), what, effects);
+        }
         match outcome {
             None | Some(Outcome::Applied | Outcome::UnknownMessage) => {
                 self.calls.insert(call, Call::Over);

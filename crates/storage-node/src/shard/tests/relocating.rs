@@ -176,11 +176,13 @@ impl Pair {
     }
 
     fn advance(&mut self, millis: u64) {
-        for place in 0..self.clusters.len() {
-            self.clusters[place].advance(millis);
-            self.mourn(place);
+        for _ in 0..millis / 50 {
+            for place in 0..self.clusters.len() {
+                self.clusters[place].advance(50);
+                self.mourn(place);
+            }
+            self.exchange();
         }
-        self.exchange();
     }
 
     /// Puts a message of a queue "lines" of a shard on its way to "orders".
