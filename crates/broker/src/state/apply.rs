@@ -244,9 +244,7 @@ impl State {
         else {
             unreachable!("only publishes come here");
         };
-        let moved = self.moved_of(destination, batch, record);
-        let stays_behind = || self.would_stay_behind(batch.destination(destination), is_retained);
-        if moved.is_some_and(|moved| !moved.takes(producer) || stays_behind()) {
+        if self.is_for_elsewhere(destination, (producer, is_retained), batch, record) {
             return Outcome::Moved;
         }
         if is_relocated {

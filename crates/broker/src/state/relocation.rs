@@ -41,13 +41,21 @@ impl State {
         &self.relocations
     }
 
-    /// The move of a destination. Looked up once in a batch: its commands name few destinations.
-    pub(super) fn moved_of(
+    /// Whether a message is not taken here, because of where its destination lives or goes.
+    pub(super) fn is_for_elsewhere(
         &self,
         destination: u16,
+        (producer, is_retained): (ProducerId, bool),
         batch: &Batch,
         record: &mut Record,
-    ) -> Option<Moved> {
+    ) -> bool {
+        let stays_behind = || self.would_stay_behind(batch.destination(destination), is_retained);
+        let moved = self.moved_of(destination, batch, record);
+        moved.is_some_and(|moved| !moved.takes(producer) || stays_behind())
+    }
+
+    /// The move of a destination. Looked up once in a batch: its commands name few destinations.
+    fn moved_of(&self, destination: u16, batch: &Batch, record: &mut Record) -> Option<Moved> {
         if self.relocations.is_empty() {
             return None;
         }

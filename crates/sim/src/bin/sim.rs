@@ -1,6 +1,6 @@
 //! Runs seeds: `sim --seed N [--trace]` one, `sim --seeds N [--from M]` many. `--planned`: with planned moves and no faults;
 //! `--scenes`: with topics, transactions, schedules, dead letters, limits, groups and more in the workload; `--operated`: with
-//! an operator who pauses, purges, moves, copies and browses.
+//! an operator who pauses, purges, moves, copies and browses; `--moved`: with a queue that moves from shard to shard.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{error}");
             eprintln!(
-                "usage: sim --seed N [--trace | --trace-disks] | --seeds N [--from M] [--threads T] [--planned | --scenes | --operated]"
+                "usage: sim --seed N [--trace | --trace-disks] | --seeds N [--from M] [--threads T] [--planned | --scenes | --operated | --moved]"
             );
             return ExitCode::from(2);
         }
@@ -142,6 +142,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--planned" => arguments.run = Cluster::run_planned,
             "--scenes" => arguments.run = Cluster::run_scenes,
             "--operated" => arguments.run = Cluster::run_operated,
+            "--moved" => arguments.run = Cluster::run_moved,
             "--trace" => arguments.mode = Mode::Print,
             other => return Err(format!("unknown option {other}")),
         }

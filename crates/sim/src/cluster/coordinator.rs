@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_coordinator::controller::{
-    Change, ClockVerdict, Config, Controller, Effect, Input, ReadOutcome, RedialOutcome,
+    Change, ClockVerdict, Config, Controller, Effect, Input, Note, ReadOutcome, RedialOutcome,
     SettingsAnswer, StreamId, Topology, WriteOutcome,
 };
 use quorate_replication::Duration;
@@ -135,6 +135,7 @@ impl Cluster {
                 shard,
                 report,
             },
+            Packet::MoveReport(report) => Input::MoveReported(report),
             Packet::Announce(gateway) => {
                 process.gateways.insert(number, ());
                 if let Some(picture) = process.picture.clone() {
@@ -285,7 +286,7 @@ impl Cluster {
                 self.schedule
                     .after(delay, Happening::StoreAsked(coordinator, life, question));
             }
-            // Nobody asks for these here.
+            // Whoever asks looks again.
             Effect::AnswerMove { .. } | Effect::AnswerOperator { .. } => {}
             Effect::AnswerSettings { answer, .. } => match answer {
                 SettingsAnswer::Replaced(_) => self.counts.settings += 1,
@@ -293,7 +294,13 @@ impl Cluster {
                 SettingsAnswer::Differ(_) | SettingsAnswer::Refused(_) => {}
             },
             Effect::PublishTopology(topology) => self.publish(coordinator, topology),
-            Effect::Note(note) => self.say(format_args!("coordinator {coordinator}: {note}")),
+            Effect::Note(note) => {
+                if let Note::MoveEnded { refusal, .. } = &note {
+                    self.counts.relocated += u64::from(refusal.is_none());
+                    self.counts.stayed += u64::from(refusal.is_some());
+                }
+                self.say(format_args!("coordinator {coordinator}: {note}"));
+            }
         }
     }
 

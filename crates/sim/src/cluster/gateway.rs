@@ -122,6 +122,7 @@ impl Cluster {
             Packet::Register(_)
             | Packet::Heartbeat(_)
             | Packet::Report(..)
+            | Packet::MoveReport(_)
             | Packet::Announce(_)
             | Packet::Registered(_)
             | Packet::ClockJudged(_)

@@ -351,6 +351,7 @@ impl Cluster {
             Packet::Register(_)
             | Packet::Heartbeat(_)
             | Packet::Report(..)
+            | Packet::MoveReport(_)
             | Packet::Announce(_)
             | Packet::Event(..) => unreachable!("nobody sends that to a node"),
         }
@@ -382,10 +383,15 @@ impl Cluster {
         shard: ShardId,
         report: quorate_replication::Report,
     ) {
+        self.tell_coordinator(node, Packet::Report(shard, report));
+    }
+
+    /// Tells the coordinator that the node attends, if there is one.
+    pub(super) fn tell_coordinator(&mut self, node: usize, packet: Packet) {
         let process = self.nodes[node].process.as_ref();
         let stream = process.and_then(|process| process.attended.filter(|_| process.is_registered));
         if let Some(stream) = stream {
-            self.send(stream, Side::Accepter, Packet::Report(shard, report));
+            self.send(stream, Side::Accepter, packet);
         }
     }
 
@@ -436,9 +442,12 @@ impl Cluster {
             .map(|status| status.shard)
             .filter(|shard| !process.shards.contains_key(shard))
             .collect();
-        let settings = topology.settings.version();
+        let versions = |topology: &coordination::Topology| {
+            (topology.settings.version(), topology.overrides.version())
+        };
+        let newest = versions(&topology);
         let former = host.topology.replace(topology);
-        let is_news = former.is_none_or(|former| former.settings.version() != settings);
+        let is_news = former.is_none_or(|former| versions(&former) != newest);
         let opened: Vec<ShardId> = process.shards.keys().copied().collect();
         for shard in missing {
             if !self.open_shard(node, shard) {

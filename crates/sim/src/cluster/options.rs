@@ -119,6 +119,12 @@ impl Options {
         self.scenes = vec![Scene::Operated];
     }
 
+    /// Has an operator move a queue from shard to shard.
+    pub fn relocate(&mut self, rng: &mut Rng) {
+        self.scenes = vec![Scene::Moved];
+        self.shards = u32::try_from(rng.between(2, 3)).expect("small");
+    }
+
     /// Leaves nothing of what may go wrong but moves of leaderships.
     pub fn calm(&mut self, rng: &mut Rng) {
         self.is_planned = true;

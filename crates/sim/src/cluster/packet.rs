@@ -22,6 +22,8 @@ pub(super) enum Packet {
     Heartbeat(coordination::Heartbeat),
     /// A replica reports.
     Report(ShardId, Report),
+    /// The leader of a shard says what became of the move of a name.
+    MoveReport(coordination::MoveReport),
     /// A gateway introduces itself to a coordinator.
     Announce(usize),
     /// A coordinator knows the node.
@@ -58,6 +60,7 @@ impl Packet {
             Self::Register(_)
             | Self::Heartbeat(_)
             | Self::Report(..)
+            | Self::MoveReport(_)
             | Self::Announce(_)
             | Self::Registered(_)
             | Self::ClockJudged(_)

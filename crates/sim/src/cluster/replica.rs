@@ -1,5 +1,6 @@
 //! One shard on one node: steps the machine, carries its effects out, does its disk work piece by piece.
 
+use quorate_coordinator::controller::MoveReport;
 use quorate_log::{CheckpointMark, LogError, ReadError, ReadRange, Space};
 use quorate_replication::{Entry, Index, Nonce, Position, ShardId, Stamp, Write, WriteId};
 use quorate_storage_node::shard::between::ShardMessage;
@@ -217,8 +218,19 @@ impl Cluster {
                     self.counts.moved += done.moved;
                 }
             }
-            // No destination moves here.
-            Act::ReportMove { .. } => {}
+            Act::ReportMove {
+                name,
+                number,
+                refusal,
+            } => {
+                let report = MoveReport {
+                    from: shard,
+                    name,
+                    number,
+                    refusal: (!refusal.is_empty()).then_some(refusal),
+                };
+                self.tell_coordinator(node, Packet::MoveReport(report));
+            }
             Act::Note(note) => {
                 self.noted(node, shard, &note);
                 self.say(format_args!("node {node} {shard}: {note}"));

@@ -88,6 +88,10 @@ pub struct Counts {
     pub moved: u64,
     /// Messages that operators saw.
     pub browsed: u64,
+    /// Names that moved to another shard.
+    pub relocated: u64,
+    /// Names that were to move and stayed.
+    pub stayed: u64,
     /// What disks did.
     pub disk: DiskCounts,
     /// What the network did.
@@ -135,6 +139,8 @@ impl Counts {
             (&mut self.resumes, other.resumes),
             (&mut self.moved, other.moved),
             (&mut self.browsed, other.browsed),
+            (&mut self.relocated, other.relocated),
+            (&mut self.stayed, other.stayed),
         ];
         for (sum, more) in pairs {
             *sum += more;
@@ -234,6 +240,9 @@ impl Cluster {
             {
                 missing.push(format!("a consumer waits: {consumer:?}"));
             }
+        }
+        if self.is_any_moving() {
+            missing.push("a name moves".to_owned());
         }
         for number in 1..=self.options.shards {
             self.missing_in(ShardId(number), &mut missing);

@@ -16,4 +16,10 @@ impl Cluster {
     pub fn run_operated(seed: u64, mode: Mode) -> Report {
         Self::new(seed, mode, Options::operate).run_to_end(seed)
     }
+
+    /// Runs one seed with all faults and a queue that moves from shard to shard.
+    #[must_use]
+    pub fn run_moved(seed: u64, mode: Mode) -> Report {
+        Self::new(seed, mode, Options::relocate).run_to_end(seed)
+    }
 }

@@ -37,9 +37,11 @@ pub enum Scene {
     Operated,
     /// Non-persistent messages.
     Transient,
+    /// A queue that moves from shard to shard.
+    Moved,
 }
 
-/// Those that are drawn. The operator is asked for by itself.
+/// Those that are drawn. Operators are asked for by themselves.
 const SCENES: [Scene; 10] = [
     Scene::Topics,
     Scene::Transactions,
@@ -56,6 +58,9 @@ const SCENES: [Scene; 10] = [
 /// Where messages go that nothing else is said about.
 pub(super) const DEAD: &str = "ActiveMQ.DLQ";
 
+/// The queue that moves.
+const ROAMER: &str = "roamer";
+
 /// What a run's scenes say of its queues.
 #[derive(Debug, Default)]
 pub(super) struct Scenes {
@@ -70,6 +75,11 @@ pub(super) struct Scenes {
 impl Scenes {
     pub(super) fn is_loose(&self, queue: &str) -> bool {
         self.loose.contains(queue)
+    }
+
+    /// Whether a message of a queue may be at one position and later at another.
+    pub(super) fn is_roaming(&self, queue: &str) -> bool {
+        queue == ROAMER
     }
 }
 
@@ -176,6 +186,14 @@ impl Cluster {
                     [Terms::default(), ranked(), Terms::default()],
                 ),
                 Scene::Operated => self.set_operated(&mut deeds),
+                Scene::Moved => {
+                    self.set_plain(
+                        ROAMER,
+                        Load::Plain,
+                        [Terms::default(), Terms::default(), Terms::default()],
+                    );
+                    deeds.extend([Deed::Relocate(ROAMER), Deed::Pause(ROAMER)]);
+                }
                 Scene::Transient => self.set_plain(
                     "fleeting",
                     Load::Transient,

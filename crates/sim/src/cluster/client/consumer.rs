@@ -279,15 +279,16 @@ impl Cluster {
             return;
         };
         let message = named(&delivery.message);
-        let (place, is_loose) = match (&consumer.source, consumer.subscriber) {
+        let (place, is_loose, is_roaming) = match (&consumer.source, consumer.subscriber) {
             (_, Some(subscriber)) => {
                 self.counts.subscribed += 1;
                 let suffix = &self.subscribers[subscriber].name;
-                (format!("{}@{suffix}", message.origin), false)
+                (format!("{}@{suffix}", message.origin), false, false)
             }
             (Source::Queue(queue), None) => {
                 let is_loose = self.scenes.is_loose(queue);
-                (place_at(&message.origin, queue), is_loose)
+                let place = place_at(&message.origin, queue);
+                (place, is_loose, self.scenes.is_roaming(queue))
             }
             (Source::Subscription(_), None) => return,
         };
@@ -300,7 +301,8 @@ impl Cluster {
             number: message.number,
             was_accepted: false,
         });
-        if let (Some(gateway), false, false) = (gateway, is_loose, is_transient) {
+        let is_fixed = !is_loose && !is_transient && !is_roaming;
+        if let (Some(gateway), true) = (gateway, is_fixed) {
             let wrong = self.handover.arrived(Arrival {
                 key: (place.clone(), message.producer.clone(), message.number),
                 consumer: consumer_name.clone(),
@@ -323,7 +325,7 @@ impl Cluster {
                 number: message.number,
                 digest: message.digest,
                 at_us,
-                position: (!is_loose && !is_transient).then_some(position),
+                position: is_fixed.then_some(position),
                 redelivered: delivery.redelivered || is_loose || is_transient,
                 resent: was_sent,
             }));

@@ -29,6 +29,8 @@ pub(in crate::cluster) enum Deed {
     Copy(&'static str, &'static str),
     Retry(&'static str),
     Browse(&'static str),
+    /// To another shard, with all that it holds.
+    Relocate(&'static str),
 }
 
 /// An operator.
@@ -119,7 +121,41 @@ impl Cluster {
             }
             Deed::Retry(from) => self.move_page(from, MoveAction::Retry),
             Deed::Browse(queue) => self.browse(queue),
+            Deed::Relocate(queue) => self.relocate(queue),
         }
+    }
+
+    /// Whether a coordinator shows that some name moves.
+    pub(in crate::cluster) fn is_any_moving(&self) -> bool {
+        let pictures = self.coordinators.iter();
+        let pictures = pictures.filter_map(|host| host.process.as_ref()?.picture());
+        let mut places = pictures.flat_map(|picture| picture.overrides.iter());
+        places.any(|(_, place)| place.moving.is_some())
+    }
+
+    /// Wants a queue to live in any shard.
+    fn relocate(&mut self, queue: &str) {
+        let to = 1 + self.rng.index(self.options.shards as usize);
+        let Some(active) = self.active_coordinator() else {
+            return;
+        };
+        self.settings_asked += 1;
+        let input = coordination::Input::MoveWanted {
+            request: coordination::MoveRequest(self.settings_asked),
+            name: name(queue),
+            to: ShardId(u32::try_from(to).expect("a small option")),
+        };
+        self.step_coordinator(active, input);
+    }
+
+    fn active_coordinator(&self) -> Option<usize> {
+        self.coordinators.iter().position(|host| {
+            let is_active = host
+                .process
+                .as_ref()
+                .is_some_and(|process| process.generation > 0);
+            is_active && host.body.is_up() && host.body.paused.is_none()
+        })
     }
 
     /// Sets one setting of one pattern, as wanted.
@@ -141,14 +177,7 @@ impl Cluster {
 
     /// Asks the active coordinator for the settings that are wanted, unless it has them.
     fn govern(&mut self) {
-        let found = self.coordinators.iter().position(|host| {
-            let is_active = host
-                .process
-                .as_ref()
-                .is_some_and(|process| process.generation > 0);
-            is_active && host.body.is_up() && host.body.paused.is_none()
-        });
-        let Some(active) = found else {
+        let Some(active) = self.active_coordinator() else {
             return;
         };
         let process = self.coordinators[active].process.as_ref();
