@@ -293,7 +293,11 @@ impl Dispatcher {
                 expect(now, (name, course), state, effects);
             }
             Step::Draining { until } => {
-                course.due = until.max(now.saturating_add(1));
+                // Beyond it the report of a gateway is waited for, which makes a step.
+                course.due = match until > now {
+                    true => until,
+                    false => now.saturating_add(RELOCATE_TIMEOUT),
+                };
                 let is_waiting = self.gateways.is_waiting();
                 if !is_waiting && (until <= now || self.is_drained(name, state)) {
                     course.go(Step::Shipping, now);

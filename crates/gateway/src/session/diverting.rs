@@ -162,8 +162,6 @@ impl Core {
         for (shard, names) in turned {
             self.turned_from(shard, &names);
         }
-        for name in &names {
-            self.hurry(name);
-        }
+        self.hurry_all(&names);
     }
 }

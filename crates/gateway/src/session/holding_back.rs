@@ -98,6 +98,13 @@ impl Core {
         }
     }
 
+    /// The same of several names.
+    pub(super) fn hurry_all(&mut self, names: &BTreeSet<DestinationName>) {
+        for name in names {
+            self.hurry(name);
+        }
+    }
+
     /// When something that waits is to be tried.
     pub(super) fn next_try(&self) -> Option<Time> {
         let times = self.backlogs.iter().filter_map(|(to, kind, backlog)| {

@@ -364,9 +364,7 @@ impl Core {
             }
         }
         self.try_is_over(tried);
-        for name in elsewhere {
-            self.hurry(&name);
-        }
+        self.hurry_all(&elsewhere);
         self.free(id, freed, effects);
     }
 

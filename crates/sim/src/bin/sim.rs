@@ -131,7 +131,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 .parse::<u64>()
                 .map_err(|error| format!("{word} {value}: {error}"))
         };
-        if matches!(word.as_str(), "--planned" | "--scenes" | "--operated") {
+        if matches!(
+            word.as_str(),
+            "--planned" | "--scenes" | "--operated" | "--moved"
+        ) {
             arguments.kind = Some(word.clone());
         }
         match word.as_str() {

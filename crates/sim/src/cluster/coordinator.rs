@@ -7,7 +7,7 @@ use quorate_coordinator::controller::{
     Change, ClockVerdict, Config, Controller, Effect, Input, Note, ReadOutcome, RedialOutcome,
     SettingsAnswer, StreamId, Topology, WriteOutcome,
 };
-use quorate_replication::Duration;
+use quorate_replication::{Duration, NodeId};
 
 use crate::cluster::Cluster;
 use crate::cluster::host::{Body, Power};
@@ -237,10 +237,7 @@ impl Cluster {
                     attending.is_admitted = true;
                 }
                 let picture = process.picture.clone();
-                self.send(number, Side::Opener, Packet::Registered(node));
-                if let Some(picture) = picture {
-                    self.send(number, Side::Opener, Packet::Topology(picture));
-                }
+                self.welcome(number, node, picture);
             }
             Effect::Refuse { stream, refusal } => {
                 let number = StreamNumber(stream.0);
@@ -294,13 +291,23 @@ impl Cluster {
                 SettingsAnswer::Differ(_) | SettingsAnswer::Refused(_) => {}
             },
             Effect::PublishTopology(topology) => self.publish(coordinator, topology),
-            Effect::Note(note) => {
-                if let Note::MoveEnded { refusal, .. } = &note {
-                    self.counts.relocated += u64::from(refusal.is_none());
-                    self.counts.stayed += u64::from(refusal.is_some());
-                }
-                self.say(format_args!("coordinator {coordinator}: {note}"));
-            }
+            Effect::Note(note) => self.noted_by(coordinator, &note),
+        }
+    }
+
+    fn noted_by(&mut self, coordinator: usize, note: &Note) {
+        if let Note::MoveEnded { refusal, .. } = note {
+            self.counts.relocated += u64::from(refusal.is_none());
+            self.counts.stayed += u64::from(refusal.is_some());
+        }
+        self.say(format_args!("coordinator {coordinator}: {note}"));
+    }
+
+    /// Tells a node that it is admitted, and the picture if there is one.
+    fn welcome(&mut self, to: StreamNumber, node: NodeId, picture: Option<Arc<Topology>>) {
+        self.send(to, Side::Opener, Packet::Registered(node));
+        if let Some(picture) = picture {
+            self.send(to, Side::Opener, Packet::Topology(picture));
         }
     }
 

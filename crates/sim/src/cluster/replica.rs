@@ -2,7 +2,9 @@
 
 use quorate_coordinator::controller::MoveReport;
 use quorate_log::{CheckpointMark, LogError, ReadError, ReadRange, Space};
-use quorate_replication::{Entry, Index, Nonce, Position, ShardId, Stamp, Write, WriteId};
+use quorate_replication::{
+    Entry, Index, Message, NodeId, Nonce, Position, ShardId, Stamp, Write, WriteId,
+};
 use quorate_storage_node::shard::between::ShardMessage;
 use quorate_storage_node::shard::effect::{Act, Read, SessionEvent};
 use quorate_storage_node::shard::input::{Checkpoint, Input, Placement, SegmentInfo};
@@ -159,22 +161,7 @@ impl Cluster {
         let life = self.nodes[node].body.life;
         match act {
             Act::Persist { .. } => unreachable!("writes are gathered before"),
-            Act::Send { to, message } => {
-                let Some(peer) = self.peer_of(node, to) else {
-                    return;
-                };
-                let from = self.node_number(node);
-                for delay in self.network.datagram(Host::Node(node), Host::Node(peer)) {
-                    let message = message.clone();
-                    let datagram = Happening::Datagram {
-                        node: peer,
-                        from,
-                        shard,
-                        message,
-                    };
-                    self.schedule.after(delay, datagram);
-                }
-            }
+            Act::Send { to, message } => self.datagram(node, shard, to, &message),
             Act::Report(report) => self.report(node, shard, report),
             Act::Load { request, read } => {
                 self.background(node, life, shard, Task::Read(request, read))
@@ -235,6 +222,23 @@ impl Cluster {
                 self.noted(node, shard, &note);
                 self.say(format_args!("node {node} {shard}: {note}"));
             }
+        }
+    }
+
+    fn datagram(&mut self, node: usize, shard: ShardId, to: NodeId, message: &Message) {
+        let Some(peer) = self.peer_of(node, to) else {
+            return;
+        };
+        let from = self.node_number(node);
+        for delay in self.network.datagram(Host::Node(node), Host::Node(peer)) {
+            let message = message.clone();
+            let datagram = Happening::Datagram {
+                node: peer,
+                from,
+                shard,
+                message,
+            };
+            self.schedule.after(delay, datagram);
         }
     }
 

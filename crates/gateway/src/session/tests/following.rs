@@ -100,7 +100,7 @@ fn what_a_shard_takes_no_more_goes_to_the_other_one_in_order() {
 
 /// The shard of the queue's move, when it is over.
 fn moved() -> Overrides {
-    moving().end(&queue(), 1, (1, true)).unwrap()
+    moving().end(&queue(), 1, (1, None)).unwrap()
 }
 
 /// Two batches of one message are unanswered at the first shard.
@@ -355,7 +355,7 @@ fn a_consumer_of_a_virtual_topic_settles_what_it_has_of_a_queue_that_left() {
     let mut bench = bench();
     let (topic, queue) = of_virtual_topic();
     let moving = Overrides::new().begin(&topic, 1, 2).unwrap();
-    let there = moving.end(&topic, 1, (1, true)).unwrap();
+    let there = moving.end(&topic, 1, (1, None)).unwrap();
     bench.step(Input::Topology(picture(2, &there)));
     let effects = consumer_of(&mut bench, queue, vec![(SHARD, position(7))]);
     let (shard, number) = batch_of(&effects);

@@ -271,9 +271,7 @@ impl Cluster {
                 ..=(shard.0, position, ConsumerId([u8::MAX; 16]), u64::MAX),
         );
         let was_sent = sent_before.count() > 1;
-        let connection = self.clients[client].connection;
-        let gateway = connection.and_then(|(at, _)| self.gateways[at].process.as_ref());
-        let gateway = gateway.map(|process| process.incarnation);
+        let gateway = self.gateway_of(client);
         let is_transient = delivery.position.is_transient();
         let Role::Consumer(consumer) = &mut self.clients[client].role else {
             return;
@@ -329,6 +327,13 @@ impl Cluster {
                 redelivered: delivery.redelivered || is_loose || is_transient,
                 resent: was_sent,
             }));
+    }
+
+    /// The life of the gateway that a client is connected to.
+    fn gateway_of(&self, client: usize) -> Option<quorate_message::GatewayId> {
+        let (at, _) = self.clients[client].connection?;
+        let process = self.gateways[at].process.as_ref()?;
+        Some(process.incarnation)
     }
 
     /// Whether somebody else may have a message of this group or exclusive queue.
