@@ -209,11 +209,6 @@ impl Tail {
     /// Writes zeros ahead if few are left, so that the next writes need not.
     pub(crate) fn prepare(&mut self) -> Result<(), Trouble> {
         let ahead = self.node.room().sizes.fill_bytes;
-        // The first small entry after an opening, which left so much, is none to write so much more for: every log of a
-        // node that has just come back gets one when another node dies, and each would wait for the zeros of the others.
-        if self.filled >= self.offset + (ahead - ahead / 8) {
-            return Ok(());
-        }
         let wanted = (self.offset + ahead).min(self.active.head.capacity);
         match self.fill_to(wanted) {
             // Whoever appends next will be told.
