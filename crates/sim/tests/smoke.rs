@@ -23,7 +23,6 @@ fn two_hundred_eventful_seeds_with_scenes_run_without_a_violation() {
     check_counts(&counts);
     let done = [
         ("transaction committed", counts.transactions),
-        ("transaction not committed", counts.rollbacks),
         ("message dead-lettered", counts.dead_letters),
         ("message to a subscription", counts.subscribed),
         ("settings changed", counts.settings),
