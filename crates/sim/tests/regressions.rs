@@ -111,3 +111,10 @@ fn a_transaction_outlives_its_consumer() {
 fn an_accept_of_what_had_expired_that_was_repeated() {
     plays_well(3356);
 }
+
+#[test]
+fn a_gateway_that_span_while_a_shard_had_no_leader() {
+    for seed in [6019, 11171, 12268] {
+        plays_well(seed);
+    }
+}

@@ -564,6 +564,8 @@ impl Core {
                 let reason = state.map_or_else(|| Arc::from("it is unknown"), |s| s.why());
                 let reason = consumer.why_detached(reason);
                 self.fail(call, Failure::Deadline { shard, reason }, effects);
+                // Its call is over, and what it settles is seen through, however long that takes.
+                self.detached.remove(&call);
             }
         }
     }
