@@ -13,6 +13,7 @@ mod consumer;
 mod consuming;
 mod copying;
 mod core;
+mod departing;
 mod diverting;
 mod effect;
 mod following;
@@ -29,6 +30,7 @@ mod shard;
 mod subscribing;
 mod transacting;
 mod transaction;
+mod unopened;
 
 pub use self::core::{Config, Core};
 pub use effect::{Cause, Command, Effect, Failure, Leaving, Note};

@@ -12,8 +12,9 @@ use super::{
     ids::{CallId, Generation, ShardId, Time},
     input::{Credit, OpenConsumer, StoredDelivery},
     publishing::kind_of,
-    reporting::report_of,
+    reporting::{Which, report_of},
     subscribing::Admission,
+    unopened::Unopened,
 };
 use crate::limits::{HELD_MAX, SETTLEMENTS_MAX};
 
@@ -96,6 +97,9 @@ impl Core {
         self.calls.insert(call, Call::Consuming);
         self.consumer_calls.insert(open.consumer, call);
         self.consumers.insert(call, consumer);
+        if !open.held.is_empty() {
+            self.unopened.insert(call, Unopened::default());
+        }
         self.restless.insert(call);
         self.detached.insert(call);
         // Perhaps it begins where it holds something.
@@ -156,6 +160,9 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) {
         self.settle_group(now, call, settlement, (named, token), effects);
+        if self.keep_unopened(call, settlement, (named, token), effects) {
+            return;
+        }
         let consumer = self.consumers.get_mut(&call);
         let Some(consumer) = consumer.filter(|c| c.phase == Phase::Open) else {
             return;
@@ -211,10 +218,7 @@ impl Core {
             return;
         };
         consumer.settled(request, first, outcomes, repeated);
-        if consumer.paused && consumer.settling <= SETTLEMENTS_MAX / 2 {
-            consumer.paused = false;
-            effects.push(Effect::Resume { call });
-        }
+        self.resume_settling(call, effects);
         self.complete(call, request, effects);
     }
 
@@ -234,98 +238,6 @@ impl Core {
         if consumer.phase != Phase::Open || consumer.held_len() + 1 >= HELD_MAX / 2 {
             self.restless.insert(call);
         }
-    }
-
-    pub(super) fn finish_consumer(&mut self, call: CallId) {
-        self.finish_group(call);
-        if let Some(consumer) = self.consumers.get_mut(&call) {
-            consumer.phase = Phase::Finished;
-            self.restless.insert(call);
-            self.release_unsettled(call);
-        }
-    }
-
-    /// The call is gone: its settlements are seen through, then it is detached. True when it was gone before.
-    pub(super) fn abandon_consumer(&mut self, call: CallId) -> bool {
-        let Some(consumer) = self.consumers.get_mut(&call) else {
-            return false;
-        };
-        let was_gone = consumer.phase == Phase::Gone;
-        consumer.phase = Phase::Gone;
-        self.restless.insert(call);
-        self.release_unsettled(call);
-        was_gone
-    }
-
-    /// Gives back, through the log, what a client had in hand: every later leader then knows that it was sent.
-    fn release_unsettled(&mut self, call: CallId) {
-        if let Some(consumer) = self.consumers.get(&call) {
-            let positions = consumer.unsettled();
-            self.give_back(call, Settlement::Release, &positions);
-        }
-    }
-
-    /// Settles for a client what it held; nobody waits for the outcomes.
-    pub(super) fn give_back(
-        &mut self,
-        call: CallId,
-        settlement: Settlement,
-        positions: &[MessagePosition],
-    ) {
-        let Some(consumer) = self.consumers.get_mut(&call) else {
-            return;
-        };
-        let (request, wanted) = consumer.settle(settlement, positions, 0);
-        let (shard, queue) = (consumer.shard, consumer.queue.clone());
-        let Some(state) = self.shards.get_mut(&shard) else {
-            return;
-        };
-        for at in wanted {
-            let position = positions[at as usize];
-            let (lane, numbers) = state.lane(kind_of(position));
-            let named = (call, request, at);
-            let number = lane
-                .settle(self.now, numbers, named, &queue, position, settlement)
-                .expect("one settlement fits an empty batch");
-            consumer.gathered(position, number);
-        }
-    }
-
-    /// Detaches a consumer and forgets it. True when its call was gone already.
-    pub(super) fn remove_consumer(&mut self, call: CallId, effects: &mut Vec<Effect>) -> bool {
-        let Some(consumer) = self.consumers.remove(&call) else {
-            return false;
-        };
-        if self.consumer_calls.get(&consumer.id) == Some(&call) {
-            self.consumer_calls.remove(&consumer.id);
-        }
-        self.restless.remove(&call);
-        self.detached.remove(&call);
-        self.look_no_more(&consumer);
-        if let Some(shard) = self.shards.get_mut(&consumer.shard) {
-            shard.consumers.remove(&call);
-            // Now or never: the consumer is forgotten here, so a pause must not swallow it, nor an attachment that was
-            // given up unanswered and may have arrived all the same.
-            if let Some((node, link)) = shard.present()
-                && consumer.was_asked_for()
-            {
-                effects.push(Effect::Control {
-                    node,
-                    link,
-                    shard: consumer.shard,
-                    command: Command::Detach {
-                        consumer: consumer.id,
-                        generation: consumer.generation,
-                    },
-                });
-            }
-        }
-        if consumer.phase == Phase::Finished && consumer.was_asked_for() {
-            self.end_live(consumer.shard, &consumer.queue.name, &consumer.admission);
-        }
-        // A later call may wait for this.
-        self.restless.extend(self.consumer_calls.get(&consumer.id));
-        consumer.phase == Phase::Gone
     }
 
     /// The leader of a shard is another one, or not reachable: its consumers are attached nowhere.
@@ -371,16 +283,7 @@ impl Core {
             let target = shard.and_then(super::shard::Shard::target);
             match (consumer.phase, consumer.attachment) {
                 (Phase::Finished | Phase::Gone, _) => {
-                    // What a transaction had of it and did not settle.
-                    self.release_unsettled(call);
-                    let consumer = self.consumers.get(&call);
-                    if consumer.is_some_and(|consumer| !consumer.is_idle()) {
-                        continue;
-                    }
-                    let gone = self.remove_consumer(call, effects);
-                    if !gone {
-                        self.end(call, effects);
-                    }
+                    self.see_through(call, target, effects);
                 }
                 (Phase::Open, Attachment::Detached) => {
                     let is_ready = consumer.is_admitted && consumer.waits_until.is_none();
@@ -393,7 +296,7 @@ impl Core {
                     let Some(consumer) = self.consumers.get_mut(&call) else {
                         continue;
                     };
-                    effects.extend(report_of(consumer, node, link));
+                    effects.extend(report_of(consumer, Which::Persistent, (node, link)));
                     let credit = consumer.attach(now, window);
                     effects.push(Effect::Control {
                         node,
@@ -468,6 +371,7 @@ impl Core {
                 lost: lost.into_iter().map(|position| (shard, position)).collect(),
             });
         }
+        self.settle_unopened(call, effects);
         self.detached.remove(&call);
         self.restless.insert(call);
         self.deliver(shard, false, early, effects);

@@ -26,6 +26,7 @@ use super::{
     reporting::{Ending, Report},
     shard::Shard,
     transaction::Transaction,
+    unopened::Unopened,
 };
 use crate::limits::{CONSUMER_BYTES_MAX, CONSUMER_BYTES_MIN, MEMORY_OVERSHOOT, SHARD_BYTES_MIN};
 
@@ -105,6 +106,8 @@ pub struct Core {
     pub(super) now: Time,
     /// Consumers that are not attached.
     pub(super) detached: BTreeSet<CallId>,
+    /// What clients settled before the leader said what of theirs is lost.
+    pub(super) unopened: BTreeMap<CallId, Unopened>,
     /// When it is seen whether consumers hang.
     pub(super) looks: BTreeSet<(Time, CallId)>,
     unrouted: VecDeque<Unrouted>,
@@ -144,6 +147,7 @@ impl Core {
             forerunners: Forerunners::default(),
             now: Time(0),
             detached: BTreeSet::new(),
+            unopened: BTreeMap::new(),
             looks: BTreeSet::new(),
             unrouted: VecDeque::new(),
             ending: Ending::Running,
@@ -476,7 +480,7 @@ impl Core {
                     self.end(call, effects);
                 }
             }
-            Some(Call::Consuming) => self.finish_consumer(call),
+            Some(Call::Consuming) => self.finish_consumer(call, effects),
             Some(Call::Purging | Call::Transacting | Call::Unsubscribing { .. } | Call::Over) => {}
             // A call that asked for nothing.
             None => self.end(call, effects),

@@ -205,9 +205,9 @@ impl Core {
     }
 
     /// The client sends nothing more: so it is for every leg.
-    pub(super) fn finish_group(&mut self, call: CallId) {
+    pub(super) fn finish_group(&mut self, call: CallId, effects: &mut Vec<Effect>) {
         for leg in self.legs_of(call) {
-            self.finish_consumer(leg);
+            self.finish_consumer(leg, effects);
         }
     }
 

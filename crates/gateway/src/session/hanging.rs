@@ -13,6 +13,7 @@ use super::{
     ids::{CallId, Time},
     input::Topology,
     subscribing::Admission,
+    unopened::Unopened,
 };
 use crate::limits::{LOOK_MICROS_MIN, LOOKS_IN_TIMEOUT};
 
@@ -98,7 +99,12 @@ impl Core {
             let patience = consumer.patience_micros;
             let until = patience.and_then(|patience| now.0.checked_sub(patience).map(Time));
             let overdue = until.map_or_else(Vec::new, |until| consumer.unsettled_since(until));
-            let is_open = consumer.phase == Phase::Open;
+            // What its client has settled already waits to be sent.
+            let keeps = self
+                .unopened
+                .get(&call)
+                .is_some_and(Unopened::keeps_requests);
+            let is_open = consumer.phase == Phase::Open && !keeps;
             if let Some(position) = overdue.first().copied().filter(|_| is_open) {
                 let failure = Failure::Hangs {
                     queue: consumer.queue.clone(),

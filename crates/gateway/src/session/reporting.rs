@@ -1,12 +1,18 @@
 //! What a new leader is told: what this gateway holds, so that it does not have to wait for it or take it for lost.
 //!
 //! ```text
-//! Report first, with what is settled and not claimed
-//! for each consumer: Report of what it settles and does not claim, then its Attach with what it holds
+//! Report first; for each consumer what it settles and does not claim
+//! for each consumer: Report of what else that is by now, then its Attach with what it holds
 //! Reported
 //! ```
-//! All of it goes over one stream, in this order. The report starts over with every leader and every link, and when an
-//! earlier leader answered for settlements that the present one was told of as under way.
+//! All of it goes over one stream, in this order, and batches of settlements behind what names them. The report starts over
+//! with every leader and every link, and when an earlier leader answered for settlements that the present one was told of
+//! as under way.
+//!
+//! The leader skips what it has applied by the number of the batch. Settlements of non-persistent messages have none, and are
+//! carried out as they come: they are named at the beginning only, when none of them is with this leader.
+
+use quorate_message::MessagePosition;
 
 use super::{
     consumer::{Attachment, Consumer, Phase},
@@ -55,12 +61,8 @@ impl Core {
                 },
             });
             for call in &shard.consumers {
-                // One that is to be attached is reported right before that.
-                if let Some(consumer) = self.consumers.get(call)
-                    && !is_to_be_attached(consumer)
-                {
-                    effects.extend(report_of(consumer, node, link));
-                }
+                let consumer = self.consumers.get(call);
+                effects.extend(consumer.and_then(|it| report_of(it, Which::All, (node, link))));
             }
         }
     }
@@ -122,9 +124,26 @@ fn control(shard: ShardId, (node, link): (NodeId, LinkId), command: Command) -> 
     }
 }
 
+/// Of which messages a report is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Those of the log.
+    Persistent,
+}
+
 /// What a consumer settles and does not claim, for its leader.
-pub(super) fn report_of(consumer: &Consumer, node: NodeId, link: LinkId) -> Option<Effect> {
+pub(super) fn report_of(
+    consumer: &Consumer,
+    which: Which,
+    (node, link): (NodeId, LinkId),
+) -> Option<Effect> {
+    let is_named = |position: &MessagePosition| which == Which::All || !position.is_transient();
     let leaving = consumer.leaving().into_iter();
+    let leaving = leaving.filter_map(|(number, mut positions)| {
+        positions.retain(is_named);
+        (!positions.is_empty()).then_some((number, positions))
+    });
     let leaving: Vec<Leaving> = leaving
         .map(|(number, positions)| Leaving {
             consumer: consumer.id,

@@ -149,11 +149,6 @@ impl Shard {
         self.report == Report::Due && !settlements.is_under_way()
     }
 
-    /// Whether batches of a kind may go out: settlements of non-persistent messages follow the report that names them.
-    fn may_send(&self, kind: Kind) -> bool {
-        kind != Kind::SettleTransient || self.report == Report::Done
-    }
-
     /// Where commands go at this moment; none while there is no leader, no link to it, or a pause.
     pub(super) fn target(&self) -> Option<(NodeId, LinkId)> {
         if self.pause_until.is_some() {
@@ -226,9 +221,6 @@ impl Shard {
         };
         let shard = self.id;
         for kind in Kind::ALL {
-            if !self.may_send(kind) {
-                continue;
-            }
             let lane = &mut self.lanes[kind as usize];
             while let Some((pending, previous)) =
                 lane.next(&mut self.numbers, kind.in_flight_max(), BYTES_IN_FLIGHT_MAX)
@@ -265,7 +257,6 @@ impl Shard {
             && Kind::ALL
                 .into_iter()
                 .zip(&self.lanes)
-                .filter(|(kind, _)| self.may_send(*kind))
                 .any(|(kind, lane)| lane.has_more(kind.in_flight_max(), BYTES_IN_FLIGHT_MAX))
     }
 

@@ -18,6 +18,7 @@ mod properties;
 mod publishing;
 mod topics;
 mod transacting;
+mod unopened;
 
 pub(super) const NODE_A: NodeId = NodeId(1);
 pub(super) const NODE_B: NodeId = NodeId(2);

@@ -78,7 +78,7 @@ impl Core {
         let others = self.transactions.iter();
         let others = others.filter(|(other, transaction)| **other != call && transaction.id == id);
         let settled = others.flat_map(|(_, transaction)| &transaction.settled);
-        let reserved = settled.filter(|settled| settled.is_reserved);
+        let reserved = settled.filter(|settled| settled.reserved_in.is_some());
         reserved.map(|s| (s.shard, s.position)).collect()
     }
 
@@ -95,8 +95,9 @@ impl Core {
         of_earlier_tries: &BTreeSet<(ShardId, MessagePosition)>,
     ) {
         for (shard, position) in named.positions {
-            let holder = named.consumer.and_then(|id| self.consumer_calls.get(&id));
-            let holder = holder.and_then(|call| self.consumers.get_mut(call));
+            let of = named.consumer.and_then(|id| self.consumer_calls.get(&id));
+            let of = of.copied();
+            let holder = of.and_then(|call| self.consumers.get_mut(&call));
             let reserved = holder.map(|consumer| {
                 consumer.shard == shard && consumer.reserve(position, named.settlement)
             });
@@ -111,7 +112,7 @@ impl Core {
                     shard,
                     position: if is_nobodys { nobodys() } else { position },
                     settlement: named.settlement,
-                    is_reserved: reserved == Some(true),
+                    reserved_in: of.filter(|_| reserved == Some(true)),
                 });
             }
         }
@@ -490,15 +491,17 @@ impl Core {
         self.bytes -= transaction.bytes;
         let mut holders = BTreeSet::new();
         for settled in transaction.settled {
-            let is_over = settled.is_reserved || decision == Decision::Commit;
-            let holder = settled.consumer.filter(|_| is_over);
-            let holder = holder.and_then(|id| self.consumer_calls.get(&id));
-            if let Some(holder) = holder.copied()
-                && let Some(consumer) = self.consumers.get_mut(&holder)
-                && consumer.shard == settled.shard
-            {
-                consumer.unreserve(self.now, settled.position, decision);
-                holders.insert(holder);
+            // What is committed is gone for whoever has it here.
+            let present = settled.consumer.filter(|_| decision == Decision::Commit);
+            let present = present.and_then(|id| self.consumer_calls.get(&id).copied());
+            let of = [settled.reserved_in, present];
+            for holder in of.into_iter().flatten().collect::<BTreeSet<_>>() {
+                if let Some(consumer) = self.consumers.get_mut(&holder)
+                    && consumer.shard == settled.shard
+                {
+                    consumer.unreserve(self.now, settled.position, decision);
+                    holders.insert(holder);
+                }
             }
         }
         for holder in holders {

@@ -16,7 +16,7 @@ use quorate_message::{
 };
 
 use super::{
-    ids::{ShardId, Time},
+    ids::{CallId, ShardId, Time},
     input::Publication,
 };
 
@@ -28,8 +28,8 @@ pub(super) struct Settled {
     pub(super) shard: ShardId,
     pub(super) position: MessagePosition,
     pub(super) settlement: Settlement,
-    /// It was taken out of the hands of its consumer here.
-    pub(super) is_reserved: bool,
+    /// The consumer's call out of whose hands it was taken here. A later call of that consumer has another.
+    pub(super) reserved_in: Option<CallId>,
 }
 
 /// See the head of the file.

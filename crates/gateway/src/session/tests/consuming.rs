@@ -5,7 +5,7 @@ use quorate_message::{GroupMark, Selector, Terms};
 
 use super::*;
 
-fn open(bench: &mut Bench, held: &[u64]) -> Vec<Effect> {
+pub(super) fn open(bench: &mut Bench, held: &[u64]) -> Vec<Effect> {
     bench.step(Input::Consume {
         call: CALL,
         open: OpenConsumer {
@@ -319,6 +319,8 @@ fn a_new_leader_is_told_what_is_under_way_before_what_is_held() {
         [
             "report true []",
             "report false [5]",
+            // As it is when it attaches.
+            "report false [5]",
             "attach [6, 7]",
             "reported",
             "submit"
@@ -331,6 +333,7 @@ fn a_new_leader_is_told_what_is_under_way_before_what_is_held() {
         said(&effects),
         [
             "report true []",
+            "report false [5, 6, 7]",
             "report false [5, 6, 7]",
             "reported",
             "submit"
