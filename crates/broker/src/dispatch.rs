@@ -458,7 +458,7 @@ impl Dispatcher {
                 self.rejoin(consumer);
             }
             Holder::Leaving(gateway) => self.gateways.left(gateway, id, position),
-            Holder::Returning => self.returns.ended(),
+            Holder::Returning(_) => self.returns.ended(),
             Holder::Expiring | Holder::Skipped => {}
         }
     }
@@ -530,7 +530,8 @@ impl Dispatcher {
 
     fn touch_all(&mut self) {
         for id in self.lane_ids() {
-            if !self.lanes[id.0].ring.is_empty() {
+            let lane = &self.lanes[id.0];
+            if !lane.ring.is_empty() || !lane.sharing.is_empty() {
                 self.touch(id);
             }
         }

@@ -126,7 +126,7 @@ fn check_nobodys(dispatcher: &Dispatcher) -> Result<(), String> {
     for lane in dispatcher.lanes() {
         for held in lane.in_flight.values() {
             match held.holder {
-                Holder::Returning => returning += 1,
+                Holder::Returning(_) => returning += 1,
                 Holder::Leaving(_) => leaving += 1,
                 Holder::Consumer(_) | Holder::Expiring | Holder::Skipped => {}
             }

@@ -33,7 +33,7 @@ pub(crate) use apply::{Change, Record};
 pub use checkpoint::RestoreError;
 pub(crate) use codec::{Cursor, Sink};
 pub(crate) use dedup::{Dedup, Verdict};
-pub(crate) use gateways::{Gateways, Giver};
+pub(crate) use gateways::{Gateways, Giver, LEADER};
 pub(crate) use levels::Levels;
 use live::{Apart, Live};
 pub(crate) use outbox::{Item, Outbox, TargetId};

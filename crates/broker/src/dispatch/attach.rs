@@ -191,7 +191,7 @@ impl Dispatcher {
             }
             if was_elsewhere && !position.is_transient() {
                 self.let_go(id, position, Holder::Consumer(reference));
-                self.start_return(id, position);
+                self.start_return(id, position, Settlement::Release);
                 seen.push(position);
             } else {
                 self.give_back(id, position);
@@ -214,9 +214,13 @@ impl Dispatcher {
             Some(Holder::Leaving(gateway)) => self.gateways.left(gateway, id, position),
             // It was given up, and what becomes of it is in the log, if not yet committed: it waits, or is a dead
             // letter. Nobody has it until then.
-            Some(Holder::Returning) if self.is_set_aside(id, position, state) => return false,
+            Some(Holder::Returning(settlement))
+                if self.is_set_aside((id, position), settlement, state) =>
+            {
+                return false;
+            }
             // It was given up, and is back before the return is committed: that takes it from nobody.
-            Some(Holder::Returning) => self.returns.ended(),
+            Some(Holder::Returning(_)) => self.returns.ended(),
             Some(Holder::Expiring | Holder::Skipped) => return false,
             None => {}
         }

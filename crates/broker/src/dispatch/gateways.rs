@@ -17,7 +17,7 @@ use quorate_message::{BatchBuilder, Destination, GatewayId, MessagePosition, Set
 
 use super::{Dispatcher, Held, Holder, LaneId};
 use crate::limits::{GATEWAYS_MAX, PROPOSE_RETRY};
-use crate::state::{Giver, State};
+use crate::state::{Giver, LEADER, State};
 use crate::{Effect, Input, Leaving, SessionId};
 
 /// What was proposed about a gateway, and when it is proposed again.
@@ -167,6 +167,7 @@ impl Dispatcher {
     pub(super) fn told_of_gateway(&mut self, now: u64, input: Input, state: &State) {
         if let Input::Joined { session, gateway } = input {
             self.session_joined(session, gateway);
+            self.wait_for_consumers_of(now, gateway);
         } else if let Input::Reporting {
             session,
             is_first,
@@ -254,7 +255,7 @@ impl Dispatcher {
                 self.let_go(id, position, Holder::Consumer(holder));
             }
             // Given up and back in time: its own settlement comes behind the return in the log, and decides.
-            Some(Holder::Returning) => self.let_go(id, position, Holder::Returning),
+            Some(holder @ Holder::Returning(_)) => self.let_go(id, position, holder),
             Some(Holder::Consumer(_) | Holder::Expiring | Holder::Skipped) => return false,
             None => {
                 let Some(turn) = self.take_out_at(id, position, state) else {
@@ -461,7 +462,7 @@ impl Dispatcher {
                 }
                 for position in &positions {
                     self.let_go(lane, *position, Holder::Leaving(id));
-                    self.start_return(lane, *position);
+                    self.start_return(lane, *position, Settlement::Release);
                 }
                 self.propose_returns(now, lane, positions, Settlement::Release, effects);
             }
@@ -493,8 +494,10 @@ impl Dispatcher {
         match (holder, giver) {
             (Holder::Skipped, _) => false,
             (Holder::Expiring, giver) => giver == Giver::Anybody,
-            (Holder::Consumer(_) | Holder::Leaving(_) | Holder::Returning, Giver::Anybody) => true,
-            (Holder::Returning, Giver::Gateway { id, .. }) => id == LEADER,
+            (Holder::Consumer(_) | Holder::Leaving(_) | Holder::Returning(_), Giver::Anybody) => {
+                true
+            }
+            (Holder::Returning(_), Giver::Gateway { id, .. }) => id == LEADER,
             (Holder::Leaving(gateway), Giver::Gateway { id, .. }) => gateway == id,
             (Holder::Consumer(_), Giver::Gateway { is_repeat, .. }) if is_repeat => false,
             (Holder::Consumer(consumer), Giver::Gateway { id, .. }) => {
@@ -504,9 +507,6 @@ impl Dispatcher {
         }
     }
 }
-
-/// Under this name the leader gives back what is in nobody's hands.
-pub(super) const LEADER: GatewayId = GatewayId([0; 16]);
 
 /// The commands by which positions of one queue are given back, in batches.
 pub(super) fn give_back_batches(

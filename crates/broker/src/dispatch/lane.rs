@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_message::limits::PRIORITY_MAX;
-use quorate_message::{GatewayId, MessagePosition};
+use quorate_message::{GatewayId, MessagePosition, Settlement};
 use roaring::RoaringTreemap;
 
 use super::ConsumerRef;
@@ -32,8 +32,8 @@ pub(crate) enum Holder {
     Consumer(ConsumerRef),
     /// Nobody: this gateway's client gave it back, and the settlement that says so is on its way.
     Leaving(GatewayId),
-    /// Nobody: its consumer is lost, and its return is on the way through the log.
-    Returning,
+    /// Nobody: its consumer is lost, and a settlement that gives it back is on the way through the log.
+    Returning(Settlement),
     /// Nobody: its time is over, and its removal is on the way through the log.
     Expiring,
     /// Nobody: its subscription does not select it, and that is to be logged.
@@ -157,6 +157,14 @@ impl Lane {
     pub(super) fn stage(&mut self, turn: Turn, message: Bytes, total: &mut u64) {
         self.cursors[usize::from(turn.priority())] = turn.position().next();
         self.hold(turn, message, total);
+    }
+
+    /// Keeps a message from everybody. Whoever it was recalled for gets another.
+    pub(super) fn hold_back(&mut self, turn: Turn, held: Held) {
+        if let Some(routing) = &mut self.routing {
+            routing.forget(turn);
+        }
+        self.in_flight.insert(turn.position(), held);
     }
 
     /// Takes in bytes that were asked for. More than fits is let go of again, the last first; one always fits.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_message::{Destination, MessagePosition, Settlement};
+use quorate_message::{Destination, GatewayId, MessagePosition, Settlement};
 
 use super::gateways::give_back_batches;
 use super::{ConsumerRef, Dispatcher, Holder, LaneId};
@@ -27,7 +27,6 @@ struct Proposed {
     /// When it is proposed again, for what has not come back by then.
     due: u64,
     lane: LaneId,
-    /// Ascending.
     positions: Vec<MessagePosition>,
     settlement: Settlement,
 }
@@ -93,7 +92,7 @@ impl Dispatcher {
             }
             for position in &persistent {
                 self.let_go(id, *position, Holder::Consumer(lost));
-                self.start_return(id, *position);
+                self.start_return(id, *position, Settlement::Return);
             }
             self.remove_consumer(lost);
             self.propose_returns(now, id, persistent, Settlement::Return, effects);
@@ -103,35 +102,46 @@ impl Dispatcher {
             let mut open = proposed.positions;
             open.retain(|position| {
                 let held = in_flight.get(position);
-                held.is_some_and(|held| held.holder == Holder::Returning)
+                held.is_some_and(|held| held.holder == Holder::Returning(proposed.settlement))
             });
             self.propose_returns(now, proposed.lane, open, proposed.settlement, effects);
         }
     }
 
     /// Keeps a message that nobody has from everybody until its return is applied.
-    pub(super) fn start_return(&mut self, lane: LaneId, position: MessagePosition) {
+    pub(super) fn start_return(
+        &mut self,
+        lane: LaneId,
+        position: MessagePosition,
+        settlement: Settlement,
+    ) {
         if let Some(held) = self.lanes[lane.0].in_flight.get_mut(&position) {
-            held.holder = Holder::Returning;
+            held.holder = Holder::Returning(settlement);
             self.returns.open += 1;
         }
     }
 
-    /// Whether a return that is on its way through the log sets its message aside.
+    /// Whether a settlement that is on its way through the log sets its message aside.
     pub(super) fn is_set_aside(
         &self,
-        lane: LaneId,
-        position: MessagePosition,
+        (lane, position): (LaneId, MessagePosition),
+        settlement: Settlement,
         state: &State,
     ) -> bool {
-        let mut proposed = self.returns.proposed.iter();
-        let is_failure = proposed.any(|proposed| {
-            proposed.lane == lane
-                && proposed.settlement == Settlement::Return
-                && proposed.positions.binary_search(&position).is_ok()
-        });
-        let queue = self.lanes[lane.0].queue.filter(|_| is_failure);
+        let queue = self.lanes[lane.0].queue;
+        let queue = queue.filter(|_| settlement == Settlement::Return);
         queue.is_some_and(|queue| state.is_set_aside_when_returned(queue, position))
+    }
+
+    /// A gateway is back: its consumers have their time again, since each comes by a request of its own.
+    pub(super) fn wait_for_consumers_of(&mut self, now: u64, gateway: GatewayId) {
+        let until = now.saturating_add(self.limits.reattach_grace);
+        let gone = self.consumers.iter();
+        let gone = gone.filter(|(_, it)| it.session.is_none() && it.gateway == Some(gateway));
+        let gone: Vec<ConsumerRef> = gone.map(|(reference, _)| reference).collect();
+        for reference in gone {
+            self.returns.wait_for(reference, until);
+        }
     }
 
     pub(super) fn propose_returns(

@@ -182,6 +182,7 @@ impl Dispatcher {
             }
             let lane = &mut self.lanes[id.0];
             let routing = lane.routing.as_mut().expect("only routed lanes come here");
+            let was_recalled = routing.is_recalled(turn);
             match routing.route(turn, &message, &lane.ring) {
                 Route::To(consumer, mark) => {
                     counters.delivered += 1;
@@ -193,6 +194,10 @@ impl Dispatcher {
                     lane.put_back(turn, message, &mut self.read_ahead);
                     return;
                 }
+            }
+            // What is parked for somebody comes before what is ready behind it.
+            if was_recalled {
+                self.recall_for_ring(id);
             }
         }
     }

@@ -205,6 +205,9 @@ impl Routing {
             });
             return Route::To(to, mark);
         }
+        if let Some(consumer) = recalled_for {
+            self.recall_anew(consumer);
+        }
         let class = Class {
             owner,
             selectors: self.fitting(position, view),
@@ -250,6 +253,11 @@ impl Routing {
             *self.recalls.entry(consumer).or_insert(0) += count;
         }
         turns
+    }
+
+    /// Whether a message was taken out for a consumer.
+    pub(super) fn is_recalled(&self, turn: Turn) -> bool {
+        self.recalled.contains_key(&turn)
     }
 
     /// A message that was sent is in its consumer's hands no longer.
@@ -317,6 +325,14 @@ impl Routing {
             .get(&consumer)
             .and_then(|member| member.selector);
         selector.is_some_and(|id| self.parked.has_unasked(id))
+    }
+
+    /// A message that was recalled for a consumer is parked again: what was recalled behind it does not count as on its way
+    /// to the consumer any more, or it would be preferred to this one.
+    fn recall_anew(&mut self, consumer: ConsumerRef) {
+        if self.recalls.remove(&consumer).is_some() {
+            self.recalled.retain(|_, recalled| *recalled != consumer);
+        }
     }
 
     /// A recalled message is at hand, or gone. For whom it was.

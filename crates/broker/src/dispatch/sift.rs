@@ -399,7 +399,7 @@ impl Dispatcher {
             holder: Holder::Skipped,
             priority: turn.priority(),
         };
-        self.lanes[id.0].in_flight.insert(turn.position(), held);
+        self.lanes[id.0].hold_back(turn, held);
     }
 
     /// A lane was made: what is skipped already is in nobody's hands there.

@@ -135,7 +135,7 @@ impl Dispatcher {
             holder: Holder::Expiring,
             priority: turn.priority(),
         };
-        self.lanes[id.0].in_flight.insert(turn.position(), held);
+        self.lanes[id.0].hold_back(turn, held);
     }
 
     /// Now and then: messages that came back after their time, and removals that did not take effect.
@@ -198,7 +198,7 @@ impl Dispatcher {
             .get(&position)
             .map(|held| held.holder)
         {
-            Some(Holder::Consumer(_) | Holder::Leaving(_) | Holder::Returning) => false,
+            Some(Holder::Consumer(_) | Holder::Leaving(_) | Holder::Returning(_)) => false,
             Some(Holder::Expiring | Holder::Skipped) => true,
             None => {
                 self.take_out(id, turn);

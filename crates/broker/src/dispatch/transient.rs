@@ -356,7 +356,7 @@ impl Dispatcher {
                 from.is_none() || gateway.is_none() || gateway == from
             }
             Some(Holder::Leaving(gateway)) => from == Some(gateway),
-            Some(Holder::Returning | Holder::Expiring | Holder::Skipped) | None => true,
+            Some(Holder::Returning(_) | Holder::Expiring | Holder::Skipped) | None => true,
         }
     }
 

@@ -115,11 +115,14 @@ impl Said {
     }
 }
 
-/// The attached gateways, and those lost last.
+/// Under this name the leader gives back what is in nobody's hands. It repeats with what is left.
+pub(crate) const LEADER: GatewayId = GatewayId([0; 16]);
+
+/// The attached gateways, and those lost last or not attached yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Gateways {
     attached: BTreeMap<GatewayId, Said>,
-    /// In the order of their losses.
+    /// In the order of their losses, or of what they said first.
     lost: VecDeque<(GatewayId, Said)>,
 }
 
@@ -191,17 +194,29 @@ impl Gateways {
         let Some(said) = self.attached.remove(&gateway) else {
             return false;
         };
-        if self.lost.len() >= LOST_GATEWAYS_MAX {
-            self.lost.pop_front();
-        }
+        self.forget_lost();
         self.lost.push_back((gateway, said));
         true
     }
 
-    /// Notes a batch; whether it was noted before. One of a gateway that is not known never was.
+    /// Notes a batch; whether it was noted before. A gateway may settle what its clients bring before it is attached.
     fn is_repeat(&mut self, gateway: GatewayId, number: u64) -> bool {
+        if gateway == LEADER {
+            return false;
+        }
+        if self.said(gateway).is_none() {
+            self.forget_lost();
+            self.lost.push_back((gateway, Said::default()));
+        }
         let said = self.said_mut(gateway);
         said.is_some_and(|said| said.is_repeat(number))
+    }
+
+    /// Makes room for one more.
+    fn forget_lost(&mut self) {
+        if self.lost.len() >= LOST_GATEWAYS_MAX {
+            self.lost.pop_front();
+        }
     }
 
     /// Appends them.

@@ -51,7 +51,9 @@ impl State {
     ) -> bool {
         let stays_behind = || self.would_stay_behind(batch.destination(destination), is_retained);
         let moved = self.moved_of(destination, batch, record);
-        moved.is_some_and(|moved| !moved.takes(producer) || stays_behind())
+        moved.is_some_and(|moved| {
+            !moved.takes(producer) || moved.stage == Stage::Shipping && stays_behind()
+        })
     }
 
     /// The move of a destination. Looked up once in a batch: its commands name few destinations.
