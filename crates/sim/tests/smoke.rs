@@ -32,6 +32,20 @@ fn two_hundred_eventful_seeds_with_scenes_run_without_a_violation() {
     }
 }
 
+/// A queue moves from shard to shard under all faults.
+#[test]
+fn moved_queues_run_without_a_violation() {
+    const SEEDS: u64 = 20;
+    let mut counts = Counts::default();
+    for seed in 1..=SEEDS {
+        println!("seed {seed}");
+        let report = Cluster::run_moved(seed, Mode::Hash);
+        assert!(report.failures.is_empty(), "{report}");
+        counts.add(&report.counts);
+    }
+    assert!(counts.relocated > SEEDS, "{} moves", counts.relocated);
+}
+
 #[expect(
     clippy::print_stdout,
     reason = "a run that panics leaves its seed behind"

@@ -286,6 +286,12 @@ impl Shard {
         self.applier.is_halted()
     }
 
+    /// The stamp that an entry of this moment would get.
+    #[must_use]
+    pub fn stamp(&self) -> quorate_replication::Stamp {
+        self.pace.stamp()
+    }
+
     /// Whether it confirms and delivers: leading, `NewEpoch` committed and applied.
     #[must_use]
     pub fn is_serving(&self) -> bool {

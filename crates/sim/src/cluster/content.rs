@@ -109,17 +109,24 @@ pub(super) fn named(bytes: &Bytes) -> Named {
         kind: whole(KIND_PROPERTY),
         death,
         expires_at_ms: message.expires_at_ms,
-        digest: digest(&message.body),
+        digest: digest(&message),
     }
 }
 
-/// The digest of a body: what dead letters are given beside it is not looked at.
+/// The digest of a message.
 pub(super) fn digest_of(bytes: &Bytes) -> u64 {
-    Message::decode(bytes).map_or(0, |message| digest(&message.body))
+    Message::decode(bytes).map_or(0, |message| digest(&message))
 }
 
-fn digest(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(bytes.len() as u64, |sum, byte| {
+/// Of the body and the properties; what dead letters are given beside them is not looked at.
+fn digest(message: &Message) -> u64 {
+    let own = message.properties.iter();
+    let own = own.filter(|(name, _)| !name.starts_with("quorate_"));
+    let text: String = own
+        .map(|(name, value)| format!("{name}={value:?};"))
+        .collect();
+    let bytes = message.body.iter().chain(text.as_bytes());
+    bytes.fold(message.body.len() as u64, |sum, byte| {
         finish(sum ^ u64::from(*byte))
     })
 }

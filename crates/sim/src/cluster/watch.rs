@@ -123,7 +123,11 @@ impl Cluster {
         let SessionEvent::Deliver { deliveries, .. } = event else {
             return;
         };
-        let stamp_ms = self.clock(node).stamp.0;
+        let process = self.nodes[node].process.as_ref();
+        let Some(runtime) = process.and_then(|process| process.shards.get(&shard)) else {
+            return;
+        };
+        let stamp_ms = runtime.shard.stamp().0;
         for delivery in deliveries {
             let message = named(&delivery.message);
             if message.expires_at_ms > 0 && message.expires_at_ms < stamp_ms {

@@ -47,6 +47,11 @@ impl Pace {
         }
     }
 
+    /// The stamp of the last step.
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp(self.stamp / 1_000)
+    }
+
     /// What the wall clock would show if it were right.
     fn corrected(&self, stamp: Stamp) -> u64 {
         match self.judgement {

@@ -272,7 +272,8 @@ impl Cluster {
         );
         let was_sent = sent_before.count() > 1;
         let gateway = self.gateway_of(client);
-        let is_transient = delivery.position.is_transient();
+        // Of a leader that dies they are lost, and come again from elsewhere; a planned move keeps them.
+        let is_transient = delivery.position.is_transient() && !self.options.is_volatile;
         let Role::Consumer(consumer) = &mut self.clients[client].role else {
             return;
         };
@@ -510,7 +511,7 @@ impl Cluster {
             .collect();
         tried.extend(
             settling
-                .filter(|one| one.1 == Settlement::Accept)
+                .filter(|one| one.1 == Settlement::Accept || one.0.was_accepted)
                 .map(|one| one.0),
         );
         for held in tried {
