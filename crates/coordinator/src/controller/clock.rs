@@ -51,8 +51,12 @@ pub(super) struct NodeClock {
 }
 
 impl NodeClock {
-    /// Takes in what a node's wall clock shows. `others` are the readings of the other nodes.
+    /// Takes in what a node's wall clock shows; 0: it does not say. `others` are the readings of the other nodes.
     pub(super) fn read(&mut self, now: Time, wall_ms: u64, others: Vec<i64>) {
+        if wall_ms == 0 {
+            *self = Self::default();
+            return;
+        }
         let own_ms = i64::try_from(now.0 / 1_000).unwrap_or(i64::MAX);
         let wall_ms = i64::try_from(wall_ms).unwrap_or(i64::MAX);
         let reading_ms = wall_ms - own_ms;
@@ -141,6 +145,15 @@ mod tests {
         check(4_500, &[0, 0], false, ClockVerdict::Agrees);
         check(4_500, &[0, 0], true, ClockVerdict::Off { ahead_ms: 4_500 });
         check(4_000, &[0, 0], true, ClockVerdict::Agrees);
+    }
+
+    #[test]
+    fn a_node_that_does_not_say_has_no_clock_to_compare_with() {
+        let mut clock = NodeClock::default();
+        clock.read(Time(5), 7_000, vec![0, 0]);
+        clock.read(Time(6), 0, vec![0, 0]);
+        assert_eq!(clock.reading_ms, None);
+        assert_eq!(clock.verdict, ClockVerdict::Unknown);
     }
 
     #[test]

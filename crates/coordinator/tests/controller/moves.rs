@@ -272,7 +272,7 @@ fn a_node_that_comes_with_a_clock_that_is_off_is_known_at_once() {
     }
     world.run_until("served", 2_000, World::is_served);
     world.run_until("relieved", 500, |world| is_free(world, 2));
-    // It leads when nobody else can.
+    // Where nobody is wanted nothing moves.
     world.wish(1, drain("mq01", true));
     world.wish(2, drain("mq02", true));
     world.run(2_000);
