@@ -6,7 +6,7 @@ target/test-python/bin/python -c 'import grpc, grpc_tools' >/dev/null 2>&1 || {
     echo "--skip a_python_client_publishes_and_consumes"
 }
 { [ -x /usr/bin/etcd ] || [ -x target/test-etcd/usr/bin/etcd ]; } || {
-    echo "SKIPPED etcd::*, coordinators::*_etcd: no etcd, see target/test-setup.log" >&2
+    echo "SKIPPED etcd::*, coordinators::*_etcd, transfers::*: no etcd, see target/test-setup.log" >&2
     echo "--skip etcd:: --skip _etcd"
 }
 { [ -x /usr/bin/etcdctl ] || [ -x target/test-etcd/usr/bin/etcdctl ]; } || {
@@ -14,10 +14,12 @@ target/test-python/bin/python -c 'import grpc, grpc_tools' >/dev/null 2>&1 || {
     echo "--skip with_etcdctl"
 }
 [ -e target/test-zookeeper/complete ] || {
-    echo "SKIPPED zookeeper::*, coordinators::*_zookeeper: no ZooKeeper, see target/test-setup.log" >&2
+    echo "SKIPPED zookeeper::*, coordinators::*_zookeeper, transfers::*: no ZooKeeper, see target/test-setup.log" >&2
     echo "--skip zookeeper:: --skip _zookeeper"
 }
 command -v openssl >/dev/null 2>&1 || {
-    echo "SKIPPED etcd::certificates_of_both_sides_are_shown_and_checked: no openssl to make certificates with" >&2
-    echo "--skip certificates_of_both_sides_are_shown_and_checked"
+    echo "SKIPPED etcd::certificates_of_both_sides_are_shown_and_checked, zookeeper::secured::*: no openssl to make certificates with" >&2
+    echo "--skip certificates_of_both_sides_are_shown_and_checked --skip zookeeper::secured"
 }
+[ "${1:-}" = zookeeper-tls ] ||
+    echo "SKIPPED zookeeper::secured::*: built without TLS to ZooKeeper, see make test-zookeeper-tls" >&2

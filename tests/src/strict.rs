@@ -208,6 +208,8 @@ async fn consume(seen: Arc<Seen>, mut consumer: Consumer, settle_every: usize) -
     let mut open = 0;
     loop {
         tokio::select! {
+            // What has come is taken before it is asked whether all is over.
+            biased;
             delivery = consumer.receive() => {
                 let delivery = delivery?;
                 let body = String::from_utf8(delivery.message.body.to_vec())?;
