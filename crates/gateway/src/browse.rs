@@ -17,7 +17,7 @@ use crate::{
     convert,
     limits::{BROWSE_PAGE_MESSAGES, OFFER_BYTES},
     nodes::Nodes,
-    session::ShardId,
+    session::{ShardId, StoredDelivery},
 };
 
 /// Clones share the connections to the nodes.
@@ -26,16 +26,26 @@ pub(crate) struct Browser {
     pub(crate) nodes: Nodes,
 }
 
+/// Messages of one shard, or why there are no more.
+pub(crate) type Page = Result<(ShardId, Vec<StoredDelivery>), Status>;
+
 /// The pages of one call.
 #[derive(Debug)]
-pub(crate) struct Pages(mpsc::Receiver<Result<v1::BrowseResponse, Status>>);
+pub(crate) struct Pages(mpsc::Receiver<Page>);
 
 impl Stream for Pages {
     type Item = Result<v1::BrowseResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
+        let polled = self.0.poll_recv(context);
+        polled.map(|page| page.map(|page| page.and_then(response)))
     }
+}
+
+fn response((shard, stored): (ShardId, Vec<StoredDelivery>)) -> Result<v1::BrowseResponse, Status> {
+    let messages = stored.iter().map(|one| convert::delivery(shard, one));
+    let messages = messages.collect::<Result<_, _>>()?;
+    Ok(v1::BrowseResponse { messages })
 }
 
 impl Browser {
@@ -48,6 +58,18 @@ impl Browser {
             0 => u64::MAX,
             limit => u64::from(limit),
         };
+        let pages = self.pages(queue, selector, (after, left), span);
+        Ok(Pages(pages))
+    }
+
+    /// The messages of a queue behind a position, at most so many.
+    pub(crate) fn pages(
+        &self,
+        queue: DestinationName,
+        selector: Option<Selector>,
+        (after, left): (u64, u64),
+        span: Span,
+    ) -> mpsc::Receiver<Page> {
         let (pages, receiver) = mpsc::channel(1);
         let browser = self.clone();
         let show = async move {
@@ -57,7 +79,7 @@ impl Browser {
             }
         };
         tokio::spawn(show.instrument(span));
-        Ok(Pages(receiver))
+        receiver
     }
 
     async fn show(
@@ -65,7 +87,7 @@ impl Browser {
         queue: &DestinationName,
         selector: Option<Selector>,
         (mut after, mut left): (u64, u64),
-        pages: &mpsc::Sender<Result<v1::BrowseResponse, Status>>,
+        pages: &mpsc::Sender<Page>,
     ) -> Result<(), Status> {
         while left > 0 {
             // With a selector a page may hold few that are wanted: a whole one is asked for.
@@ -73,12 +95,13 @@ impl Browser {
             let limit = u64::from(BROWSE_PAGE_MESSAGES).min(wanted);
             let limit = u32::try_from(limit).expect("a page is small");
             let (shard, page) = self.nodes.browse_page(queue, after, limit).await?;
+            let shard = ShardId(shard);
             let Some(last) = page.messages.last() else {
                 return Ok(());
             };
             after = last.position;
             let end = page.end;
-            let mut response = v1::BrowseResponse::default();
+            let mut wanted = Vec::new();
             let mut bytes = 0;
             for stored in page.messages {
                 let stored = convert::node::delivery(stored)
@@ -91,18 +114,16 @@ impl Browser {
                 }
                 left -= 1;
                 bytes += stored.message.len();
-                response
-                    .messages
-                    .push(convert::delivery(ShardId(shard), &stored)?);
+                wanted.push(stored);
                 if bytes >= OFFER_BYTES {
                     bytes = 0;
-                    let full = std::mem::take(&mut response);
-                    if pages.send(Ok(full)).await.is_err() {
+                    let full = std::mem::take(&mut wanted);
+                    if pages.send(Ok((shard, full))).await.is_err() {
                         return Ok(());
                     }
                 }
             }
-            let whole = response.messages.is_empty() || pages.send(Ok(response)).await.is_ok();
+            let whole = wanted.is_empty() || pages.send(Ok((shard, wanted))).await.is_ok();
             if end || !whole {
                 return Ok(());
             }

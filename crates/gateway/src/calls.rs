@@ -194,3 +194,26 @@ impl Gather for Offers {
         self.answers
     }
 }
+
+/// What a connection of many calls is told, in order, as the machine says it.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Vec<Effect>);
+
+impl Told {
+    pub(crate) fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+}
+
+impl Gather for Told {
+    type Frame = Vec<Effect>;
+
+    fn take(&mut self) -> Option<Vec<Effect>> {
+        (!self.0.is_empty()).then(|| std::mem::take(&mut self.0))
+    }
+
+    /// Bounded by what the connection has under way, and by its credit.
+    fn len(&self) -> usize {
+        0
+    }
+}

@@ -1,6 +1,6 @@
 //! The keys of the gateway's configuration.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use quorate_service::telemetry::LogFormat;
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,11 @@ pub struct Config {
     pub cluster: String,
     /// Name of this gateway.
     pub name: String,
-    /// Where clients connect.
+    /// Where clients connect, whatever they speak.
     pub listen: SocketAddr,
+    /// A further port for clients that speak OpenWire, for instance 61616; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub openwire_listen: Option<SocketAddr>,
     /// Address that clients are told, "host:port"; absent: the same as `listen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
@@ -22,6 +25,11 @@ pub struct Config {
     pub health_listen: SocketAddr,
     /// The coordinators, "host:port" each.
     pub coordinators: Vec<String>,
+    /// Users of OpenWire, a line `name=password` each; absent: everybody is let in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users_file: Option<PathBuf>,
+    /// With `users_file`: clients that give no name are let in too.
+    pub anonymous: bool,
     /// Largest body of a message, at most 1 MiB.
     pub max_message_bytes: usize,
     /// Time without an answer from a shard after which a call fails with a retryable error.
@@ -47,9 +55,12 @@ impl Default for Config {
             cluster: "quorate".to_owned(),
             name: "gw01".to_owned(),
             listen: SocketAddr::from(([127, 0, 0, 1], 60001)),
+            openwire_listen: None,
             advertise: None,
             health_listen: SocketAddr::from(([127, 0, 0, 1], 8161)),
             coordinators: vec!["127.0.0.1:62001".to_owned()],
+            users_file: None,
+            anonymous: false,
             max_message_bytes: MESSAGE_BYTES_MAX,
             deadline_ms: 30_000,
             memory_bytes: 256 << 20,

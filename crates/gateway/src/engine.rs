@@ -4,7 +4,7 @@
 //! waits for anybody.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,9 +18,9 @@ use tonic::Status;
 use tracing::{debug, info, warn};
 
 use crate::{
-    calls::{Confirms, Offers},
+    calls::{Confirms, Offers, Told},
     convert::node as convert,
-    limits::{ENGINE_INPUTS_MAX, ENGINE_STEP_INPUTS},
+    limits::{CONNECTION_CALLS, ENGINE_INPUTS_MAX, ENGINE_STEP_INPUTS},
     mailbox::Mailbox,
     metrics::GatewayMetrics,
     session::{CallId, Cause, Core, Effect, Failure, Input, LinkId, NodeId, Note, Outcome, Time},
@@ -49,6 +49,8 @@ pub(crate) enum Caller {
     Unary(oneshot::Sender<Result<Answer, Failure>>),
     Publisher(Arc<Mailbox<Confirms>>),
     Consumer(Arc<Mailbox<Offers>>),
+    /// A connection that has many calls and is told what the machine says of each.
+    Connection(Arc<Mailbox<Told>>),
 }
 
 /// What comes to the engine.
@@ -121,6 +123,40 @@ impl Drop for CallGuard {
     }
 }
 
+/// The calls of a connection: those that are open when this is dropped are closed.
+#[derive(Debug)]
+pub(crate) struct ConnectionCalls {
+    pub(crate) first: CallId,
+    mailbox: Arc<Mailbox<Told>>,
+    open: BTreeSet<CallId>,
+    engine: Engine,
+}
+
+impl ConnectionCalls {
+    /// Begins the call of this name, which is one of the connection's.
+    pub(crate) async fn begin(&mut self, call: CallId) -> Result<(), Status> {
+        self.open.insert(call);
+        let caller = Caller::Connection(Arc::clone(&self.mailbox));
+        self.engine.tell(Event::Called { call, caller }).await
+    }
+
+    /// Tells the engine.
+    pub(crate) async fn tell(&mut self, input: Input) -> Result<(), Status> {
+        if let Input::Dropped { call } = input {
+            self.open.remove(&call);
+        }
+        self.engine.tell(Event::Input(input)).await
+    }
+}
+
+impl Drop for ConnectionCalls {
+    fn drop(&mut self) {
+        for call in std::mem::take(&mut self.open) {
+            self.engine.signals.push(Input::Dropped { call });
+        }
+    }
+}
+
 impl Engine {
     /// Starts the engine on the present runtime. The receiver names the nodes that it wants to be linked with.
     pub(crate) fn start(core: Core, metrics: GatewayMetrics) -> (Self, watch::Receiver<Wanted>) {
@@ -161,6 +197,17 @@ impl Engine {
             .is_err()
         {
             info!("not everything could be given back in time; the shards wait for this gateway");
+        }
+    }
+
+    /// Names for the calls of one connection, whose answers come to this mailbox.
+    pub(crate) fn connection(&self, mailbox: Arc<Mailbox<Told>>) -> ConnectionCalls {
+        let first = self.next_call.fetch_add(CONNECTION_CALLS, Ordering::Relaxed);
+        ConnectionCalls {
+            first: CallId(first),
+            mailbox,
+            open: BTreeSet::new(),
+            engine: self.clone(),
         }
     }
 
@@ -255,7 +302,12 @@ impl Running {
                 self.links.insert(node, state);
                 Input::Linked { node, link }
             }
-            Event::Input(input) => input,
+            Event::Input(input) => {
+                if let Input::Dropped { call } = input {
+                    self.calls.remove(&call);
+                }
+                input
+            }
         };
         self.core.step(now, input, effects);
     }
@@ -322,6 +374,11 @@ impl Running {
 
     /// Hands a call what is for it; a call that is gone gets nothing.
     fn answer(&mut self, effect: Effect) {
+        self.count(&effect);
+        let caller = effect.call().and_then(|call| self.calls.get(&call));
+        if let Some(Caller::Connection(mailbox)) = caller {
+            return mailbox.put(|told| told.push(effect));
+        }
         match effect {
             Effect::Confirmed {
                 call,
@@ -330,24 +387,17 @@ impl Running {
                 outcome,
                 cause,
             } => {
-                self.metrics.confirmed(outcome, count);
-                match self.calls.get(&call) {
-                    Some(Caller::Publisher(mailbox)) => {
-                        let cause = cause.as_deref();
-                        mailbox.put(|confirms| confirms.push((first, count), outcome, cause));
-                    }
-                    Some(Caller::Unary(_)) => {
-                        self.reply(call, Ok(Answer::Confirmed(outcome, cause)));
-                    }
-                    Some(Caller::Consumer(_)) | None => {}
+                if let Some(Caller::Publisher(mailbox)) = self.calls.get(&call) {
+                    let cause = cause.as_deref();
+                    mailbox.put(|confirms| confirms.push((first, count), outcome, cause));
                 }
+                self.reply(call, Ok(Answer::Confirmed(outcome, cause)));
             }
             Effect::Wrong {
                 call,
                 ordinal,
                 reason,
             } => {
-                self.metrics.wrong();
                 if let Some(Caller::Publisher(mailbox)) = self.calls.get(&call) {
                     mailbox.put(|confirms| confirms.push_wrong(ordinal, &reason));
                 }
@@ -366,7 +416,7 @@ impl Running {
             Effect::Ended { call } => match self.calls.get(&call) {
                 Some(Caller::Publisher(mailbox)) => mailbox.end(Ok(())),
                 Some(Caller::Consumer(mailbox)) => mailbox.end(Ok(())),
-                Some(Caller::Unary(_)) | None => {}
+                Some(Caller::Unary(_) | Caller::Connection(_)) | None => {}
             },
             Effect::Failed { call, failure } => self.failed(call, failure),
             Effect::Pause { call } => self.pause(call, true),
@@ -374,9 +424,6 @@ impl Running {
             Effect::Opened { call, .. }
             | Effect::Delivered { call, .. }
             | Effect::Settled { call, .. } => {
-                if let Effect::Delivered { deliveries, .. } = &effect {
-                    self.metrics.delivered(deliveries.len());
-                }
                 if let Some(Caller::Consumer(mailbox)) = self.calls.get(&call) {
                     mailbox.put(|offers| offers.push(effect));
                 }
@@ -390,6 +437,30 @@ impl Running {
         }
     }
 
+    fn count(&self, effect: &Effect) {
+        match effect {
+            Effect::Confirmed { outcome, count, .. } => self.metrics.confirmed(*outcome, *count),
+            Effect::Wrong { .. } => self.metrics.wrong(),
+            Effect::Delivered { deliveries, .. } => self.metrics.delivered(deliveries.len()),
+            Effect::Failed { .. } => self.metrics.failed(),
+            Effect::Link { .. }
+            | Effect::Unlink { .. }
+            | Effect::Submit { .. }
+            | Effect::Control { .. }
+            | Effect::HeldBack { .. }
+            | Effect::Opened { .. }
+            | Effect::Settled { .. }
+            | Effect::Purged { .. }
+            | Effect::Committed { .. }
+            | Effect::Unsubscribed { .. }
+            | Effect::Ended { .. }
+            | Effect::Pause { .. }
+            | Effect::Resume { .. }
+            | Effect::Left
+            | Effect::Note(_) => {}
+        }
+    }
+
     fn reply(&mut self, call: CallId, answer: Result<Answer, Failure>) {
         if let Some(Caller::Unary(_)) = self.calls.get(&call)
             && let Some(Caller::Unary(reply)) = self.calls.remove(&call)
@@ -400,12 +471,11 @@ impl Running {
     }
 
     fn failed(&mut self, call: CallId, failure: Failure) {
-        self.metrics.failed();
         match self.calls.get(&call) {
             Some(Caller::Publisher(mailbox)) => mailbox.end(Err(failure_status(&failure))),
             Some(Caller::Consumer(mailbox)) => mailbox.end(Err(failure_status(&failure))),
             Some(Caller::Unary(_)) => self.reply(call, Err(failure)),
-            None => {}
+            Some(Caller::Connection(_)) | None => {}
         }
     }
 
@@ -413,7 +483,7 @@ impl Running {
         match self.calls.get(&call) {
             Some(Caller::Publisher(mailbox)) => mailbox.pause(paused),
             Some(Caller::Consumer(mailbox)) => mailbox.pause(paused),
-            Some(Caller::Unary(_)) | None => {}
+            Some(Caller::Unary(_) | Caller::Connection(_)) | None => {}
         }
     }
 

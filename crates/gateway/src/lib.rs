@@ -4,6 +4,7 @@
 //! one task that owns it (`engine`), the links to the storage nodes (`upstream`), the watch on the coordinators
 //! (`topology`), and the services that clients call (`messaging`, `admin`).
 
+mod accounts;
 mod admin;
 mod browse;
 mod calls;
@@ -18,6 +19,7 @@ mod mailbox;
 mod messaging;
 mod metrics;
 mod nodes;
+mod openwire;
 mod operators;
 mod placement;
 mod rules;

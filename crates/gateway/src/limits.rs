@@ -135,11 +135,8 @@ pub const NODE_FRAME_BYTES_MAX: usize = 64 << 20;
 /// Time for one question to a node.
 pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A client that connects must say the HTTP/2 preface within this.
+/// A client that connects must say what it speaks within this.
 pub const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Length of the HTTP/2 preface.
-pub const PREFACE_BYTES: usize = 24;
 
 /// The first request of a consumer's call must come within this.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -237,3 +234,25 @@ pub const DIVERT_PAUSE_MICROS: u64 = 5_000;
 /// A consumer that was turned away since its queue lives elsewhere asks again after this, in microseconds, unless it hears
 /// before where that is.
 pub const FOLLOW_PAUSE_MICROS: u64 = 50_000;
+
+/// Names of calls that one connection of many calls has for itself: more than it can use up.
+pub const CONNECTION_CALLS: u64 = 1 << 32;
+
+/// A connection whose client has connected again has so long to give back what it held: a step of the engine, and the
+/// client waits meanwhile.
+pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// An OpenWire client must have said what it speaks and how within this.
+pub const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes that wait for the socket of an OpenWire client, one frame more at most; above that nothing else is taken for it.
+pub const OPENWIRE_OUT_BYTES: usize = 256 << 10;
+
+/// Bytes read from the socket of an OpenWire client at one time.
+pub const OPENWIRE_READ_BYTES: usize = 64 << 10;
+
+/// What a frame of the largest message takes beside its body: properties and ids.
+pub const OPENWIRE_FRAME_OVERHEAD: usize = 1 << 20;
+
+/// The last words to an OpenWire client have so long to leave.
+pub const OPENWIRE_FAREWELL: Duration = Duration::from_secs(2);

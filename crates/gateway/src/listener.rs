@@ -1,5 +1,5 @@
-//! The port that clients connect to. It faces strangers: their number is bounded, and one that connects and says
-//! nothing is let go.
+//! The port that clients connect to. It faces strangers: their number is bounded, one that connects and says nothing is
+//! let go, and what a connection speaks is told by its first bytes.
 
 use std::{
     io,
@@ -10,26 +10,26 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Buf, Bytes, BytesMut};
 use quorate_service::prometheus_client::metrics::gauge::Gauge;
+use quorate_wire::{DETECTION_BYTES_MAX, Detection, detect};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::Sleep,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::{debug, warn};
 
-use crate::limits::{ACCEPT_PAUSE, FIRST_BYTES_TIMEOUT, PREFACE_BYTES};
+use crate::limits::{ACCEPT_PAUSE, FIRST_BYTES_TIMEOUT};
 
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    /// Runs until the client has sent an HTTP/2 preface.
-    silence: Option<Pin<Box<Sleep>>>,
-    heard: usize,
+    /// What was read to tell the protocol.
+    first: Bytes,
+    pub(crate) peer: SocketAddr,
     _place: Place,
 }
 
@@ -46,39 +46,98 @@ impl Drop for Place {
     }
 }
 
-/// Accepts connections, at most so many at one time; further ones wait in the system's backlog.
-pub(crate) fn accept(
-    listener: TcpListener,
-    most: usize,
+/// Where connections go, by what they speak.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors {
+    pub(crate) grpc: mpsc::Sender<io::Result<Connection>>,
+    pub(crate) openwire: mpsc::Sender<Connection>,
+}
+
+/// Connections are accepted, on all ports together at most so many at one time; further ones wait in the system's backlog.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepting {
+    places: Arc<Semaphore>,
     gauge: Gauge,
-) -> ReceiverStream<io::Result<Connection>> {
-    let (accepted, connections) = mpsc::channel(1);
-    let places = Arc::new(Semaphore::new(most));
-    tokio::spawn(async move {
-        while let Ok(permit) = Arc::clone(&places).acquire_owned().await {
-            let Some((stream, peer)) = next(&listener, &accepted).await else {
+    doors: Doors,
+}
+
+impl Accepting {
+    pub(crate) fn new(most: usize, gauge: Gauge, doors: Doors) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(most)),
+            gauge,
+            doors,
+        }
+    }
+
+    /// Accepts until nobody serves any more.
+    pub(crate) async fn accept(self, listener: TcpListener) {
+        while let Ok(permit) = Arc::clone(&self.places).acquire_owned().await {
+            let Some((stream, peer)) = next(&listener, &self.doors.grpc).await else {
                 return;
             };
             if let Err(error) = stream.set_nodelay(true) {
                 debug!(%peer, %error, "connection ended at once");
                 continue;
             }
-            gauge.inc();
+            self.gauge.inc();
             let connection = Connection {
                 stream,
-                silence: Some(Box::pin(tokio::time::sleep(FIRST_BYTES_TIMEOUT))),
-                heard: 0,
+                first: Bytes::new(),
+                peer,
                 _place: Place {
                     _permit: permit,
-                    gauge: gauge.clone(),
+                    gauge: self.gauge.clone(),
                 },
             };
-            if accepted.send(Ok(connection)).await.is_err() {
-                return;
-            }
+            tokio::spawn(hand_over(connection, self.doors.clone()));
         }
-    });
-    ReceiverStream::new(connections)
+    }
+}
+
+/// Finds out what a connection speaks and hands it to who serves that.
+async fn hand_over(mut connection: Connection, doors: Doors) {
+    let peer = connection.peer;
+    let recognised = tokio::time::timeout(FIRST_BYTES_TIMEOUT, recognise(&mut connection)).await;
+    let served = match recognised {
+        Ok(Ok(Detection::Http2)) => doors.grpc.send(Ok(connection)).await.is_ok(),
+        Ok(Ok(Detection::OpenWire)) => doors.openwire.send(connection).await.is_ok(),
+        Ok(Ok(Detection::Tls)) => {
+            debug!(%peer, "client begins TLS, which this port does not speak; connect without it");
+            true
+        }
+        Ok(Ok(Detection::Unknown | Detection::NeedsMore)) => {
+            debug!(%peer, "client speaks neither gRPC nor OpenWire");
+            true
+        }
+        Ok(Err(error)) => {
+            debug!(%peer, %error, "connection ended before its first words");
+            true
+        }
+        Err(_) => {
+            debug!(%peer, "client did not begin in time");
+            true
+        }
+    };
+    if !served {
+        debug!(%peer, "gateway is stopping; connection is closed");
+    }
+}
+
+/// Reads as much as it takes to tell the protocol. `NeedsMore`: the client left before.
+async fn recognise(connection: &mut Connection) -> io::Result<Detection> {
+    let mut first = BytesMut::with_capacity(DETECTION_BYTES_MAX);
+    let detection = loop {
+        match detect(&first) {
+            Detection::NeedsMore => {}
+            known => break known,
+        }
+        if connection.stream.read_buf(&mut first).await? == 0 {
+            break Detection::NeedsMore;
+        }
+    };
+    connection.first = first.freeze();
+    Ok(detection)
 }
 
 /// The next connection; none when nobody wants one any more.
@@ -116,23 +175,13 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if self.silence.is_none() {
-            return polled;
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
-        self.heard += buffer.filled().len() - before;
-        if self.heard >= PREFACE_BYTES {
-            self.silence = None;
-            return polled;
-        }
-        if let Some(silence) = &mut self.silence
-            && silence.as_mut().poll(context).is_ready()
-        {
-            let text = "the client did not begin in time";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
-        }
-        polled
+        let taken = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first[..taken]);
+        self.first.advance(taken);
+        Poll::Ready(Ok(()))
     }
 }
 

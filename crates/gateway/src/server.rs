@@ -1,17 +1,22 @@
 //! Puts a gateway together and serves it until it shall stop.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quorate_message::{GatewayId, ProducerId};
 use quorate_proto::v1::{
     admin_service_server::AdminServiceServer, messaging_service_server::MessagingServiceServer,
 };
 use quorate_service::{health::Health, metrics::Metrics, shutdown::Shutdown};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Server, server::Router};
 use tracing::{info, warn};
 
 use crate::{
+    accounts::{Accounts, AccountsError},
     admin::Admin,
     browse::Browser,
     config::Config,
@@ -22,10 +27,11 @@ use crate::{
         CLIENT_STREAM_WINDOW_BYTES, HEADER_BYTES_MAX, LEAVE_FLUSH, LEAVE_TIMEOUT,
         PENDING_RESETS_MAX, REQUEST_BYTES_MAX, STOP_TIMEOUT,
     },
-    listener,
+    listener::{Accepting, Doors},
     messaging::Messaging,
     metrics::GatewayMetrics,
     nodes::Nodes,
+    openwire::{self, Clients},
     rules::Rules,
     session::{Config as SessionConfig, Core},
     topology::{COMPONENT, ClusterView, Watcher},
@@ -42,14 +48,19 @@ const SERVICES: &[&str] = &["quorate.v1.MessagingService", "quorate.v1.AdminServ
 pub enum ServeError {
     /// The port cannot be had.
     #[error(
-        "listen for clients on {address}: {source}; change the key `listen` or stop what uses that port"
+        "listen for clients on {address}: {source}; change the key `{key}` or stop what uses that port"
     )]
     Listen {
+        /// What configures it.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
+    /// The users are not known.
+    #[error(transparent)]
+    Accounts(AccountsError),
     /// The system gives no random numbers.
     #[error("get random numbers: {0}")]
     Random(getrandom::Error),
@@ -65,23 +76,31 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
+    accounts: Accounts,
     listener: TcpListener,
+    /// For OpenWire alone.
+    openwire: Option<TcpListener>,
     address: SocketAddr,
 }
 
 impl Gateway {
-    /// Takes the port.
+    /// Reads the users and takes the ports.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// When the users cannot be read, or a port cannot be had.
     pub async fn bind(config: Config) -> Result<Self, ServeError> {
-        let address = config.listen;
-        let failed = |source| ServeError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let accounts = Accounts::read(config.users_file.as_deref(), config.anonymous);
+        let accounts = accounts.map_err(ServeError::Accounts)?;
+        let (listener, address) = listen("listen", config.listen).await?;
+        let openwire = match config.openwire_listen {
+            Some(address) => Some(listen("openwire_listen", address).await?.0),
+            None => None,
+        };
         Ok(Self {
             config,
-            listener,
+            accounts,
+            listener::{Accepting, Doors},
+            openwire,
             address,
         })
     }
@@ -129,11 +148,32 @@ impl Gateway {
             health: health.clone(),
         };
         tokio::spawn(watcher.run());
-        let nodes = Nodes::new(viewed, Duration::from_millis(config.deadline_ms));
-        let router = router(config, &engine, nodes, &health)?;
+        let nodes = Nodes::new(viewed.clone(), Duration::from_millis(config.deadline_ms));
+        let router = router(config, &engine, nodes.clone(), &health)?;
+        let context = openwire::Context {
+            engine: engine.clone(),
+            browser: Browser { nodes },
+            accounts: self.accounts,
+            clients: Clients::default(),
+            view: viewed,
+            shutdown: shutdown.clone(),
+            broker_id: format!("ID:{}-{incarnation}", config.name),
+            name: config.name.clone(),
+            url: format!("tcp://{}", config.advertised()),
+            message_bytes_max: config.max_message_bytes,
+        };
+        let (grpc, connections) = mpsc::channel(1);
+        let (openwire, openwire_connections) = mpsc::channel(1);
+        tokio::spawn(openwire::serve(openwire_connections, Arc::new(context)));
+        let doors = Doors { grpc, openwire };
+        let connected = counts.connections.clone();
+        let accepting = Accepting::new(config.max_connections, connected, doors);
+        for listener in std::iter::once(self.listener).chain(self.openwire) {
+            tokio::spawn(accepting.clone().accept(listener));
+        }
+        drop(accepting);
         info!(address = %self.address, "clients are served");
-        let connections = counts.connections.clone();
-        let connections = listener::accept(self.listener, config.max_connections, connections);
+        let connections = ReceiverStream::new(connections);
         let stop = shutdown.clone();
         let serving =
             router.serve_with_incoming_shutdown(connections, async move { stop.requested().await });
@@ -148,6 +188,20 @@ impl Gateway {
         tokio::time::sleep(LEAVE_FLUSH).await;
         served
     }
+}
+
+async fn listen(
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen {
+        key,
+        address,
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 async fn stopped(shutdown: &Shutdown) {

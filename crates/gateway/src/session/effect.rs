@@ -158,6 +158,33 @@ pub enum Effect {
     Note(Note),
 }
 
+impl Effect {
+    /// The call that it is for, if it is for one.
+    pub(crate) fn call(&self) -> Option<CallId> {
+        match self {
+            Self::Confirmed { call, .. }
+            | Self::Wrong { call, .. }
+            | Self::HeldBack { call, .. }
+            | Self::Opened { call, .. }
+            | Self::Delivered { call, .. }
+            | Self::Settled { call, .. }
+            | Self::Purged { call, .. }
+            | Self::Committed { call }
+            | Self::Unsubscribed { call, .. }
+            | Self::Ended { call }
+            | Self::Failed { call, .. }
+            | Self::Pause { call }
+            | Self::Resume { call } => Some(*call),
+            Self::Link { .. }
+            | Self::Unlink { .. }
+            | Self::Submit { .. }
+            | Self::Control { .. }
+            | Self::Left
+            | Self::Note(_) => None,
+        }
+    }
+}
+
 /// Messages whose settlement is under way and that a consumer does not claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaving {

@@ -1,0 +1,71 @@
+//! OpenWire: clients of ActiveMQ, served as that broker would.
+//!
+//! ```text
+//! socket ── connection ── dialogue (pure) ── translate (pure)
+//!               │
+//!               └── engine: the calls of the connection, as gRPC clients have them
+//! ```
+//! Every gateway serves every client. What a client held goes back when its connection ends, however that happens.
+
+mod browsing;
+mod clients;
+mod connection;
+mod dialogue;
+mod translate;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use quorate_wire::openwire::Offer;
+use tokio::sync::{mpsc, watch};
+
+pub(crate) use self::clients::Clients;
+use crate::{
+    accounts::Accounts, browse::Browser, engine::Engine, limits::OPENWIRE_FRAME_OVERHEAD,
+    listener::Connection, topology::ClusterView,
+};
+use quorate_service::shutdown::Shutdown;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) engine: Engine,
+    pub(crate) browser: Browser,
+    pub(crate) accounts: Accounts,
+    pub(crate) clients: Clients,
+    pub(crate) view: watch::Receiver<ClusterView>,
+    pub(crate) shutdown: Shutdown,
+    /// This gateway's life, as clients see it.
+    pub(crate) broker_id: String,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) message_bytes_max: usize,
+}
+
+impl Context {
+    fn offer(&self) -> Offer {
+        Offer {
+            frame_bytes_max: self.message_bytes_max + OPENWIRE_FRAME_OVERHEAD,
+            ..Offer::default()
+        }
+    }
+
+    /// Where the gateways are, this one among them.
+    fn peers(&self) -> Vec<String> {
+        let topology = self.view.borrow().topology.clone();
+        let told = topology.iter().flat_map(|topology| &topology.gateways);
+        let mut peers: BTreeSet<String> = told
+            .map(|gateway| format!("tcp://{}", gateway.address))
+            .collect();
+        peers.insert(self.url.clone());
+        peers.into_iter().collect()
+    }
+}
+
+/// Serves the connections that come.
+pub(crate) async fn serve(mut connections: mpsc::Receiver<Connection>, context: Arc<Context>) {
+    while let Some(connection) = connections.recv().await {
+        let peer = connection.peer;
+        let served = connection::serve(connection, peer, Arc::clone(&context));
+        tokio::spawn(served);
+    }
+}
