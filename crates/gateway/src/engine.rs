@@ -202,7 +202,9 @@ impl Engine {
 
     /// Names for the calls of one connection, whose answers come to this mailbox.
     pub(crate) fn connection(&self, mailbox: Arc<Mailbox<Told>>) -> ConnectionCalls {
-        let first = self.next_call.fetch_add(CONNECTION_CALLS, Ordering::Relaxed);
+        let first = self
+            .next_call
+            .fetch_add(CONNECTION_CALLS, Ordering::Relaxed);
         ConnectionCalls {
             first: CallId(first),
             mailbox,

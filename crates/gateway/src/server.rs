@@ -99,7 +99,7 @@ impl Gateway {
         Ok(Self {
             config,
             accounts,
-            listener::{Accepting, Doors},
+            listener,
             openwire,
             address,
         })

@@ -24,9 +24,7 @@ use super::{
 use crate::{
     calls::Told,
     engine::ConnectionCalls,
-    limits::{
-        NEGOTIATION_TIMEOUT, OPENWIRE_FAREWELL, OPENWIRE_OUT_BYTES, OPENWIRE_READ_BYTES,
-    },
+    limits::{NEGOTIATION_TIMEOUT, OPENWIRE_FAREWELL, OPENWIRE_OUT_BYTES, OPENWIRE_READ_BYTES},
     mailbox::{Frames, Mailbox},
     session::{self, CallId, Time},
 };
@@ -105,7 +103,9 @@ impl<S: AsyncRead + AsyncWrite> Speaker<S> {
     /// Says how we speak and hears how the client does.
     async fn negotiate(&mut self, context: &Context) -> Result<Format, Broken> {
         let offer = context.offer();
-        offer.encode(&mut self.said)?;
+        let own = offer.info();
+        let format = offer.agree(&own)?;
+        openwire::encode(&Command::WireFormatInfo(own), &format, &mut self.said)?;
         self.writer.write_all(&self.said).await?;
         self.said.clear();
         loop {
@@ -300,7 +300,10 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             };
             self.step(Input::Heard(command));
             // Sends that wait for no answer go on as one.
-            let is_more = self.effects.last().is_some_and(|effect| !is_publish(effect));
+            let is_more = self
+                .effects
+                .last()
+                .is_some_and(|effect| !is_publish(effect));
             if is_more || self.effects.len() >= PUBLISH_TOGETHER {
                 self.carry_out().await?;
             }
@@ -359,7 +362,10 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
                 user,
                 password,
             } => {
-                let known = self.context.accounts.admit(user.as_deref(), password.as_deref());
+                let known = self
+                    .context
+                    .accounts
+                    .admit(user.as_deref(), password.as_deref());
                 let admitted = match known {
                     true => self.admit(&connection_id, client_id.as_deref()).await,
                     false => Err(Refusal::Credentials),
@@ -384,7 +390,11 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
     async fn admit(&mut self, connection: &str, client: Option<&str>) -> Result<(), Refusal> {
         // Its own earlier place, if it says its name twice.
         self.seat = None;
-        let seat = self.context.clients.take(connection, client, self.peer).await?;
+        let seat = self
+            .context
+            .clients
+            .take(connection, client, self.peer)
+            .await?;
         self.seat = Some(seat);
         self.speaker.decoder.open();
         Ok(())
@@ -399,7 +409,9 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
         if let Err(error) = said {
             // Only a message of extreme size; the client keeps what it has.
             info!(peer = %self.peer, command = command.name(), %error, "command cannot be said");
-            self.closing = Some(Closing::Misspoke("a command to the client does not fit a frame"));
+            self.closing = Some(Closing::Misspoke(
+                "a command to the client does not fit a frame",
+            ));
         }
     }
 
