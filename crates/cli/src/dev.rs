@@ -20,7 +20,7 @@ use crate::{
     output,
 };
 use children::Children;
-use plan::Plan;
+use plan::{Plan, users_file};
 use store::DevStore;
 
 /// Marks a folder as one that `--fresh` may empty, and is locked while in use.
@@ -117,6 +117,7 @@ pub(crate) async fn run(common: &Common, arguments: Dev) -> Result<()> {
         .data
         .canonicalize()
         .with_context(|| format!("find folder {}", arguments.data.display()))?;
+    write_users(&data)?;
     let mut children = Children::new(plan.processes(&data)?);
     let served = tokio::select! {
         served = start(&mut children, &plan, &data) => served.map(|()| true),
@@ -183,6 +184,16 @@ fn prepare(data: &Path, fresh: bool) -> Result<File> {
         }
     }
     Ok(lock)
+}
+
+/// The user that ActiveMQ is shipped with, unless somebody wrote others there.
+fn write_users(data: &Path) -> Result<()> {
+    let path = users_file(data);
+    if path.exists() {
+        return Ok(());
+    }
+    fs::write(&path, "# Users of OpenWire: name=password\nsystem=manager\n")
+        .with_context(|| format!("write {}", path.display()))
 }
 
 /// Starts everything and waits until it serves.

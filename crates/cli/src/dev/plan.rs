@@ -189,12 +189,12 @@ impl Plan {
             processes.push(process("quorate-storage-node", place, data, &keys)?);
         }
         for place in &self.gateways {
-            processes.push(process(
-                "quorate-gateway",
-                place,
-                data,
-                std::slice::from_ref(&coordinators),
-            )?);
+            let keys = [
+                coordinators.clone(),
+                ("USERS_FILE", users_file(data).display().to_string()),
+                ("ANONYMOUS", "true".to_owned()),
+            ];
+            processes.push(process("quorate-gateway", place, data, &keys)?);
         }
         Ok(processes)
     }
@@ -224,6 +224,11 @@ fn process(program: &str, place: &Place, data: &Path, keys: &[(&str, String)]) -
         log: data.join(format!("{}.log", place.name)),
         environment,
     })
+}
+
+/// Where the gateways find their users.
+pub(super) fn users_file(data: &Path) -> PathBuf {
+    data.join("users.properties")
 }
 
 fn folder(data: &Path, place: &Place) -> String {
