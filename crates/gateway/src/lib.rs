@@ -18,6 +18,7 @@ mod mailbox;
 mod messaging;
 mod metrics;
 mod nodes;
+mod openwire;
 mod operators;
 mod placement;
 mod rules;
