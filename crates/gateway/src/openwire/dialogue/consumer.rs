@@ -54,6 +54,8 @@ pub(super) struct Consumer {
     pub(super) phase: Phase,
     pub(super) window: Window,
     pub(super) pull: Option<Pull>,
+    /// The session machine knows that it ends.
+    pub(super) is_finished: bool,
 }
 
 /// How far a consumer is.
@@ -244,11 +246,17 @@ impl Window {
 
     /// All up to this one have arrived at the client: they widen the window.
     pub(super) fn widen(&mut self, through: u64) {
-        for dispatched in self.dispatched.range_mut(..=through).map(|(_, d)| d) {
-            if !dispatched.is_credited {
-                dispatched.is_credited = true;
-                self.narrowing -= 1;
-            }
+        for (_, dispatched) in self.dispatched.range_mut(..=through) {
+            self.narrowing -= u64::from(!dispatched.is_credited);
+            dispatched.is_credited = true;
+        }
+    }
+
+    /// This one alone has.
+    pub(super) fn widen_by(&mut self, sequence: u64) {
+        if let Some(dispatched) = self.dispatched.get_mut(&sequence) {
+            self.narrowing -= u64::from(!dispatched.is_credited);
+            dispatched.is_credited = true;
         }
     }
 
