@@ -7,6 +7,7 @@ const TABLE: &[(&str, bool, &[&str])] = &[
     ("message", true, &[]),
     ("replication", true, &[]),
     ("broker", true, &["message"]),
+    ("wire", true, &[]),
     ("proto", false, &[]),
     ("log", false, &["replication"]),
     ("service", false, &[]),
@@ -28,7 +29,7 @@ const TABLE: &[(&str, bool, &[&str])] = &[
         false,
         &["message", "replication", "proto", "service"],
     ),
-    ("gateway", false, &["message", "proto", "service"]),
+    ("gateway", false, &["wire", "message", "proto", "service"]),
     ("cli", false, &["client", "proto"]),
     (
         "sim",

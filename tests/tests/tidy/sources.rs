@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "crates/message/src",
     "crates/replication/src",
     "crates/broker/src",
+    "crates/wire/src",
     "crates/storage-node/src/shard",
     "crates/storage-node/src/shard.rs",
     "crates/coordinator/src/controller",
