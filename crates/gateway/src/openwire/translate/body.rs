@@ -57,15 +57,13 @@ fn take_text(
     content: Option<Bytes>,
     facts: &mut Facts,
 ) -> (&'static str, Bytes) {
+    if message.compressed {
+        return (MARSHALLED_TEXT, content.unwrap_or_default());
+    }
     let Some(content) = content else {
         facts.has_no_content = true;
-        // A compressed body is never read as a text.
-        let content_type = if message.compressed { MARSHALLED_TEXT } else { TEXT };
-        return (content_type, Bytes::new());
+        return (TEXT, Bytes::new());
     };
-    if message.compressed {
-        return (MARSHALLED_TEXT, content);
-    }
     match neutral_text(message, &content) {
         Some(text) => (TEXT, text),
         None => (MARSHALLED_TEXT, content),
