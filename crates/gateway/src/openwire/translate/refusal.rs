@@ -1,7 +1,7 @@
 //! Why a client's message cannot be stored.
 
 use quorate_message::{MessageError, ScheduleError};
-use quorate_wire::openwire::ValueError;
+use quorate_wire::openwire::{EncodeError, ValueError};
 use thiserror::Error;
 
 use super::names::NameError;
@@ -31,6 +31,9 @@ pub(crate) enum Refusal {
     /// Its properties are no map.
     #[error("message properties: {0}")]
     Properties(#[from] ValueError),
+    /// One of its properties, a map or a list, is longer than can be kept.
+    #[error("message properties: {0}")]
+    Nested(#[from] EncodeError),
     /// One of the properties that make a schedule.
     #[error("property {name}: {value} is no number that it can have")]
     ScheduleProperty {
