@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
-    ConsumerId, Destination, DestinationName, Message, MessagePosition,
-    MessageView, ProducerId, Schedule, Settlement, TransactionId, Value, limits::PRIORITY_DEFAULT,
+    ConsumerId, Destination, DestinationName, Message, MessagePosition, MessageView, ProducerId,
+    Schedule, Settlement, TransactionId, Value, limits::PRIORITY_DEFAULT,
 };
 use quorate_proto::v1;
 use tonic::Status;

@@ -37,6 +37,8 @@ pub(crate) fn key_to_delete(client_id: &str, name: &str) -> Result<DestinationNa
 
 #[cfg(test)]
 mod tests {
+    use quorate_message::Lifetime;
+
     use super::*;
 
     fn open(queue: &str) -> v1::OpenConsumer {

@@ -180,7 +180,8 @@ impl Dialogue {
             Phase::Fresh => self.heard_first(command, effects),
             Phase::Admitting { waiting, .. } => {
                 if waiting.len() >= WAITING_MAX {
-                    return self.close(Closing::Misspoke("too much said before the login"), effects);
+                    return self
+                        .close(Closing::Misspoke("too much said before the login"), effects);
                 }
                 waiting.push(command);
             }

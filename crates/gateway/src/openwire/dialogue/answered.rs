@@ -1,10 +1,6 @@
 //! Answers of the session machine: each goes to what its call is for. One for a call that has ended says nothing.
 
-use super::{
-    Dialogue, Effect, Now,
-    calls::Role,
-    exception::Exception,
-};
+use super::{Dialogue, Effect, Now, calls::Role, exception::Exception};
 use crate::session::{self, CallId, Failure};
 
 impl Dialogue {

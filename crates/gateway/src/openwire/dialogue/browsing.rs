@@ -95,12 +95,7 @@ impl Dialogue {
     }
 
     /// The queue cannot be shown: the client sees the end, and is told why.
-    pub(super) fn browse_failed(
-        &mut self,
-        number: u64,
-        reason: String,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn browse_failed(&mut self, number: u64, reason: String, effects: &mut Vec<Effect>) {
         let Some(key) = self.browser(number) else {
             return;
         };

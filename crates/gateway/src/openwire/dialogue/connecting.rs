@@ -141,7 +141,9 @@ impl Dialogue {
                 response_required: false,
                 ..alive.header
             };
-            effects.push(Effect::Say(Command::KeepAliveInfo(KeepAliveInfo { header })));
+            effects.push(Effect::Say(Command::KeepAliveInfo(KeepAliveInfo {
+                header,
+            })));
         }
     }
 

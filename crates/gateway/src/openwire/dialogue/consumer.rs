@@ -313,7 +313,9 @@ const BYTES_STEP: u64 = 1 << 20;
 
 /// A prefetch within the bounds of credit.
 fn bounded(prefetch: i32) -> u64 {
-    u64::try_from(prefetch).unwrap_or(0).min(CREDIT_MESSAGES_MAX)
+    u64::try_from(prefetch)
+        .unwrap_or(0)
+        .min(CREDIT_MESSAGES_MAX)
 }
 
 #[cfg(test)]
@@ -374,7 +376,11 @@ mod tests {
         assert_eq!(window.find(&id(9, 11)), None, "the place of another one");
         assert_eq!(window.range(None, Some(&id(1, 99))), None);
         assert_eq!(window.range(Some(&id(9, 11)), Some(&id(1, 11))), None);
-        assert_eq!(window.find(&id(2, 0)), Some(12), "a client that tells no place");
+        assert_eq!(
+            window.find(&id(2, 0)),
+            Some(12),
+            "a client that tells no place"
+        );
     }
 
     #[test]

@@ -172,7 +172,8 @@ impl Dialogue {
             is_finished: false,
         };
         self.consumers.insert(serial, consumer);
-        self.names.insert(ConsumerKey::of(&info.consumer_id), serial);
+        self.names
+            .insert(ConsumerKey::of(&info.consumer_id), serial);
         effects.push(Effect::Tell(session::Input::Consume { call, open }));
     }
 
@@ -266,7 +267,9 @@ impl Dialogue {
         }
         if waiting.is_empty() {
             self.complain(exception, effects);
-            effects.push(Effect::Say(Command::ConsumerControl(close_of(&consumer.id))));
+            effects.push(Effect::Say(Command::ConsumerControl(close_of(
+                &consumer.id,
+            ))));
             return;
         }
         for asked in waiting {

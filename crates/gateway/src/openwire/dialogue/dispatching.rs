@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use quorate_message::{MessagePosition, Settlement};
-use quorate_wire::openwire::{
-    Command, ConsumerId, Destination, Header, Message, MessageDispatch,
-};
+use quorate_wire::openwire::{Command, ConsumerId, Destination, Header, Message, MessageDispatch};
 
 use super::{
     Dialogue, Effect, Now,
@@ -94,7 +92,9 @@ impl Dialogue {
         }
         if let Some(consumer) = self.consumers.get_mut(&serial) {
             consumer.pull = None;
-            consumer.window.dispatch(sequence, position, &message.message_id);
+            consumer
+                .window
+                .dispatch(sequence, position, &message.message_id);
         }
         self.dispatch(now, (id, message), offered.failures, effects);
     }

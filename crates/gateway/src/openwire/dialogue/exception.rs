@@ -62,10 +62,9 @@ impl Exception {
     pub(super) fn of_outcome(outcome: Outcome, cause: Option<&Cause>) -> Option<Self> {
         let text = outcome_error(outcome, cause);
         match outcome {
-            Outcome::Stored
-            | Outcome::Duplicate
-            | Outcome::Applied
-            | Outcome::UnknownMessage => None,
+            Outcome::Stored | Outcome::Duplicate | Outcome::Applied | Outcome::UnknownMessage => {
+                None
+            }
             Outcome::UnknownDestination => Some(Self::destination(text)),
             _ if is_shortage(outcome) => Some(Self::shortage(text)),
             Outcome::NumberTooOld

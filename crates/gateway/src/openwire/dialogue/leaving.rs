@@ -51,7 +51,10 @@ impl Dialogue {
             Removed::Consumer(id) => {
                 let key = ConsumerKey::of(id);
                 match self.own(&id.connection_id) {
-                    Ok(()) => self.remove_consumer(key, delivered, effects).into_iter().collect(),
+                    Ok(()) => self
+                        .remove_consumer(key, delivered, effects)
+                        .into_iter()
+                        .collect(),
                     Err(exception) => return self.refuse(asked, exception, effects),
                 }
             }
@@ -99,7 +102,8 @@ impl Dialogue {
 
     /// When the first of them stops to wait for consumers.
     pub(super) fn removal_deadline(&self) -> Option<Time> {
-        let is_publishing = |call: &CallId| matches!(self.calls.role(*call), Some(Role::Publishing));
+        let is_publishing =
+            |call: &CallId| matches!(self.calls.role(*call), Some(Role::Publishing));
         let waiting = self.removals.iter();
         let waiting = waiting.filter(|removal| !removal.calls.iter().all(is_publishing));
         waiting.map(|removal| removal.until).min()

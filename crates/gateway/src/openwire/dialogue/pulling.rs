@@ -64,7 +64,10 @@ impl Dialogue {
     /// Tells clients whose pulls are over that nothing came.
     pub(super) fn pulls_elapsed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for consumer in self.consumers.values_mut() {
-            if consumer.pull_deadline().is_some_and(|until| until <= now.mono) {
+            if consumer
+                .pull_deadline()
+                .is_some_and(|until| until <= now.mono)
+            {
                 consumer.pull = None;
                 effects.push(nothing(&consumer.id));
             }

@@ -9,9 +9,7 @@ use quorate_wire::openwire::{
     Command, Header, Message, ProducerAck, ProducerId, ProducerInfo, TransactionId,
 };
 
-use super::{
-    Closing, Dialogue, Effect, Now, answering::Asked, calls::Role, exception::Exception,
-};
+use super::{Closing, Dialogue, Effect, Now, answering::Asked, calls::Role, exception::Exception};
 use crate::{
     limits::{PRODUCERS_MAX, SENDS_MAX},
     openwire::translate::{self, Refusal},
@@ -154,10 +152,7 @@ impl Dialogue {
     }
 
     /// What is stored of a message, and under which producer's name.
-    fn publication(
-        &self,
-        message: Message,
-    ) -> Result<(StoredProducerId, Publication), Exception> {
+    fn publication(&self, message: Message) -> Result<(StoredProducerId, Publication), Exception> {
         let producer = &message.message_id.producer_id;
         let known = self.producers.get(&ProducerKey::of(producer));
         let producer = known.map_or_else(
@@ -165,8 +160,7 @@ impl Dialogue {
             |producer| producer.stored_id,
         );
         let mut buffer = BytesMut::new();
-        let publication =
-            translate::inbound(message, self.config.message_bytes_max, &mut buffer);
+        let publication = translate::inbound(message, self.config.message_bytes_max, &mut buffer);
         match publication {
             Ok(publication) => Ok((producer, publication)),
             Err(refusal @ Refusal::Name(_)) => Err(Exception::destination(refusal.to_string())),

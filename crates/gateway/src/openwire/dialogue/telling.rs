@@ -112,7 +112,9 @@ impl Dialogue {
         };
         let listener = Listener {
             id: info.consumer_id.clone(),
-            patterns: parts(topic).filter_map(|part| Pattern::new(part).ok()).collect(),
+            patterns: parts(topic)
+                .filter_map(|part| Pattern::new(part).ok())
+                .collect(),
             no_local: info.no_local,
         };
         let own = self.temporaries.own().filter(|_| !info.no_local);
@@ -149,11 +151,21 @@ impl Dialogue {
             && let Some(oldest) = self.advisories.told.pop_front()
         {
             self.advisories.known.remove(&oldest);
-            self.advise_all(now, (&oldest, DestinationOperation::Remove), |_| true, effects);
+            self.advise_all(
+                now,
+                (&oldest, DestinationOperation::Remove),
+                |_| true,
+                effects,
+            );
         }
         self.advisories.told.push_back(destination.clone());
         self.advisories.known.insert(destination.clone());
-        self.advise_all(now, (destination, DestinationOperation::Add), |_| true, effects);
+        self.advise_all(
+            now,
+            (destination, DestinationOperation::Add),
+            |_| true,
+            effects,
+        );
     }
 
     /// The connection itself made a temporary destination, or removed it.
@@ -176,7 +188,10 @@ impl Dialogue {
         effects: &mut Vec<Effect>,
     ) {
         let (topic, listeners) = self.advisories.listeners_of(what.0);
-        for (id, _) in listeners.iter().filter(|(_, no_local)| is_wanted(*no_local)) {
+        for (id, _) in listeners
+            .iter()
+            .filter(|(_, no_local)| is_wanted(*no_local))
+        {
             self.advise(now, (topic, id), what, effects);
         }
     }
@@ -206,7 +221,10 @@ impl Dialogue {
     ) -> Message {
         self.advisories.sequence += 1;
         let producer_id = ProducerId {
-            connection_id: format!("{}:advisories:{}", self.config.broker_id, self.connection_id),
+            connection_id: format!(
+                "{}:advisories:{}",
+                self.config.broker_id, self.connection_id
+            ),
             value: 1,
             session_id: 1,
         };
@@ -273,7 +291,7 @@ impl Dialogue {
             ("originBrokerName", &self.config.broker_name),
             ("originBrokerURL", &self.config.broker_url),
         ] {
-            origin.push(name, Value::String(text.clone()));
+            origin.push(name, Value::Text(text.clone()));
         }
         origin
     }

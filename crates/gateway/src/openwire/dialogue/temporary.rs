@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use quorate_wire::openwire::{Destination, DestinationInfo, DestinationOperation};
 
-use super::{
-    Dialogue, Effect, Now, answering::Asked, calls::Role, exception::Exception,
-};
+use super::{Dialogue, Effect, Now, answering::Asked, calls::Role, exception::Exception};
 use crate::{limits::TEMPORARIES_MAX, openwire::translate, session};
 
 /// Those that are there.
@@ -105,8 +103,7 @@ impl Dialogue {
     /// All go, since their connection does.
     pub(super) fn remove_temporaries(&mut self, effects: &mut Vec<Effect>) {
         for destination in std::mem::take(&mut self.temporaries.own) {
-            // Nobody waits for it.
-            drop(self.purge(&destination, Asked::nobody(), effects));
+            let _nobody_waits = self.purge(&destination, Asked::nobody(), effects);
         }
     }
 

@@ -10,11 +10,7 @@ use quorate_wire::openwire::{
 };
 
 use super::{
-    Dialogue, Effect, Now,
-    answering::Asked,
-    calls::Role,
-    consumer::Serial,
-    exception::Exception,
+    Dialogue, Effect, Now, answering::Asked, calls::Role, consumer::Serial, exception::Exception,
 };
 use crate::{
     limits::TRANSACTIONS_MAX,
@@ -134,7 +130,8 @@ impl Dialogue {
             }
             Err(exception) => {
                 if let Some(transaction) = self.transactions.get_mut(&id.value) {
-                    transaction.failed.get_or_insert(exception.clone());
+                    let first = || exception.clone();
+                    transaction.failed.get_or_insert_with(first);
                 }
                 Err(exception)
             }

@@ -235,7 +235,12 @@ mod tests {
         let whole = (0..bytes.len()).filter(|end| Facts::decode(&bytes[..*end]).is_some());
         // A cut between two sections leaves the ones before it.
         assert_eq!(whole.count(), 10);
-        for bytes in [&[2, 0][..], &[1, 0x80], &[1, 0, 99, 0, 0], &[1, 0, 32, 1, 0, 0xFF]] {
+        for bytes in [
+            &[2, 0][..],
+            &[1, 0x80],
+            &[1, 0, 99, 0, 0],
+            &[1, 0, 32, 1, 0, 0xFF],
+        ] {
             assert_eq!(Facts::decode(bytes), None, "{bytes:?}");
         }
     }

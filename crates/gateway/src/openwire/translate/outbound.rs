@@ -8,9 +8,7 @@ use quorate_message::{
 use quorate_wire::openwire::{self, Map, MessageKind};
 
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts};
-use super::properties::{
-    CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, java, push_job,
-};
+use super::properties::{CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, java, push_job};
 use super::{body, identity, names};
 use crate::session::ShardId;
 
@@ -54,10 +52,7 @@ const DEAD_LETTER_EXPIRY_MS: &str = "quorate_dead_letter_expiry_ms";
 ///
 /// # Errors
 /// The bytes are no message.
-pub(crate) fn outbound(
-    stored: &Bytes,
-    seen: &Seen<'_>,
-) -> Result<openwire::Message, MessageError> {
+pub(crate) fn outbound(stored: &Bytes, seen: &Seen<'_>) -> Result<openwire::Message, MessageError> {
     let mut stored = Message::decode(stored)?;
     let mut facts = facts(&stored);
     let mut message = blank(&stored, &mut facts, seen);

@@ -132,7 +132,11 @@ prop_compose! {
 /// What of a message an application sees, or the client goes by.
 fn seen(message: &openwire::Message) -> impl PartialEq + std::fmt::Debug + use<> {
     (
-        (message.kind.clone(), message.content.clone(), message.compressed),
+        (
+            message.kind.clone(),
+            message.content.clone(),
+            message.compressed,
+        ),
         message.message_id.to_string(),
         (message.group_id.clone(), message.group_sequence),
         (message.correlation_id.clone(), message.jms_type.clone()),
