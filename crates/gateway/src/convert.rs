@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use quorate_message::{
-    ConsumerId, Destination, DestinationKind, DestinationName, Message, MessagePosition,
-    MessageView, ProducerId, Schedule, Settlement, TransactionId, Value, limits::PRIORITY_DEFAULT,
+    ConsumerId, Destination, DestinationName, Message, MessagePosition, MessageView, ProducerId,
+    Schedule, Settlement, TransactionId, Value, limits::PRIORITY_DEFAULT,
 };
 use quorate_proto::v1;
 use tonic::Status;
@@ -27,15 +27,7 @@ use crate::{
 
 /// The queue of this name.
 pub(crate) fn queue(name: &str) -> Result<DestinationName, Status> {
-    let destination: Destination = name
-        .parse()
-        .map_err(|error| Status::invalid_argument(format!("destination {name:?}: {error}")))?;
-    match destination.kind {
-        DestinationKind::Queue => Ok(destination.name),
-        DestinationKind::Topic | DestinationKind::Subscription => Err(Status::invalid_argument(
-            format!("destination {name:?} is a topic; name a queue here"),
-        )),
-    }
+    crate::source::queue(name).map_err(Status::invalid_argument)
 }
 
 /// Where a message goes: a queue, a topic, or several of them with commas between.

@@ -26,6 +26,7 @@ mod rules;
 mod scheduled;
 pub mod server;
 pub mod session;
+mod source;
 mod status;
 mod topology;
 mod transact;

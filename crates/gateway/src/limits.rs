@@ -71,6 +71,39 @@ pub const CONSUMER_BYTES_MIN: u64 = 64 << 10;
 /// named at every change of leader.
 pub const HELD_MAX: usize = 65_536;
 
+/// Sessions of one OpenWire connection: an application server's pool has some hundreds.
+pub const SESSIONS_MAX: usize = 4_096;
+
+/// Producers of one OpenWire connection.
+pub const PRODUCERS_MAX: usize = 16_384;
+
+/// Consumers of one OpenWire connection: each is a call of the session machine.
+pub const CONSUMERS_MAX: usize = 4_096;
+
+/// Browsers among them: each may have a page of messages waiting.
+pub const BROWSERS_MAX: usize = 64;
+
+/// Transactions of one OpenWire connection that have begun: a session has one.
+pub const TRANSACTIONS_MAX: usize = 4_096;
+
+/// Temporary destinations of one OpenWire connection that are there at one time.
+pub const TEMPORARIES_MAX: usize = 16_384;
+
+/// Temporary destinations of others that one OpenWire connection was told of, and whose answers may be under way. Its
+/// client remembers as many.
+pub const TOLD_MAX: usize = 16_384;
+
+/// Messages of one OpenWire connection without an outcome; its client is not read from above that.
+pub const SENDS_MAX: usize = 16_384;
+
+/// How long, in microseconds, a pull that does not want to wait gives a message that is there to arrive: the way to the
+/// leader and back, and a leader that is busy.
+pub const PULL_AT_ONCE_MICROS: u64 = 200_000;
+
+/// How long, in microseconds, an OpenWire client that closes something waits for its consumers to be gone from their
+/// leaders. Usually that takes milliseconds; more only when a leader is away.
+pub const REMOVAL_MICROS: u64 = 1_000_000;
+
 /// Settlements of one consumer that are not answered; its client is not read from above that.
 pub const SETTLEMENTS_MAX: usize = 100_000;
 

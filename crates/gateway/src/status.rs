@@ -75,6 +75,11 @@ pub(crate) fn failure_status(failure: &Failure) -> Status {
     Status::new(code, text)
 }
 
+/// The same without a code, for protocols that have other ones.
+pub(crate) fn failure_text(failure: &Failure) -> String {
+    failure_status(failure).message().to_owned()
+}
+
 /// What a shard does not do now.
 fn refused(shard: u32, outcome: Outcome) -> (Code, String) {
     if outcome == Outcome::Moved {

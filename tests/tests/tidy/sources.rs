@@ -25,6 +25,9 @@ const PURE: &[&str] = &[
     "crates/coordinator/src/controller.rs",
     "crates/gateway/src/session",
     "crates/gateway/src/session.rs",
+    "crates/gateway/src/source.rs",
+    "crates/gateway/src/openwire/dialogue",
+    "crates/gateway/src/openwire/dialogue.rs",
 ];
 
 /// What pure code may not name: the outside world, its time, its chance, and maps whose order is chance.

@@ -68,6 +68,8 @@ pub(crate) enum Closing {
     TakenOver,
     /// It did not keep to the protocol, in a way that nothing can follow.
     Misspoke(&'static str),
+    /// The cluster gave no answer in time, and the client finds out elsewhere what has become of what it said.
+    Unserved,
     /// The socket is gone.
     Lost,
 }

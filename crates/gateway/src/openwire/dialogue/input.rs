@@ -2,9 +2,10 @@
 //! out for it.
 
 use bytes::Bytes;
+use quorate_message::MessagePosition;
 use quorate_wire::openwire::Command;
 
-use crate::session;
+use crate::session::{self, ShardId};
 
 /// A fact.
 #[derive(Clone, Debug)]
@@ -57,6 +58,10 @@ pub(crate) enum Refusal {
 /// A message of a browsed queue.
 #[derive(Clone, Debug)]
 pub(crate) struct BrowsedMessage {
+    /// The shard that it is in.
+    pub(crate) shard: ShardId,
+    /// Its place there.
+    pub(crate) position: MessagePosition,
     /// Failed deliveries so far.
     pub(crate) delivery_count: u32,
     /// The message in its stored encoding.

@@ -1,0 +1,132 @@
+//! Temporary destinations of the connection: its client makes and removes them, and they go with it.
+
+use std::collections::BTreeSet;
+
+use quorate_wire::openwire::{Destination, DestinationInfo, DestinationOperation};
+
+use super::{Dialogue, Effect, Now, answering::Asked, calls::Role, exception::Exception};
+use crate::{limits::TEMPORARIES_MAX, openwire::translate, session};
+
+/// Those that are there.
+#[derive(Debug, Default)]
+pub(super) struct Temporaries {
+    own: BTreeSet<Destination>,
+}
+
+impl Temporaries {
+    pub(super) fn own(&self) -> impl Iterator<Item = &Destination> {
+        self.own.iter()
+    }
+}
+
+impl Dialogue {
+    /// A destination is made or removed. Queues and topics come into being when they are used, and are removed by
+    /// operators.
+    pub(super) fn change_destination(
+        &mut self,
+        now: Now,
+        info: DestinationInfo,
+        asked: Asked,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_temporary = match info.destination {
+            Destination::TempQueue(_) | Destination::TempTopic(_) => true,
+            Destination::Queue(_) | Destination::Topic(_) => false,
+        };
+        match (info.operation, is_temporary) {
+            (DestinationOperation::Add, true) => {
+                let added = self.add_temporary(now, info.destination, effects);
+                self.answer(asked, added, effects);
+            }
+            (DestinationOperation::Add, false) => Self::done(asked, effects),
+            (DestinationOperation::Remove, true) => {
+                self.remove_temporary(now, &info.destination, asked, effects);
+            }
+            (DestinationOperation::Remove, false) => {
+                let exception = Exception::jms(format!(
+                    "{} is not removed by a client; an operator empties it with `quorate purge`",
+                    info.destination.name()
+                ));
+                self.refuse(asked, exception, effects);
+            }
+        }
+    }
+
+    fn add_temporary(
+        &mut self,
+        now: Now,
+        destination: Destination,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Exception> {
+        let name = destination.name();
+        if translate::owner(name) != Some(self.connection_id.as_str()) {
+            return Err(Exception::destination(format!(
+                "temporary destination {name:?} is not named by this connection; its name is the connection's id, a \
+                 colon, a number"
+            )));
+        }
+        let own = &mut self.temporaries.own;
+        if !own.contains(&destination) && own.len() >= TEMPORARIES_MAX {
+            return Err(Exception::shortage(format!(
+                "connection has its {TEMPORARIES_MAX} temporary destinations; delete some"
+            )));
+        }
+        own.insert(destination.clone());
+        self.tell_of_own(now, &destination, DestinationOperation::Add, effects);
+        Ok(())
+    }
+
+    fn remove_temporary(
+        &mut self,
+        now: Now,
+        destination: &Destination,
+        asked: Asked,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut present = self.names.values().filter_map(|s| self.consumers.get(s));
+        if present.any(|consumer| consumer.destination == *destination) {
+            let exception = Exception::jms(format!(
+                "temporary destination {} has a consumer; close that one first",
+                destination.name()
+            ));
+            return self.refuse(asked, exception, effects);
+        }
+        if !self.temporaries.own.remove(destination) {
+            return Self::done(asked, effects);
+        }
+        self.tell_of_own(now, destination, DestinationOperation::Remove, effects);
+        if let Some(asked) = self.purge(destination, asked, effects) {
+            Self::done(asked, effects);
+        }
+    }
+
+    /// All go, since their connection does.
+    pub(super) fn remove_temporaries(&mut self, effects: &mut Vec<Effect>) {
+        for destination in std::mem::take(&mut self.temporaries.own) {
+            let _nobody_waits = self.purge(&destination, Asked::nobody(), effects);
+        }
+    }
+
+    /// Empties a temporary queue. What a temporary topic had goes with its consumers; then the answer is given back.
+    fn purge(
+        &mut self,
+        destination: &Destination,
+        asked: Asked,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Asked> {
+        let queue = match destination {
+            Destination::TempQueue(_) => translate::targets(destination).ok(),
+            Destination::TempTopic(_) | Destination::Queue(_) | Destination::Topic(_) => None,
+        };
+        let Some(queue) = queue else {
+            return Some(asked);
+        };
+        let call = self.begin(Role::Purging(asked), effects);
+        effects.push(Effect::Tell(session::Input::Purge {
+            call,
+            destination: queue.first,
+            only: None,
+        }));
+        None
+    }
+}
