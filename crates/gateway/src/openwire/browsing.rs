@@ -63,8 +63,10 @@ async fn show(
 ) {
     while wanted.recv().await.is_some() {
         let (page, is_end) = match shown.recv().await {
-            Some(Ok((_, messages))) => {
+            Some(Ok((shard, messages))) => {
                 let messages = messages.into_iter().map(|stored| BrowsedMessage {
+                    shard,
+                    position: stored.position,
                     delivery_count: stored.delivery_count,
                     message: stored.message,
                 });
