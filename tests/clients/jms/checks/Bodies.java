@@ -26,7 +26,9 @@ public final class Bodies extends Fixture {
         session.createProducer(queue()).send(message);
         ActiveMQConnection reader = connect();
         MessageConsumer consumer = session(reader, Session.AUTO_ACKNOWLEDGE).createConsumer(queue());
-        return next(consumer);
+        Message got = next(consumer);
+        reader.close();
+        return got;
     }
 
     private void text(String text) throws JMSException {
@@ -126,7 +128,7 @@ public final class Bodies extends Fixture {
         sent.setLong("long", 4L);
         sent.setFloat("float", 5.5f);
         sent.setDouble("double", 6.5);
-        sent.setString("string", "s\0\u20ac");
+        sent.setString("string", "s\u00e4\u20ac");
         sent.setString("null", null);
         sent.setBytes("bytes", new byte[] {1, 2});
         MapMessage got = (MapMessage) there(sent);

@@ -26,8 +26,7 @@ public final class Connections extends Fixture {
         }
         ActiveMQConnection first = connectAs(name);
         ActiveMQConnection second = unstarted(factory(target.second));
-        second.setClientID(name);
-        refused(InvalidClientIDException.class, second::start);
+        refused(InvalidClientIDException.class, () -> second.setClientID(name));
         first.close();
     }
 
@@ -55,7 +54,7 @@ public final class Connections extends Fixture {
     public void two_hundred_one_after_the_other() throws JMSException {
         for (int i = 0; i < 200; i++) {
             ActiveMQConnection connection = connect();
-            send(session(connection, Session.AUTO_ACKNOWLEDGE), queue(), "m" + i);
+            sendNonPersistent(session(connection, Session.AUTO_ACKNOWLEDGE), queue(), "m" + i);
             connection.close();
         }
         holds(queue(), numbered(200));

@@ -100,18 +100,23 @@ public final class Temporary extends Fixture {
         }
     }
 
-    /** Waits until a producer may send there and then until it may not, after the action. */
-    private void ends(Destination destination, Action action) throws Exception {
-        MessageProducer producer = session().createProducer(destination);
-        Session session = session();
+    /** Sends as soon as the producer's connection has been told of the destination. */
+    private static void sendOnceKnown(MessageProducer producer, Message message) throws Exception {
         eventually("the destination is known", () -> {
             try {
-                producer.send(session.createTextMessage("while it is there"));
+                producer.send(message);
                 return true;
             } catch (InvalidDestinationException e) {
                 return false;
             }
         });
+    }
+
+    /** Demands that a producer may send there before the action, and not for long after it. */
+    private void ends(Destination destination, Action action) throws Exception {
+        Session session = session();
+        MessageProducer producer = session.createProducer(destination);
+        sendOnceKnown(producer, session.createTextMessage("while it is there"));
         action.run();
         eventually("the destination is gone", () -> {
             try {
@@ -167,7 +172,8 @@ public final class Temporary extends Fixture {
         CountDownLatch left = new CountDownLatch(2);
         session.createConsumer(topic).setMessageListener(message -> left.countDown());
         session.createConsumer(topic).setMessageListener(message -> left.countDown());
-        send(session(), topic, "news");
+        Session sender = session();
+        sendOnceKnown(sender.createProducer(topic), sender.createTextMessage("news"));
         demand(left.await(COMES_MS, TimeUnit.MILLISECONDS), left.getCount() + " got nothing");
     }
 }
