@@ -225,7 +225,9 @@ abstract class Fixture implements AutoCloseable {
 
     private static String shown(Object value) {
         String text = value instanceof byte[] ? Arrays.toString((byte[]) value) : String.valueOf(value);
-        return text.length() > 200 ? text.substring(0, 200) + "..." : text;
+        StringBuilder plain = new StringBuilder();
+        text.chars().limit(200).forEach(c -> plain.append(c >= ' ' && c < 127 ? (char) c : String.format("{%04x}", c)));
+        return text.length() > 200 ? plain.append("...").toString() : plain.toString();
     }
 
     static <T extends Throwable> T refused(Class<T> expected, Action action) throws Exception {
