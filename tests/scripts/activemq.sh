@@ -30,7 +30,7 @@ if [ "$2" = checks ]; then
         </users></simpleAuthenticationPlugin></plugins>' "$config"
 fi
 
-java=$(command -v java || echo target/test-jms/usr/lib/jvm/*/bin/java)
+java=$(command -v java || find target/test-jms/usr/lib/jvm/*/bin/java | head -n 1)
 path=
 for jar in "$packages"/usr/share/java/*.jar "$jms"/*.jar; do
     case "$jar" in

@@ -8,7 +8,7 @@ packages=$root/target/test-jms
 classes=$root/target/test-jms-classes
 jars=$packages/usr/share/java
 
-javac=$(command -v javac || echo "$packages"/usr/lib/jvm/*/bin/javac)
+javac=$(command -v javac || find "$packages"/usr/lib/jvm/*/bin/javac | head -n 1)
 java=$(dirname "$javac")/java
 
 path=
