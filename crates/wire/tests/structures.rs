@@ -95,16 +95,21 @@ fn the_latest_version_leaves_no_field_unread() {
     }
 }
 
+/// Structures whose first version is not marked: who agreed on an earlier one does not send them.
+const UNMARKED: &[&str] = &["ProducerAck", "MessagePull", "ActiveMQBlobMessage"];
+
 #[test]
 fn another_version_does_not_have_the_bytes() {
-    for golden in goldens() {
+    let goldens = goldens();
+    let whole = goldens.iter().filter(|golden| {
+        let unmarked = UNMARKED.contains(&golden.name.as_str());
+        *golden.versions.end() > 1 && !unmarked && *golden.versions.start() < 12
+    });
+    for golden in whole {
         for version in Version::OLDEST.number()..=Version::LATEST.number() {
-            let Some(command) = decode(&golden.bytes, version) else {
-                continue;
-            };
-            let mut again = BytesMut::new();
-            encode(&command, &format(version), &mut again).unwrap();
-            assert_eq!(again[4..], golden.bytes, "{} {version}", golden.name);
+            let decodes = decode(&golden.bytes, version).is_some();
+            let expected = golden.versions.contains(&version);
+            assert_eq!(decodes, expected, "{} {version}", golden.name);
         }
     }
 }

@@ -81,9 +81,7 @@ public class Structures {
         Method[] methods = kind.getMethods();
         Arrays.sort(methods, Comparator.comparing(Method::toGenericString));
         for (Method method : methods) {
-            if (!method.getName().startsWith("set") || method.getParameterCount() != 1
-                || LEFT_OUT.contains(method.getName()) || kind == MessageId.class && method.getName().equals("setValue") || method.getName().startsWith("setJMS")
-                || Modifier.isStatic(method.getModifiers())) continue;
+            if (!isField(kind, method)) continue;
             Object value = value(method.getParameterTypes()[0], method.getName(), depth);
             if (value == null) continue;
             try {
@@ -98,6 +96,16 @@ public class Structures {
             message.setCompressed(true);
         }
         return structure;
+    }
+
+    static boolean isField(Class<?> kind, Method method) {
+        String name = method.getName();
+        if (!name.startsWith("set") || method.getParameterCount() != 1 || Modifier.isStatic(method.getModifiers())) {
+            return false;
+        }
+        boolean again = name.startsWith("setJMS") && !name.equals("setJMSXGroupFirstForConsumer")
+            || kind == MessageId.class && name.equals("setValue");
+        return !again && !LEFT_OUT.contains(name);
     }
 
     static Object value(Class<?> type, String setter, int depth) throws Exception {
