@@ -7,8 +7,8 @@ use std::{fs, path::Path};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_wire::openwire::{
-    AckType, Body, Command, Decoder, Destination, Format, Message, MessageKind, Offer, Structure,
-    TransactionId, TransactionOperation, Value, WireFormatInfo, encode,
+    AckType, Body, Command, Decoder, Destination, Format, Message, MessageKind, Offer, Removed,
+    Structure, TransactionId, TransactionOperation, Value, WireFormatInfo, encode,
 };
 use quorate_wire::{Detection, detect};
 
@@ -204,7 +204,7 @@ fn a_connection_is_negotiated_opened_and_closed() {
 fn every_kind_of_body_is_read() {
     let commands = play("bodies");
     let (sent, dispatched) = (sent(&commands), dispatched(&commands));
-    assert_eq!(sent.len(), 10);
+    assert_eq!(sent.len(), 11);
     for (sent, dispatched) in sent.iter().zip(&dispatched) {
         assert_eq!(sent.kind, dispatched.kind);
         assert_eq!(sent.body(), dispatched.body());
@@ -243,6 +243,7 @@ fn every_kind_of_body_is_read() {
         matches!(sent[8].body(), Ok(Body::Object(Some(object))) if object.starts_with(&[0xAC, 0xED]))
     );
     assert!(matches!(&sent[9].kind, MessageKind::Blob(blob) if blob.mime_type.is_some()));
+    assert_eq!(sent[10].body(), Ok(Body::Text(Some(String::new()))));
 }
 
 #[test]
@@ -371,6 +372,40 @@ fn a_poisoned_message_comes_back_from_the_dead_letters() {
         Some(Value::Text(cause)) if cause.starts_with("java.lang.Throwable: Delivery[2] exceeds")
     ));
     assert_eq!(properties.get("originalExpiration"), Some(&Value::Long(0)));
+}
+
+/// Rollbacks of the client are its own affair; the broker counts one delivery when the session ends.
+#[test]
+fn a_message_comes_again_at_the_client_and_then_from_the_broker() {
+    let commands = play("redelivery");
+    let redeliveries = commands.iter().filter_map(|(_, command)| match command {
+        Command::MessageAck(ack) if ack.ack_type == AckType::Redelivered => {
+            Some(ack.transaction_id.is_none())
+        }
+        _ => None,
+    });
+    assert_eq!(redeliveries.collect::<Vec<_>>(), [true, true, true]);
+    let counters = commands.iter().filter_map(|(_, command)| match command {
+        Command::MessageDispatch(dispatch) => Some(dispatch.redelivery_counter),
+        _ => None,
+    });
+    assert_eq!(counters.collect::<Vec<_>>(), [0, 0, 1, 0]);
+    let first = dispatched(&commands)[0].message_id.broker_sequence_id;
+    let ends = commands.iter().filter_map(|(_, command)| match command {
+        Command::RemoveInfo(info) => match info.object_id {
+            Removed::Session(_) => Some(info.last_delivered_sequence_id),
+            _ => None,
+        },
+        _ => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [first]);
+}
+
+#[test]
+fn a_message_expires_at_the_client() {
+    let commands = play("expiry");
+    assert_eq!(acks(&commands), [(AckType::Expired, 1)]);
+    assert!(dispatched(&commands)[0].expiration > 0);
 }
 
 #[test]

@@ -108,7 +108,7 @@ public class Capture {
         BrokerService broker = new BrokerService();
         broker.setBrokerName("capture");
         broker.setBrokerId("ID:broker");
-        broker.setPersistent(false);
+        broker.setPersistent(Boolean.getBoolean("capture.persistent"));
         broker.setUseJmx(false);
         broker.setSchedulerSupport(false);
         broker.setUseShutdownHook(false);
@@ -150,6 +150,8 @@ public class Capture {
         all.put("acknowledge", Capture::acknowledge);
         all.put("transaction", Capture::transaction);
         all.put("dead_letter", Capture::deadLetter);
+        all.put("redelivery", Capture::redelivery);
+        all.put("expiry", Capture::expiry);
         all.put("durable", Capture::durable);
         all.put("request_reply", Capture::requestReply);
         all.put("browser", Capture::browser);
@@ -198,6 +200,7 @@ public class Capture {
         messages.add(stream);
         messages.add(session.createObjectMessage("an object"));
         messages.add(session.createBlobMessage(new URL("http://127.0.0.1/blob")));
+        messages.add(session.createTextMessage(""));
         for (javax.jms.Message message : messages) producer.send(message);
         connection.start();
         MessageConsumer consumer = session.createConsumer(queue);
@@ -336,6 +339,44 @@ public class Capture {
         session.commit();
         Thread.sleep(200);
         session.createConsumer(queue).receive(300);
+        connection.close();
+    }
+
+    static void redelivery(Setting setting) throws Exception {
+        ActiveMQConnection connection = setting.connect("");
+        connection.getRedeliveryPolicy().setInitialRedeliveryDelay(0);
+        connection.getRedeliveryPolicy().setRedeliveryDelay(0);
+        connection.start();
+        Session session = connection.createSession(true, Session.SESSION_TRANSACTED);
+        Queue queue = session.createQueue("capture.redelivery");
+        send(session, queue, 2);
+        session.commit();
+        MessageConsumer consumer = session.createConsumer(queue);
+        for (int i = 0; i < 3; i++) {
+            consumer.receive(5000);
+            session.rollback();
+        }
+        session.close();
+        Session second = connection.createSession(false, Session.CLIENT_ACKNOWLEDGE);
+        consumer = second.createConsumer(queue);
+        consumer.receive(5000);
+        second.recover();
+        consumer.receive(5000);
+        consumer.receive(5000).acknowledge();
+        connection.close();
+    }
+
+    static void expiry(Setting setting) throws Exception {
+        ActiveMQConnection connection = setting.connect("");
+        connection.start();
+        Session session = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);
+        Queue queue = session.createQueue("capture.expiry");
+        MessageConsumer consumer = session.createConsumer(queue);
+        MessageProducer producer = session.createProducer(queue);
+        producer.setTimeToLive(100);
+        producer.send(session.createTextMessage("expires"));
+        Thread.sleep(300);
+        consumer.receive(200);
         connection.close();
     }
 
