@@ -1,6 +1,6 @@
 # Every target is a line or two; what is longer is Rust in tests/ or in the `quorate` tool.
 .DEFAULT_GOAL := help
-.PHONY: help build run check fix test test-setup test-unit test-e2e test-zookeeper-tls sim model bench bench-failover bench-elections bench-memory bench-drain clean
+.PHONY: help build run check fix test test-setup test-unit test-e2e test-zookeeper-tls sim model bench bench-failover bench-elections bench-memory bench-drain bench-activemq jms-control clean
 
 CARGO ?= cargo
 # The cluster that `make run` starts.
@@ -64,6 +64,12 @@ bench-memory: build ## Memory of each node with 10 million queued messages; MIXE
 
 bench-drain: build ## How fast full queues are emptied, plain and mixed in turn
 	sh tests/scripts/bench.sh drain
+
+bench-activemq: build test-setup ## The Java client on Debian's ActiveMQ and on a cluster of three, in turn
+	bash tests/scripts/bench-activemq.sh
+
+jms-control: test-setup ## The JMS checks on Debian's ActiveMQ, which they describe
+	bash tests/scripts/jms-control.sh
 
 clean: ## Removes what was built and the data of `make run`
 	$(CARGO) clean

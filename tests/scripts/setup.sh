@@ -1,12 +1,13 @@
 #!/bin/sh
 # Gets what the end-to-end tests need beside Rust, into folders of its own under target/: a Python with grpcio, and
-# Debian's etcd and ZooKeeper with a Java (not installed, so that no service of that name starts). What cannot be had is
-# named in one line, and the tests that need it say that they were skipped.
+# Debian's etcd, ZooKeeper and clients of ActiveMQ with a Java (not installed, so that no service of that name starts). What
+# cannot be had is named in one line, and the tests that need it say that they were skipped.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 venv=target/test-python
 etcd=target/test-etcd
 zookeeper=target/test-zookeeper
+jms=target/test-jms
 log=target/test-setup.log
 mkdir -p target
 
@@ -68,18 +69,40 @@ get_zookeeper() {
         skip ZooKeeper "Debian's libzookeeper-java could not be had, see $log"
         return
     }
-    [ -x /usr/bin/java ] || get_java || {
+    [ -x /usr/bin/java ] || get_java "$zookeeper" jre || {
         skip ZooKeeper "there is no Java, and Debian's could not be had, see $log"
         return
     }
     touch "$zookeeper/complete"
 }
 
+# The unchanged ActiveMQ client 5.x, Spring JMS, what they load, and a compiler.
+get_jms() {
+    if [ -e "$jms/complete" ]; then return; fi
+    rm -rf "$jms"
+    unpack "$jms" libactivemq-java libgeronimo-jms-1.1-spec-java libgeronimo-jta-1.2-spec-java \
+        libgeronimo-j2ee-management-1.1-spec-java libhawtbuf-java libslf4j-java libspring-jms-java \
+        libspring-messaging-java libspring-context-java libspring-beans-java libspring-core-java libspring-aop-java \
+        libspring-expression-java libspring-transaction-java libcommons-logging-java libaopalliance-java || {
+        skip JMS "Debian's libactivemq-java or libspring-jms-java could not be had, see $log"
+        return
+    }
+    [ -x /usr/bin/javac ] || get_java "$jms" jre jdk || {
+        skip JMS "there is no Java compiler, and Debian's could not be had, see $log"
+        return
+    }
+    touch "$jms/complete"
+}
+
+# Unpacks Debian's Java without a desktop into a folder: its jre, or that and its jdk.
 get_java() {
-    java=$(apt-cache depends default-jre-headless 2>>"$log" | sed -n 's/.*Depends: *\(openjdk-[0-9]*-jre-headless\).*/\1/p' | head -n 1)
-    unpack "$zookeeper" "${java:-openjdk-17-jre-headless}" || return 1
+    folder=$1 && shift
+    java=$(apt-cache depends default-jre-headless 2>>"$log" | sed -n 's/.*Depends: *\(openjdk-[0-9]*\)-jre-headless.*/\1/p' | head -n 1)
+    for kind in "$@"; do
+        unpack "$folder" "${java:-openjdk-17}-$kind-headless" || return 1
+    done
     # Its files of configuration are links to where they would be installed.
-    root=$(cd "$zookeeper" && pwd)
+    root=$(cd "$folder" && pwd)
     find "$root/usr/lib/jvm" -type l | while read -r link; do
         target=$(readlink "$link")
         if [ -e "$root$target" ]; then ln -sfn "$root$target" "$link"; fi
@@ -94,3 +117,4 @@ get_python
 get_etcd
 get_etcdctl
 get_zookeeper
+get_jms

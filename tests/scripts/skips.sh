@@ -17,6 +17,10 @@ target/test-python/bin/python -c 'import grpc, grpc_tools' >/dev/null 2>&1 || {
     echo "SKIPPED zookeeper::*, coordinators::*_zookeeper, transfers::*: no ZooKeeper, see target/test-setup.log" >&2
     echo "--skip zookeeper:: --skip _zookeeper"
 }
+[ -e target/test-jms/complete ] || {
+    echo "SKIPPED jms::*: no ActiveMQ client with a Java compiler, see target/test-setup.log" >&2
+    echo "--skip jms::"
+}
 command -v openssl >/dev/null 2>&1 || {
     echo "SKIPPED etcd::certificates_of_both_sides_are_shown_and_checked, zookeeper::secured::*: no openssl to make certificates with" >&2
     echo "--skip certificates_of_both_sides_are_shown_and_checked --skip zookeeper::secured"

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod ensemble;
 pub mod etcd;
 pub mod eventually;
+pub mod jms;
 pub mod load;
 pub mod process;
 pub mod proxy;

@@ -23,7 +23,7 @@ const REJOIN_LIMIT: Duration = Duration::from_secs(60);
 /// The load runs this long before each kill, and up to as much longer.
 const BETWEEN_KILLS: Duration = Duration::from_millis(300);
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = std::env::var("TEST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
@@ -47,7 +47,7 @@ pub(crate) async fn queues(cluster: &Cluster, count: usize) -> Result<Vec<String
 }
 
 /// Waits a random while, so that kills come at no special moment of the load.
-async fn run_for_a_while(rng: &mut Rng) {
+pub(crate) async fn run_for_a_while(rng: &mut Rng) {
     let more =
         Duration::from_micros(rng.below(u64::try_from(BETWEEN_KILLS.as_micros()).unwrap_or(1)));
     sleep_until(Instant::now() + BETWEEN_KILLS + more).await;

@@ -7,6 +7,7 @@ mod dev;
 mod etcd;
 mod failover;
 mod hostile;
+mod jms;
 mod limits;
 mod moves;
 mod placement;

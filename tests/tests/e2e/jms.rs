@@ -1,0 +1,215 @@
+//! The unchanged ActiveMQ client 5.x and Spring JMS on the gateways: what ActiveMQ does in one process the cluster does too,
+//! and an application sees a pause where a process dies.
+
+#![expect(
+    clippy::print_stderr,
+    reason = "each run tells what was checked, what was killed and what the application saw"
+)]
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use quorate_sim::rng::Rng;
+use quorate_tests::{
+    cluster::{Cluster, Size},
+    jms::{self, App, Report},
+};
+use tokio::time::sleep;
+
+use crate::failover::{rejoin, run_for_a_while, seed};
+
+/// How long no send may return without a majority of nodes. Elections are over long before.
+const WAITS: Duration = Duration::from_secs(5);
+
+/// An address of some gateways, by their places: a place may come twice.
+fn through(cluster: &Cluster, gateways: &[usize]) -> String {
+    let address = |gateway: &usize| format!("tcp://127.0.0.1:{}", cluster.gateway_ports[*gateway]);
+    let addresses: Vec<String> = gateways.iter().map(address).collect();
+    format!("failover:({})", addresses.join(","))
+}
+
+/// Ends the application and demands that nothing is lost and no send was given up.
+async fn conclude(app: App, cluster: &Cluster) -> Result<Report> {
+    let report = app.report().await.with_context(|| cluster.log_ends())?;
+    eprintln!("{report:?}");
+    ensure!(report.confirmed > 0, "nothing was confirmed");
+    ensure!(report.lost == 0, "lost: {report:?}");
+    ensure!(report.failed == 0, "given up: {report:?}");
+    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
+    Ok(report)
+}
+
+/// As [`conclude`]; the application must not have noticed a thing.
+async fn conclude_unnoticed(app: App, cluster: &Cluster) -> Result<Report> {
+    let report = conclude(app, cluster).await?;
+    ensure!(report.exceptions.is_empty(), "thrown: {report:?}");
+    ensure!(report.duplicated == 0, "came twice: {report:?}");
+    Ok(report)
+}
+
+#[tokio::test]
+async fn every_check_passes_through_one_gateway() -> Result<()> {
+    let cluster = Cluster::start(Size {
+        nodes: 3,
+        gateways: 1,
+    })
+    .await?;
+    let lines = jms::checks(&through(&cluster, &[0]), None, &[])
+        .await
+        .with_context(|| cluster.log_ends())?;
+    eprintln!("{}", lines.join("\n"));
+    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_clients_share_they_share_across_gateways() -> Result<()> {
+    let cluster = Cluster::start(Size::default()).await?;
+    // Each connection goes to a gateway of its own choice, and some go to another one than that.
+    let families = [
+        "Temporary",
+        "Topics",
+        "Durables",
+        "Destinations",
+        "Sharing",
+        "Connections",
+    ];
+    let second = format!("tcp://127.0.0.1:{}", cluster.gateway_ports[1]);
+    for first in [cluster.url(), through(&cluster, &[0])] {
+        let lines = jms::checks(&first, Some(&second), &families)
+            .await
+            .with_context(|| cluster.log_ends())?;
+        eprintln!("{}", lines.join("\n"));
+    }
+    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_spring_application_that_nobody_disturbs() -> Result<()> {
+    let cluster = Cluster::start(Size::default()).await?;
+    let ways: [(&[&str], u64); 3] = [
+        (&["--rate", "50"], 200),
+        (&["--rate", "0", "--caching"], 2000),
+        (&["--rate", "0", "--caching", "--transacted", "false"], 2000),
+    ];
+    for (options, count) in ways {
+        let app = App::start(&cluster.url(), options).await?;
+        app.has_confirmed(count).await?;
+        let report = conclude_unnoticed(app, &cluster).await?;
+        ensure!(report.out_of_order == 0, "out of order: {report:?}");
+        ensure!(report.interruptions == 0, "interrupted: {report:?}");
+        ensure!(report.received_unconfirmed == 0, "{report:?}");
+    }
+    Ok(())
+}
+
+/// Kills nodes at random moments of the application's work, whatever they lead.
+async fn kill_nodes(options: &[&str], kills: usize) -> Result<()> {
+    let mut rng = Rng::new(seed());
+    let mut cluster = Cluster::start(Size::default()).await?;
+    let mut app = App::start(&cluster.url(), options).await?;
+    for kill in 1..=kills {
+        run_for_a_while(&mut rng).await;
+        let victim = usize::try_from(rng.below(3))?;
+        cluster.nodes[victim].kill()?;
+        eprintln!("kill {kill}: {}", cluster.nodes[victim].name());
+        app.goes_on().await.with_context(|| cluster.log_ends())?;
+        rejoin(&mut cluster).await?;
+    }
+    conclude_unnoticed(app, &cluster).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_spring_application_notices_nothing_of_twenty_kills_of_nodes() -> Result<()> {
+    kill_nodes(&["--rate", "50"], 20).await
+}
+
+#[tokio::test]
+async fn one_with_cached_connections_and_three_consumers_notices_nothing_either() -> Result<()> {
+    let options = ["--rate", "200", "--caching", "--concurrency", "3"];
+    kill_nodes(&options, 20).await
+}
+
+/// Kills one gateway after the other.
+async fn kill_gateways(options: &[&str], kills: usize) -> Result<()> {
+    let mut rng = Rng::new(seed());
+    let mut cluster = Cluster::start(Size::default()).await?;
+    let mut app = App::start(&cluster.url(), options).await?;
+    for kill in 0..kills {
+        run_for_a_while(&mut rng).await;
+        let victim = kill % cluster.gateways.len();
+        cluster.gateways[victim].kill()?;
+        eprintln!("kill {}: {}", kill + 1, cluster.gateways[victim].name());
+        app.goes_on().await.with_context(|| cluster.log_ends())?;
+        rejoin(&mut cluster).await?;
+    }
+    conclude(app, &cluster).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_spring_application_loses_nothing_when_gateways_are_killed() -> Result<()> {
+    kill_gateways(&["--rate", "200", "--caching", "--retries", "3"], 9).await
+}
+
+#[tokio::test]
+async fn one_with_a_connection_for_each_send_loses_nothing_when_gateways_are_killed() -> Result<()>
+{
+    kill_gateways(&["--rate", "50", "--retries", "3"], 3).await
+}
+
+#[tokio::test]
+async fn a_gateway_and_a_node_are_killed_together() -> Result<()> {
+    let mut rng = Rng::new(seed());
+    let mut cluster = Cluster::start(Size::default()).await?;
+    let options = ["--rate", "100", "--caching", "--retries", "3"];
+    let mut app = App::start(&cluster.url(), &options).await?;
+    for round in 0..3 {
+        run_for_a_while(&mut rng).await;
+        let (_, leader) = cluster.leader_of("my_queue").await?;
+        cluster.gateways[round].kill()?;
+        cluster.nodes[leader].kill()?;
+        app.goes_on().await.with_context(|| cluster.log_ends())?;
+        rejoin(&mut cluster).await?;
+    }
+    conclude(app, &cluster).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn sends_wait_while_one_node_of_three_is_left() -> Result<()> {
+    let mut cluster = Cluster::start(Size::default()).await?;
+    let mut app = App::start(&cluster.url(), &["--rate", "100", "--caching"]).await?;
+    for node in [0, 1] {
+        cluster.nodes[node].kill()?;
+    }
+    let before = app.confirmed().await?;
+    sleep(WAITS).await;
+    let after = app.confirmed().await?;
+    ensure!(
+        before == after,
+        "{} messages were confirmed by one node",
+        after - before
+    );
+    cluster.nodes[0].start()?;
+    app.goes_on().await.with_context(|| cluster.log_ends())?;
+    rejoin(&mut cluster).await?;
+    conclude_unnoticed(app, &cluster).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_may_be_named_twice() -> Result<()> {
+    let mut cluster = Cluster::start(Size::default()).await?;
+    let url = through(&cluster, &[0, 0, 1]);
+    let mut app = App::start(&url, &["--rate", "100", "--caching", "--retries", "3"]).await?;
+    for victim in [0, 1] {
+        cluster.gateways[victim].kill()?;
+        app.goes_on().await.with_context(|| cluster.log_ends())?;
+        rejoin(&mut cluster).await?;
+    }
+    conclude(app, &cluster).await?;
+    Ok(())
+}
