@@ -20,9 +20,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use identity::{
-    consumer_id, hash16, message_id, origin_id, position_of, producer_id,
-};
+pub(crate) use identity::{consumer_id, hash16, message_id, origin_id, position_of, producer_id};
 pub(crate) use inbound::inbound;
 pub(crate) use names::{
     NameError, Source, Targets, destination_of, is_temporary, owner, sources, targets, text,

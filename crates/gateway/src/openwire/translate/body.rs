@@ -202,7 +202,13 @@ mod tests {
     fn only_texts_alike_in_both_forms_are_taken_as_they_are() {
         assert!(is_alike("grüße €".as_bytes()));
         assert!(is_alike(b""));
-        for bytes in ["a\0".as_bytes(), "😀".as_bytes(), b"\xC0\x80", b"\xED\xA0\x80", b"\xFF"] {
+        for bytes in [
+            "a\0".as_bytes(),
+            "😀".as_bytes(),
+            b"\xC0\x80",
+            b"\xED\xA0\x80",
+            b"\xFF",
+        ] {
             assert!(!is_alike(bytes), "{bytes:?}");
         }
     }

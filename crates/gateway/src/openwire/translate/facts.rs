@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::properties::fits_field;
+
 /// The name of the property. Clients of OpenWire never see it.
 pub(super) const FACTS_PROPERTY: &str = "quorate_jms";
 
@@ -142,7 +144,9 @@ impl Facts {
             let (&[kind, low, high], behind) = rest.split_first_chunk::<SECTION_HEAD_BYTES>()?;
             let length = usize::from(u16::from_le_bytes([low, high]));
             let (text, behind) = behind.split_at_checked(length)?;
-            let text = std::str::from_utf8(text).ok()?.to_owned();
+            let text = std::str::from_utf8(text).ok()?;
+            // Whoever wrote a longer one was no client of OpenWire, and none could be sent it.
+            let text = Some(text).filter(|text| fits_field(text))?.to_owned();
             match kind {
                 MESSAGE_ID => facts.message_id = Some(text),
                 ORIGINAL_DESTINATION => facts.original_destination = Some(text),
@@ -235,7 +239,18 @@ mod tests {
         let whole = (0..bytes.len()).filter(|end| Facts::decode(&bytes[..*end]).is_some());
         // A cut between two sections leaves the ones before it.
         assert_eq!(whole.count(), 10);
-        for bytes in [&[2, 0][..], &[1, 0x80], &[1, 0, 99, 0, 0], &[1, 0, 32, 1, 0, 0xFF]] {
+        let nuls = Facts {
+            blob_url: Some("\0".repeat(40_000)),
+            ..Facts::default()
+        };
+        let bytes = nuls.encode().expect("there is something to say");
+        assert_eq!(Facts::decode(&bytes), None, "no field can hold it");
+        for bytes in [
+            &[2, 0][..],
+            &[1, 0x80],
+            &[1, 0, 99, 0, 0],
+            &[1, 0, 32, 1, 0, 0xFF],
+        ] {
             assert_eq!(Facts::decode(bytes), None, "{bytes:?}");
         }
     }

@@ -76,7 +76,9 @@ pub(crate) fn position_of(id: &openwire::MessageId) -> Option<(ShardId, MessageP
     let producer = &id.producer_id;
     let shard = producer.connection_id.strip_prefix(CONNECTION)?;
     let entry = u64::try_from(producer.value).ok()?;
-    let number = u64::try_from(id.producer_sequence_id).ok()?.checked_sub(1)?;
+    let number = u64::try_from(id.producer_sequence_id)
+        .ok()?
+        .checked_sub(1)?;
     let is_ours = entry >> (u64::BITS - NUMBER_BITS) == 0 && number >> NUMBER_BITS == 0;
     is_ours.then_some((
         ShardId(shard.parse().ok()?),

@@ -38,7 +38,10 @@ pub(crate) fn inbound(
     let (content_type, body) = body::take(&mut message, &mut facts);
     let mut stored = Message {
         id: id(&message, &mut facts),
-        reply_to: message.reply_to.as_ref().map_or_else(String::new, names::text),
+        reply_to: message
+            .reply_to
+            .as_ref()
+            .map_or_else(String::new, names::text),
         content_type: content_type.to_owned(),
         priority: u8::try_from(message.priority.max(0)).map_or(0, |p| p.min(PRIORITY_MAX)),
         timestamp_ms: time(message.timestamp),

@@ -304,7 +304,14 @@ mod tests {
     #[test]
     fn temporary_ones_are_known_by_their_form() {
         assert_eq!(owner("ID:host-1-1:1:3"), Some("ID:host-1-1:1"));
-        for name in ["orders", "ID:host", "ID:3", "ID:host:x", "ID:host:", "orders:3"] {
+        for name in [
+            "orders",
+            "ID:host",
+            "ID:3",
+            "ID:host:x",
+            "ID:host:",
+            "orders:3",
+        ] {
             assert!(!is_temporary(name), "{name}");
         }
         let known = |text: &str| destination_of(&text.parse().expect("a destination"));

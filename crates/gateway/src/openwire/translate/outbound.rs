@@ -9,7 +9,7 @@ use quorate_wire::openwire::{self, Map, MessageKind};
 
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts};
 use super::properties::{
-    CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, java, push_job,
+    CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, fits_field, java, push_job,
 };
 use super::{body, identity, names};
 use crate::session::ShardId;
@@ -33,12 +33,6 @@ pub(crate) struct Seen<'a> {
     pub(crate) now_ms: i64,
 }
 
-/// A text field of OpenWire has at most so many bytes in modified UTF-8.
-const FIELD_BYTES_MAX: usize = 65_535;
-
-/// Bytes of modified UTF-8 that a byte of UTF-8 takes at most: NUL takes two.
-const MODIFIED_FACTOR: usize = 2;
-
 /// The property by which ActiveMQ says why a message is a dead letter.
 const CAUSE_PROPERTY: &str = "dlqDeliveryFailureCause";
 
@@ -54,10 +48,7 @@ const DEAD_LETTER_EXPIRY_MS: &str = "quorate_dead_letter_expiry_ms";
 ///
 /// # Errors
 /// The bytes are no message.
-pub(crate) fn outbound(
-    stored: &Bytes,
-    seen: &Seen<'_>,
-) -> Result<openwire::Message, MessageError> {
+pub(crate) fn outbound(stored: &Bytes, seen: &Seen<'_>) -> Result<openwire::Message, MessageError> {
     let mut stored = Message::decode(stored)?;
     let mut facts = facts(&stored);
     let mut message = blank(&stored, &mut facts, seen);
@@ -192,21 +183,11 @@ fn give_text(message: &mut openwire::Message, name: &str, value: Value) -> Optio
         _ => return Some(value),
     };
     match value {
-        Value::Text(text) if field.is_none() && fits(&text) => {
+        Value::Text(text) if field.is_none() && fits_field(&text) => {
             *field = Some(text);
             None
         }
         other => Some(other),
-    }
-}
-
-/// Whether a text surely fits a field.
-fn fits(text: &str) -> bool {
-    text.len() <= FIELD_BYTES_MAX / MODIFIED_FACTOR || {
-        let nuls = text.bytes().filter(|byte| *byte == 0).count();
-        let pairs = text.bytes().filter(|byte| *byte >= 0xF0).count();
-        // A character of four bytes takes six.
-        text.len() + nuls + 2 * pairs <= FIELD_BYTES_MAX
     }
 }
 

@@ -119,7 +119,10 @@ fn number(name: &'static str, value: &Value) -> Result<i64, Refusal> {
 const SHOWN_CHARACTERS: usize = 64;
 
 fn refused(name: &'static str, value: &Value) -> Refusal {
-    let value = format!("{value:?}").chars().take(SHOWN_CHARACTERS).collect();
+    let value = format!("{value:?}")
+        .chars()
+        .take(SHOWN_CHARACTERS)
+        .collect();
     Refusal::ScheduleProperty { name, value }
 }
 
@@ -130,7 +133,9 @@ mod tests {
     fn read(properties: &[(&str, Value)]) -> Result<Option<Schedule>, String> {
         let mut timing = Timing::default();
         for (name, value) in properties {
-            let is_taken = timing.take(name, value).map_err(|error| error.to_string())?;
+            let is_taken = timing
+                .take(name, value)
+                .map_err(|error| error.to_string())?;
             assert!(is_taken, "{name}");
         }
         let schedule = timing.schedule().map_err(|error| error.to_string())?;
@@ -146,7 +151,10 @@ mod tests {
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(read(&[(REPEAT, Value::Int(3))]), Ok(None));
         assert_eq!(read(&[(DELAY, Value::Long(0))]), Ok(None));
-        assert_eq!(read(&[(DELAY, Value::Long(50))]), Ok(Some(Schedule::after(50))));
+        assert_eq!(
+            read(&[(DELAY, Value::Long(50))]),
+            Ok(Some(Schedule::after(50)))
+        );
         assert_eq!(read(&[(DELAY, text("50"))]), Ok(Some(Schedule::after(50))));
         assert_eq!(
             read(&[(DELAY, Value::Int(50)), (PERIOD, Value::Long(9))]),

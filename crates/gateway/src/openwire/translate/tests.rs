@@ -164,7 +164,10 @@ fn a_short_text_takes_few_bytes_more() {
     assert_eq!(publication.message.len(), 3 + 1 + id + 1 + 25 + 8 + 10);
     let stored = Message::decode(&publication.message).expect("a message");
     assert_eq!(stored.properties, []);
-    assert_eq!(publication.message.as_ref().last_chunk(), Some(b"0123456789"));
+    assert_eq!(
+        publication.message.as_ref().last_chunk(),
+        Some(b"0123456789")
+    );
 }
 
 #[test]
@@ -220,7 +223,10 @@ fn a_schedule_is_taken_out_of_the_properties() {
     let publication = published(later(text_message("a")));
     let schedule = publication.schedule.as_deref();
     assert_eq!(schedule, Some(&quorate_message::Schedule::after(500)));
-    assert!(!publication.non_persistent, "the broker keeps no other for later");
+    assert!(
+        !publication.non_persistent,
+        "the broker keeps no other for later"
+    );
     let message = delivered(later(text_message("a")));
     assert!(!message.persistent, "the application sees what it sent");
     assert_eq!(entry(&message, "AMQ_SCHEDULED_DELAY"), None);

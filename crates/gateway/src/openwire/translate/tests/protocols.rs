@@ -60,12 +60,22 @@ fn grpc_reads_what_jms_sent() {
         assert_eq!(message.body.as_ref(), body);
     };
     let text = "text/plain; charset=utf-8";
-    check(MessageKind::Text, &content("é".as_bytes()), text, "é".as_bytes());
+    check(
+        MessageKind::Text,
+        &content("é".as_bytes()),
+        text,
+        "é".as_bytes(),
+    );
     let smile = content(b"\xED\xA0\xBD\xED\xB8\x80\xC0\x80");
     check(MessageKind::Text, &smile, text, "😀\0".as_bytes());
     let lone = content(b"\xED\xA0\xBD");
     check(MessageKind::Text, &lone, "application/x-jms-text", &lone);
-    check(MessageKind::Bytes, b"\0\x01", "application/octet-stream", b"\0\x01");
+    check(
+        MessageKind::Bytes,
+        b"\0\x01",
+        "application/octet-stream",
+        b"\0\x01",
+    );
     check(MessageKind::Map, b"m", "application/x-jms-map", b"m");
     check(MessageKind::Stream, b"s", "application/x-jms-stream", b"s");
     check(MessageKind::Plain, b"", "application/x-jms-message", b"");
@@ -118,7 +128,12 @@ fn jms_gets_a_kind_by_the_content_type() {
     check("text/plain", b"a", MessageKind::Text, Some(&content(b"a")));
     check("text/plain", b"", MessageKind::Text, Some(&content(b"")));
     let smile = content(b"\xED\xA0\xBD\xED\xB8\x80");
-    check("application/json", "😀".as_bytes(), MessageKind::Text, Some(&smile));
+    check(
+        "application/json",
+        "😀".as_bytes(),
+        MessageKind::Text,
+        Some(&smile),
+    );
     check("text/plain", b"\xFF", MessageKind::Bytes, Some(b"\xFF"));
     check("", b"plain text", MessageKind::Bytes, Some(b"plain text"));
     check("", b"", MessageKind::Bytes, None);
@@ -152,13 +167,23 @@ fn jms_reads_the_fields_of_grpc() {
     assert_eq!(message.producer_id.to_string(), "ID:quorate-3:1:77");
     assert_eq!(message.correlation_id.as_deref(), Some("c"));
     assert_eq!(message.reply_to, Some(queue("answers")));
-    assert_eq!((message.priority, message.timestamp, message.expiration), (8, 5, 6));
+    assert_eq!(
+        (message.priority, message.timestamp, message.expiration),
+        (8, 5, 6)
+    );
     assert_eq!(message.group_id.as_deref(), Some("g"));
     assert_eq!(message.group_sequence, i32::MAX);
     assert_eq!(message.jms_type.as_deref(), Some("t"));
     assert_eq!(entry(&message, "order-id"), Some(Java::Long(7)));
-    assert_eq!(entry(&message, "raw"), Some(Java::Bytes(Bytes::from_static(b"r"))));
-    assert_eq!(entry(&message, "JMSXUserID"), Some(Java::Int(5)), "no text, no user");
+    assert_eq!(
+        entry(&message, "raw"),
+        Some(Java::Bytes(Bytes::from_static(b"r")))
+    );
+    assert_eq!(
+        entry(&message, "JMSXUserID"),
+        Some(Java::Int(5)),
+        "no text, no user"
+    );
     assert_eq!(message.user_id, None);
     let nameless = to_jms(v1::Message::default());
     assert_eq!(nameless.message_id.to_string(), "ID:quorate-3:1:77:5");
@@ -180,7 +205,11 @@ fn the_facts_of_jms_are_hidden_from_jms() {
 fn types_survive_a_client_of_grpc_that_passes_a_message_on() {
     let message = to_grpc(with_properties(
         text_message("a"),
-        &[("z", Java::Byte(7)), ("a", Java::Int(8)), ("m", Java::Short(9))],
+        &[
+            ("z", Java::Byte(7)),
+            ("a", Java::Int(8)),
+            ("m", Java::Short(9)),
+        ],
     ));
     let again = to_jms(message);
     assert_eq!(entry(&again, "z"), Some(Java::Byte(7)));
@@ -193,7 +222,10 @@ fn a_dead_letter_tells_why_as_activemq_does() {
     let text = |text: &str| Neutral::Text(text.to_owned());
     let died = |place: &str| {
         let properties = [
-            ("quorate_dead_letter_reason", text(MoveReason::DeliveryLimit.as_str())),
+            (
+                "quorate_dead_letter_reason",
+                text(&MoveReason::DeliveryLimit.to_string()),
+            ),
             ("quorate_dead_letter_queue", text(place)),
             ("quorate_dead_letter_deliveries", Neutral::Int(7)),
             ("quorate_dead_letter_expiry_ms", Neutral::Long(55)),

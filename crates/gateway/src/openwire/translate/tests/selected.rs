@@ -41,7 +41,10 @@ fn header_fields_and_properties_are_what_was_sent() {
     for (selector, expected) in [
         ("JMSType = 'order'", true),
         ("JMSCorrelationID = 'c-1'", true),
-        ("JMSMessageID = 'ID:host-40123-1700000000000-1:1:1:1:7'", true),
+        (
+            "JMSMessageID = 'ID:host-40123-1700000000000-1:1:1:1:7'",
+            true,
+        ),
         ("JMSPriority = 7", true),
         ("JMSPriority > 7", false),
         ("JMSTimestamp = 1764160000123", true),
