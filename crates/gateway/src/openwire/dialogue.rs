@@ -293,3 +293,16 @@ impl Dialogue {
 /// Commands that may be said before the client is let in: a client that reconnects says all that it has at once, and is
 /// not read from meanwhile.
 const WAITING_MAX: usize = 16_384;
+
+#[cfg(test)]
+impl Dialogue {
+    /// What must hold between two steps.
+    fn check(&self) {
+        for consumer in self.consumers.values() {
+            consumer.window.check();
+        }
+        for serial in self.names.values() {
+            assert!(self.consumers.contains_key(serial), "a name is somebody's");
+        }
+    }
+}
