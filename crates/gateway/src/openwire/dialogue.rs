@@ -26,6 +26,7 @@ mod exception;
 mod input;
 mod leaving;
 mod pulling;
+mod reopening;
 mod sending;
 mod subscriptions;
 mod telling;
@@ -161,10 +162,12 @@ impl Dialogue {
 
     /// When `Input::Elapsed` is due.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        [self.pull_deadline(), self.removal_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let deadlines = [
+            self.pull_deadline(),
+            self.removal_deadline(),
+            self.reopening_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether the client may be read from. What has been read already is taken in all the same.
