@@ -43,7 +43,7 @@ pub(crate) enum Effect {
         /// Which messages.
         selector: Option<Selector>,
     },
-    /// The next page.
+    /// The next page, once the socket has taken everything said before.
     BrowseMore {
         /// The browser.
         browser: u64,

@@ -62,7 +62,10 @@ impl Dialogue {
 
     pub(super) fn reopenings_elapsed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let due = self.consumers.iter().filter(|(_, consumer)| {
-            let at = consumer.reopening.as_ref().and_then(|reopening| reopening.at);
+            let at = consumer
+                .reopening
+                .as_ref()
+                .and_then(|reopening| reopening.at);
             at.is_some_and(|at| at <= now.mono)
         });
         for serial in due.map(|(serial, _)| *serial).collect::<Vec<_>>() {

@@ -91,7 +91,11 @@ impl Bench {
         self.say_with(false, command)
     }
 
-    fn say_with(&mut self, response_required: bool, command: impl FnOnce(Header) -> Command) -> Vec<Effect> {
+    fn say_with(
+        &mut self,
+        response_required: bool,
+        command: impl FnOnce(Header) -> Command,
+    ) -> Vec<Effect> {
         let header = Header {
             command_id: CommandId(self.next_command),
             response_required,
@@ -370,7 +374,7 @@ pub(super) fn stored(message: Message) -> Bytes {
 pub(super) fn delivery(entry: u64) -> StoredDelivery {
     StoredDelivery {
         consumer: quorate_message::ConsumerId::default(),
-        generation: crate::session::Generation(1),
+        generation: session::Generation(1),
         position: MessagePosition::new(entry, 0),
         delivery_count: 0,
         group: None,
@@ -411,7 +415,10 @@ pub(super) fn settled(effects: &[Effect]) -> Vec<(Settlement, Vec<u64>)> {
             settlement,
             positions,
             ..
-        } => Some((*settlement, positions.iter().map(|(_, p)| p.entry()).collect())),
+        } => Some((
+            *settlement,
+            positions.iter().map(|(_, p)| p.entry()).collect(),
+        )),
         _ => None,
     });
     settled.collect()
@@ -431,7 +438,9 @@ pub(super) fn lent(effects: &[Effect]) -> u64 {
 pub(super) fn responses(effects: &[Effect]) -> Vec<(i32, Option<(String, String)>)> {
     let responses = effects.iter().filter_map(|effect| match effect {
         Effect::Say(Command::Response(response)) => Some((response.correlation_id.0, None)),
-        Effect::Say(Command::DataArrayResponse(response)) => Some((response.correlation_id.0, None)),
+        Effect::Say(Command::DataArrayResponse(response)) => {
+            Some((response.correlation_id.0, None))
+        }
         Effect::Say(Command::ExceptionResponse(response)) => {
             let exception = response.exception.clone().expect("an exception");
             let text = exception.message.unwrap_or_default();

@@ -48,7 +48,10 @@ fn a_report_of_arrival_widens_the_window_and_settles_nothing() {
     let effects = bench.acknowledge(1, AckType::Delivered, Some(&ids[0]), &ids[1]);
     assert!(settled(&effects).is_empty());
     assert_eq!(lent(&effects), 2);
-    assert_eq!(lent(&bench.acknowledge(1, AckType::Delivered, Some(&ids[0]), &ids[1])), 0);
+    assert_eq!(
+        lent(&bench.acknowledge(1, AckType::Delivered, Some(&ids[0]), &ids[1])),
+        0
+    );
     let effects = bench.acknowledge(1, AckType::Standard, Some(&ids[0]), &ids[2]);
     assert_eq!(settled(&effects), [(Settlement::Accept, vec![1, 2, 3])]);
     assert_eq!(lent(&effects), 1, "two were counted before");
@@ -57,7 +60,11 @@ fn a_report_of_arrival_widens_the_window_and_settles_nothing() {
 #[test]
 fn what_the_client_delivers_again_itself_is_its_own_concern() {
     let (mut bench, ids) = open(2, 2);
-    assert!(bench.acknowledge(1, AckType::Redelivered, Some(&ids[0]), &ids[1]).is_empty());
+    assert!(
+        bench
+            .acknowledge(1, AckType::Redelivered, Some(&ids[0]), &ids[1])
+            .is_empty()
+    );
     let effects = bench.acknowledge(1, AckType::Standard, Some(&ids[0]), &ids[1]);
     assert_eq!(settled(&effects), [(Settlement::Accept, vec![1, 2])]);
 }
@@ -67,10 +74,23 @@ fn what_is_said_of_unknown_messages_and_consumers_is_ignored() {
     let (mut bench, ids) = open(10, 2);
     let mut stale = ids[0].clone();
     stale.broker_sequence_id -= 1_000_000;
-    assert!(bench.acknowledge(1, AckType::Standard, None, &stale).is_empty());
-    assert!(bench.acknowledge(9, AckType::Standard, None, &ids[0]).is_empty());
+    assert!(
+        bench
+            .acknowledge(1, AckType::Standard, None, &stale)
+            .is_empty()
+    );
+    assert!(
+        bench
+            .acknowledge(9, AckType::Standard, None, &ids[0])
+            .is_empty()
+    );
     bench.acknowledge(1, AckType::Individual, None, &ids[0]);
-    assert!(bench.acknowledge(1, AckType::Individual, None, &ids[0]).is_empty(), "twice");
+    assert!(
+        bench
+            .acknowledge(1, AckType::Individual, None, &ids[0])
+            .is_empty(),
+        "twice"
+    );
 }
 
 #[test]

@@ -12,15 +12,31 @@ fn browse(bench: &mut Bench, prefetch: i32) -> u64 {
         Command::ConsumerInfo(Box::new(info))
     });
     assert_eq!(response(&effects), None);
-    assert!(told(&effects).is_empty(), "it takes nothing out of the queue");
-    let [_, Effect::Browse { browser, queue, selector: Some(_) }] = &effects[..] else {
+    assert!(
+        told(&effects).is_empty(),
+        "it takes nothing out of the queue"
+    );
+    let [
+        _,
+        Effect::Browse {
+            browser,
+            queue,
+            selector: Some(_),
+        },
+    ] = &effects[..]
+    else {
         panic!("{effects:?}");
     };
     assert_eq!(queue.as_str(), "orders");
     *browser
 }
 
-fn page(bench: &mut Bench, browser: u64, entries: std::ops::Range<u64>, is_end: bool) -> Vec<Effect> {
+fn page(
+    bench: &mut Bench,
+    browser: u64,
+    entries: std::ops::Range<u64>,
+    is_end: bool,
+) -> Vec<Effect> {
     let messages = entries.map(|entry| BrowsedMessage {
         shard: SHARD,
         position: MessagePosition::new(entry, 0),
@@ -73,8 +89,8 @@ fn acknowledgements_only_move_the_window() {
     assert_eq!(shown(&effects), (2, false));
     let last = |effects: &[Effect]| {
         let dispatched = dispatched(effects);
-        let messages = dispatched.iter().filter_map(|d| d.message.as_ref());
-        messages.last().expect("a message").message_id.clone()
+        let mut messages = dispatched.iter().filter_map(|d| d.message.as_ref());
+        messages.next_back().expect("a message").message_id.clone()
     };
     let effects = bench.acknowledge(1, AckType::Standard, None, &last(&effects));
     assert!(told(&effects).is_empty());
@@ -89,7 +105,11 @@ fn a_browser_that_is_closed_asks_for_no_more() {
     let browser = browse(&mut bench, 500);
     let effects = bench.ask(|header| remove(header, Removed::Consumer(consumer_id(1)), -1));
     assert_eq!(response(&effects), None);
-    assert!(effects.iter().any(|e| matches!(e, Effect::StopBrowse { browser: of } if *of == browser)));
+    assert!(
+        effects
+            .iter()
+            .any(|e| matches!(e, Effect::StopBrowse { browser: of } if *of == browser))
+    );
     assert!(page(&mut bench, browser, 1..4, false).is_empty());
 }
 
@@ -115,6 +135,9 @@ fn only_one_queue_is_browsed() {
             Command::ConsumerInfo(Box::new(info))
         });
         let class = response(&effects);
-        assert_eq!(class.as_deref(), Some("javax.jms.InvalidDestinationException"));
+        assert_eq!(
+            class.as_deref(),
+            Some("javax.jms.InvalidDestinationException")
+        );
     }
 }

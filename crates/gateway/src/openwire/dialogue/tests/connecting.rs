@@ -18,7 +18,9 @@ fn a_client_that_is_let_in_gets_broker_info_its_response_and_the_other_brokers()
     let [Effect::Say(info), Effect::Say(done), Effect::Say(control)] = &effects[..] else {
         panic!("{effects:?}");
     };
-    assert!(matches!(info, Command::BrokerInfo(info) if info.broker_name.as_deref() == Some("mq01")));
+    assert!(
+        matches!(info, Command::BrokerInfo(info) if info.broker_name.as_deref() == Some("mq01"))
+    );
     assert!(matches!(done, Command::Response(done) if done.correlation_id.0 == 1));
     let Command::ConnectionControl(control) = control else {
         panic!("{control:?}");
@@ -34,7 +36,10 @@ fn a_wrong_password_is_a_security_exception_and_the_end() {
     let mut bench = Bench::fresh();
     bench.ask(|header| connection(header, CLIENT));
     let effects = bench.step(Input::Admitted(Err(Refusal::Credentials)));
-    assert_eq!(response(&effects).as_deref(), Some("java.lang.SecurityException"));
+    assert_eq!(
+        response(&effects).as_deref(),
+        Some("java.lang.SecurityException")
+    );
     assert_eq!(closing(&effects), Some(Closing::Refused));
     assert!(bench.ask(|header| send(header, 1)).is_empty(), "it is over");
 }
@@ -53,7 +58,10 @@ fn a_client_id_in_use_is_refused_by_its_own_exception() {
 fn nothing_is_done_for_a_client_that_has_not_said_who_it_is() {
     let mut bench = Bench::fresh();
     let effects = bench.ask(|header| send(header, 1));
-    assert_eq!(response(&effects).as_deref(), Some("java.lang.SecurityException"));
+    assert_eq!(
+        response(&effects).as_deref(),
+        Some("java.lang.SecurityException")
+    );
     assert_eq!(closing(&effects), Some(Closing::Refused));
     assert!(told(&effects).is_empty());
 }
@@ -73,14 +81,21 @@ fn what_is_said_before_the_client_is_let_in_is_done_afterwards_in_order() {
 #[test]
 fn a_client_may_say_again_who_it_is_but_not_be_another() {
     let mut bench = Bench::open();
-    assert_eq!(response(&bench.ask(|header| connection(header, CLIENT))), None);
+    assert_eq!(
+        response(&bench.ask(|header| connection(header, CLIENT))),
+        None
+    );
     assert!(response(&bench.ask(|header| connection(header, OTHER))).is_some());
 }
 
 #[test]
 fn a_live_sign_comes_back_only_if_it_wants_to() {
     let mut bench = Bench::open();
-    assert!(bench.say(|header| Command::KeepAliveInfo(KeepAliveInfo { header })).is_empty());
+    assert!(
+        bench
+            .say(|header| Command::KeepAliveInfo(KeepAliveInfo { header }))
+            .is_empty()
+    );
     let effects = bench.ask(|header| Command::KeepAliveInfo(KeepAliveInfo { header }));
     let [Effect::Say(Command::KeepAliveInfo(back))] = &effects[..] else {
         panic!("{effects:?}");
@@ -123,7 +138,10 @@ fn sessions_are_bounded() {
         assert_eq!(open(value as i64), None);
     }
     assert_eq!(open(7), None, "it is there");
-    assert_eq!(open(-1).as_deref(), Some("javax.jms.ResourceAllocationException"));
+    assert_eq!(
+        open(-1).as_deref(),
+        Some("javax.jms.ResourceAllocationException")
+    );
 }
 
 #[test]
@@ -146,5 +164,8 @@ fn ids_of_other_connections_are_refused() {
         Command::Message(Box::new(message))
     });
     assert!(response(&effects).is_some());
-    assert!(told(&effects).is_empty(), "it would use up another one's numbers");
+    assert!(
+        told(&effects).is_empty(),
+        "it would use up another one's numbers"
+    );
 }

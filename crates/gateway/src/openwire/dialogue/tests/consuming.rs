@@ -35,7 +35,10 @@ fn attached(call: CallId) -> Answer {
 fn a_consumer_is_answered_when_it_is_attached() {
     let mut bench = Bench::open();
     let effects = ask_for(&mut bench, 1, |_| {});
-    assert!(responses(&effects).is_empty(), "what is sent now might miss it");
+    assert!(
+        responses(&effects).is_empty(),
+        "what is sent now might miss it"
+    );
     let (call, open) = opened(&effects);
     assert_eq!(open.queue.to_string(), "queue://orders");
     assert_eq!(open.credit.messages, 10, "the prefetch");
@@ -57,8 +60,14 @@ fn a_consumer_that_is_not_attached_is_refused() {
         reason: "subscription has a consumer".into(),
     };
     let effects = bench.answer(Answer::Failed { call, failure });
-    assert_eq!(response(&effects).as_deref(), Some("javax.jms.JMSException"));
-    assert!(begun(&ask_for(&mut bench, 1, |_| {})).is_some(), "it can be tried again");
+    assert_eq!(
+        response(&effects).as_deref(),
+        Some("javax.jms.JMSException")
+    );
+    assert!(
+        begun(&ask_for(&mut bench, 1, |_| {})).is_some(),
+        "it can be tried again"
+    );
 }
 
 #[test]
@@ -76,7 +85,10 @@ fn messages_are_dispatched_in_order_with_rising_sequences() {
     });
     let sequences: Vec<i64> = sequences.collect();
     assert!(sequences.is_sorted_by(|a, b| a < b));
-    assert!(sequences[0] > 1_700_000_000_000, "above those of earlier connections");
+    assert!(
+        sequences[0] > 1_700_000_000_000,
+        "above those of earlier connections"
+    );
     let size = delivery(1).message.len() as u64;
     assert!(
         matches!(effects.last(), Some(Effect::Taken { call: of, bytes }) if *of == call && *bytes == 3 * size)
@@ -205,7 +217,10 @@ fn what_cannot_be_consumed_is_refused_by_its_exception() {
     let destination = "javax.jms.InvalidDestinationException";
     assert_eq!(refused(&|i| i.destination = queue("a.>")), destination);
     assert_eq!(refused(&|i| i.destination = queue("a,b")), destination);
-    assert_eq!(refused(&|i| i.destination = temporary(OTHER, 1)), destination);
+    assert_eq!(
+        refused(&|i| i.destination = temporary(OTHER, 1)),
+        destination
+    );
     let bad = refused(&|i| i.selector = Some("a ==".to_owned()));
     assert_eq!(bad, "javax.jms.InvalidSelectorException");
 }
@@ -213,7 +228,9 @@ fn what_cannot_be_consumed_is_refused_by_its_exception() {
 #[test]
 fn a_virtual_topics_queues_may_be_read_by_a_pattern() {
     let mut bench = Bench::open();
-    let effects = ask_for(&mut bench, 1, |i| i.destination = queue("Consumer.A.VirtualTopic.>"));
+    let effects = ask_for(&mut bench, 1, |i| {
+        i.destination = queue("Consumer.A.VirtualTopic.>")
+    });
     let (_, open) = opened(&effects);
     let wanted = open.subscription.as_ref().expect("a subscription");
     assert_eq!(wanted.pattern.as_str(), "VirtualTopic.>");
@@ -271,7 +288,10 @@ fn a_pull_that_is_over_is_answered_with_nothing_and_a_late_message_goes_back() {
     let mut bench = Bench::open();
     let call = bench.consume(1, "orders", 0);
     pull(&mut bench, 50);
-    assert_eq!(bench.dialogue.next_deadline(), Some(bench.now.mono.after(50_000)));
+    assert_eq!(
+        bench.dialogue.next_deadline(),
+        Some(bench.now.mono.after(50_000))
+    );
     let effects = bench.wait();
     let [nothing] = dispatched(&effects)[..] else {
         panic!("{effects:?}");
@@ -283,7 +303,11 @@ fn a_pull_that_is_over_is_answered_with_nothing_and_a_late_message_goes_back() {
     assert_eq!(lent(&pull(&mut bench, 50)), 1);
     pull(&mut bench, 50);
     bench.wait();
-    assert_eq!(lent(&pull(&mut bench, 50)), 0, "what is lent does for the next one");
+    assert_eq!(
+        lent(&pull(&mut bench, 50)),
+        0,
+        "what is lent does for the next one"
+    );
 }
 
 #[test]
@@ -380,7 +404,10 @@ fn a_durable_subscription_that_stays_in_use_is_refused() {
     loop {
         let effects = bench.answer(in_use(call));
         if !responses(&effects).is_empty() {
-            assert_eq!(response(&effects).as_deref(), Some("javax.jms.JMSException"));
+            assert_eq!(
+                response(&effects).as_deref(),
+                Some("javax.jms.JMSException")
+            );
             break;
         }
         call = opened(&bench.wait()).0;
@@ -396,7 +423,11 @@ fn a_consumer_that_is_closed_while_it_would_try_again_is_gone() {
     bench.answer(in_use(call));
     let effects = bench.ask(|header| remove(header, Removed::Consumer(consumer_id(1)), -1));
     let answered = responses(&effects);
-    assert_eq!(answered.len(), 2, "whoever opened it, and whoever closes it");
+    assert_eq!(
+        answered.len(),
+        2,
+        "whoever opened it, and whoever closes it"
+    );
     assert!(told(&effects).is_empty());
     assert_eq!(bench.dialogue.next_deadline(), None);
 }

@@ -16,7 +16,8 @@ fn open(count: u64) -> (Bench, CallId, Vec<MessageId>) {
 
 fn is_finished(effects: &[Effect], call: CallId) -> bool {
     let told = told(effects).into_iter();
-    let mut finished = told.filter(|told| matches!(told, Told::Finished { call: of } if *of == call));
+    let mut finished =
+        told.filter(|told| matches!(told, Told::Finished { call: of } if *of == call));
     finished.next().is_some()
 }
 
@@ -32,7 +33,10 @@ fn of_a_consumer_that_is_closed_only_what_reached_the_application_has_failed() {
     let effects = remove_consumer(&mut bench, ids[1].broker_sequence_id);
     assert_eq!(
         settled(&effects),
-        [(Settlement::Return, vec![1, 2]), (Settlement::Release, vec![3])]
+        [
+            (Settlement::Return, vec![1, 2]),
+            (Settlement::Release, vec![3])
+        ]
     );
     assert!(is_finished(&effects, call));
     let effects = bench.answer(Answer::Ended { call });
@@ -63,7 +67,11 @@ fn what_an_open_transaction_has_stays_until_it_ends() {
     assert!(!is_finished(&effects, call), "the commit needs it");
     let effects = bench.deliver(call, 1);
     assert!(dispatched(&effects).is_empty());
-    assert_eq!(settled(&effects), [(Settlement::Release, vec![4])], "nobody receives any more");
+    assert_eq!(
+        settled(&effects),
+        [(Settlement::Release, vec![4])],
+        "nobody receives any more"
+    );
     let effects = bench.ask(|header| transaction(header, 1, TransactionOperation::Rollback));
     assert_eq!(settled(&effects), [(Settlement::Return, vec![1])]);
     assert!(is_finished(&effects, call));
@@ -75,7 +83,10 @@ fn a_session_takes_its_consumers_and_producers_with_it() {
     bench.ask(|header| producer(header, 1, 0));
     let effects = bench.ask(|header| remove(header, Removed::Session(session_id(1)), -1));
     assert_eq!(settled(&effects), [(Settlement::Release, vec![1, 2])]);
-    assert!(responses(&effects).is_empty(), "not before the consumer is gone");
+    assert!(
+        responses(&effects).is_empty(),
+        "not before the consumer is gone"
+    );
     let effects = bench.answer(Answer::Ended { call });
     assert_eq!(response(&effects), None);
     assert!(bench.dialogue.producers.is_empty());
@@ -93,11 +104,18 @@ fn the_end_of_a_connection_waits_for_what_was_sent() {
     let effects = bench.ask(|header| remove(header, connection(), -1));
     assert!(responses(&effects).is_empty(), "it might be lost");
     assert!(is_finished(&effects, call));
-    assert_eq!(bench.dialogue.next_deadline(), None, "however long it takes");
+    assert_eq!(
+        bench.dialogue.next_deadline(),
+        None,
+        "however long it takes"
+    );
     bench.answer(confirmed(call, 0, Outcome::Stored));
     let effects = bench.answer(Answer::Ended { call });
     assert_eq!(response(&effects), None);
-    assert_eq!(response(&bench.ask(|header| remove(header, connection(), -1))), None);
+    assert_eq!(
+        response(&bench.ask(|header| remove(header, connection(), -1))),
+        None
+    );
 }
 
 #[test]
@@ -112,7 +130,8 @@ fn an_end_does_not_wait_long_for_consumers() {
 fn a_lost_socket_rolls_back_returns_and_ends_everything() {
     let (mut bench, consumer, ids) = open(3);
     bench.begin(1);
-    let transact = bench.say(|header| ack(header, (1, AckType::Individual), (None, &ids[0]), Some(1)));
+    let transact =
+        bench.say(|header| ack(header, (1, AckType::Individual), (None, &ids[0]), Some(1)));
     let transact = begun(&transact).expect("a call");
     let publish = begun(&bench.say(|header| send(header, 1))).expect("a call");
     let effects = bench.step(Input::Closed);
@@ -120,8 +139,13 @@ fn a_lost_socket_rolls_back_returns_and_ends_everything() {
     let rolled_back = calls
         .iter()
         .position(|told| matches!(told, Told::Dropped { call } if *call == transact));
-    let returned = calls.iter().position(|told| matches!(told, Told::Settle { .. }));
-    assert!(rolled_back < returned, "what it has goes back to the consumer first");
+    let returned = calls
+        .iter()
+        .position(|told| matches!(told, Told::Settle { .. }));
+    assert!(
+        rolled_back < returned,
+        "what it has goes back to the consumer first"
+    );
     assert_eq!(settled(&effects), [(Settlement::Return, vec![1, 2, 3])]);
     for call in [consumer, transact, publish] {
         assert!(is_dropped(&effects, call));

@@ -114,7 +114,10 @@ impl Cluster {
         }
         for dispatch in dispatched(&effects) {
             if let Some(message) = &dispatch.message {
-                let of = self.dispatched.entry(dispatch.consumer_id.value).or_default();
+                let of = self
+                    .dispatched
+                    .entry(dispatch.consumer_id.value)
+                    .or_default();
                 of.push(message.message_id.clone());
             }
         }
@@ -155,13 +158,17 @@ impl Cluster {
                 *has += credit.messages;
                 assert!(*has <= PREFETCH_MAX, "{has} of credit");
             }
-            Told::Settle { call, positions, .. } => {
+            Told::Settle {
+                call, positions, ..
+            } => {
                 let held = self.held.get_mut(&call).expect("an open consumer");
                 for (_, position) in positions {
                     assert!(held.remove(&position), "{position} is settled and not held");
                 }
             }
-            Told::Transact { call, settlements, .. } => {
+            Told::Transact {
+                call, settlements, ..
+            } => {
                 assert!(self.open.contains(&call));
                 for settlement in settlements {
                     let consumer = settlement.consumer.expect("a consumer");
@@ -211,7 +218,7 @@ impl Cluster {
     fn pay(&mut self, which: usize, how: u8) -> Option<Answer> {
         let at = which % self.owed.len().max(1);
         let owed = self.owed.get(at)?.clone();
-        let is_bad = how % 8 == 0;
+        let is_bad = how.is_multiple_of(8);
         let answer = match owed {
             Owed::Confirm(call, ordinal) => {
                 let outcomes = [Outcome::Stored, Outcome::Duplicate, Outcome::Stored];
@@ -223,7 +230,10 @@ impl Cluster {
                 self.credit.remove(&call);
                 self.owed.retain(|owed| owed.call() != call);
                 let reason = "it is full".into();
-                let failure = Failure::AttachRefused { shard: SHARD, reason };
+                let failure = Failure::AttachRefused {
+                    shard: SHARD,
+                    reason,
+                };
                 return Some(Answer::Failed { call, failure });
             }
             Owed::Open(call) => Answer::Opened {
@@ -296,7 +306,9 @@ impl World {
         let of = self.cluster.dispatched.get(&value);
         let of = of.filter(|ids| !ids.is_empty());
         let unknown = || message(Header::default(), 1, queue("orders")).message_id;
-        of.map_or_else(unknown, |ids| ids[ids.len() - 1 - usize::from(at) % ids.len().min(10)].clone())
+        of.map_or_else(unknown, |ids| {
+            ids[ids.len() - 1 - usize::from(at) % ids.len().min(10)].clone()
+        })
     }
 
     fn act(&mut self, op: Op) {
@@ -312,63 +324,18 @@ impl World {
                 });
             }
             Op::Produce(window) => self.say(true, |header| producer(header, 1, window)),
-            Op::Consume(value, prefetch, kind) => {
-                let mut info = consumer_info(value);
-                info.prefetch_size = prefetch;
-                info.destination = match kind {
-                    0 => topic("prices.>"),
-                    1 => queue("a.>"),
-                    2 => topic("ActiveMQ.Advisory.TempQueue"),
-                    _ => queue("orders"),
-                };
-                info.no_local = kind == 3;
-                self.say(true, |header| {
-                    info.header = header;
-                    Command::ConsumerInfo(Box::new(info))
-                });
-            }
-            Op::Ack(value, kind, at, of) => {
-                let last = self.some_message(value, at);
-                let first = self.some_message(value, at / 2);
-                let first = (at % 3 == 0).then_some(first);
-                self.say(at % 2 == 0, |header| {
-                    ack(header, (value, kind), (first.as_ref(), &last), of)
-                });
-            }
-            Op::Pull(value, timeout) => self.say(false, |header| {
-                Command::MessagePull(MessagePull {
-                    header,
-                    consumer_id: consumer_id(value),
-                    destination: None,
-                    timeout,
-                    correlation_id: None,
-                    message_id: None,
-                })
-            }),
-            Op::Control(value, prefetch) => self.say(false, |header| {
-                Command::ConsumerControl(ConsumerControl {
-                    header,
-                    destination: None,
-                    close: false,
-                    consumer_id: Some(consumer_id(value)),
-                    prefetch,
-                    flush: false,
-                    start: false,
-                    stop: false,
-                })
-            }),
+            Op::Consume(value, prefetch, kind) => self.consume(value, prefetch, kind),
+            Op::Ack(value, kind, at, of) => self.acknowledge((value, kind), at, of),
+            Op::Pull(value, timeout) => self.pull(value, timeout),
+            Op::Control(value, prefetch) => self.control(value, prefetch),
             Op::Transaction(number, operation) => {
                 self.say(true, |header| transaction(header, number, operation));
             }
-            Op::RemoveConsumer(value, at) => {
-                let last = self.some_message(value, at).broker_sequence_id;
-                let last = if at < 40 { -1 } else { last };
-                self.say(at % 2 == 0, |header| {
-                    remove(header, Removed::Consumer(consumer_id(value)), last)
-                });
-            }
+            Op::RemoveConsumer(value, at) => self.remove_consumer(value, at),
             Op::RemoveSession => {
-                self.say(true, |header| remove(header, Removed::Session(session_id(1)), -2));
+                self.say(true, |header| {
+                    remove(header, Removed::Session(session_id(1)), -2)
+                });
             }
             Op::RemoveConnection => {
                 let id = ConnectionId {
@@ -411,6 +378,67 @@ impl World {
                 }
             }
         }
+    }
+
+    fn consume(&mut self, value: i64, prefetch: i32, kind: u8) {
+        let mut info = consumer_info(value);
+        info.prefetch_size = prefetch;
+        info.destination = match kind {
+            0 => topic("prices.>"),
+            1 => queue("a.>"),
+            2 => topic("ActiveMQ.Advisory.TempQueue"),
+            _ => queue("orders"),
+        };
+        info.no_local = kind == 3;
+        self.say(true, |header| {
+            info.header = header;
+            Command::ConsumerInfo(Box::new(info))
+        });
+    }
+
+    fn acknowledge(&mut self, (value, kind): (i64, AckType), at: u8, of: Option<i64>) {
+        let last = self.some_message(value, at);
+        let first = self.some_message(value, at / 2);
+        let first = at.is_multiple_of(3).then_some(first);
+        self.say(at.is_multiple_of(2), |header| {
+            ack(header, (value, kind), (first.as_ref(), &last), of)
+        });
+    }
+
+    fn pull(&mut self, value: i64, timeout: i64) {
+        self.say(false, |header| {
+            Command::MessagePull(MessagePull {
+                header,
+                consumer_id: consumer_id(value),
+                destination: None,
+                timeout,
+                correlation_id: None,
+                message_id: None,
+            })
+        });
+    }
+
+    fn control(&mut self, value: i64, prefetch: i32) {
+        self.say(false, |header| {
+            Command::ConsumerControl(ConsumerControl {
+                header,
+                destination: None,
+                close: false,
+                consumer_id: Some(consumer_id(value)),
+                prefetch,
+                flush: false,
+                start: false,
+                stop: false,
+            })
+        });
+    }
+
+    fn remove_consumer(&mut self, value: i64, at: u8) {
+        let last = self.some_message(value, at).broker_sequence_id;
+        let last = if at < 40 { -1 } else { last };
+        self.say(at.is_multiple_of(2), |header| {
+            remove(header, Removed::Consumer(consumer_id(value)), last)
+        });
     }
 
     fn deliver(&mut self, which: usize, count: u64) {

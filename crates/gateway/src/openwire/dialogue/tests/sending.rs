@@ -10,7 +10,12 @@ fn a_persistent_message_is_answered_when_it_is_stored() {
     let effects = bench.ask(|header| send(header, 5));
     assert!(responses(&effects).is_empty(), "it is not stored yet");
     let call = begun(&effects).expect("a call");
-    let [Told::Publish { producer, messages, .. }] = told(&effects)[..] else {
+    let [
+        Told::Publish {
+            producer, messages, ..
+        },
+    ] = told(&effects)[..]
+    else {
         panic!("{effects:?}");
     };
     assert_eq!(*producer, Some(translate::producer_id(&producer_id(1))));
@@ -68,7 +73,10 @@ fn a_full_queue_is_a_resource_exception_that_names_it() {
     let (_, exception) = responses(&effects).remove(0);
     let (class, text) = exception.expect("an exception");
     assert_eq!(class, "javax.jms.ResourceAllocationException");
-    assert!(text.contains("queue://orders is full (max_messages=10)"), "{text}");
+    assert!(
+        text.contains("queue://orders is full (max_messages=10)"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -77,7 +85,10 @@ fn an_unknown_destination_has_its_own_exception() {
     let call = begun(&bench.ask(|header| send(header, 1))).expect("a call");
     let effects = bench.answer(confirmed(call, 0, Outcome::UnknownDestination));
     let class = response(&effects);
-    assert_eq!(class.as_deref(), Some("javax.jms.InvalidDestinationException"));
+    assert_eq!(
+        class.as_deref(),
+        Some("javax.jms.InvalidDestinationException")
+    );
 }
 
 #[test]
@@ -95,7 +106,10 @@ fn a_name_that_cannot_be_sent_to_is_refused_at_once() {
     let wildcard = |header| Command::Message(Box::new(message(header, 1, queue("a.>"))));
     let effects = bench.ask(wildcard);
     let class = response(&effects);
-    assert_eq!(class.as_deref(), Some("javax.jms.InvalidDestinationException"));
+    assert_eq!(
+        class.as_deref(),
+        Some("javax.jms.InvalidDestinationException")
+    );
     assert!(told(&effects).is_empty());
     assert_eq!(errors(&bench.say(wildcard)).len(), 1);
 }
@@ -109,7 +123,10 @@ fn a_message_that_is_wrong_as_it_is_fails_alone() {
         ordinal: 0,
         reason: "too large".into(),
     });
-    assert_eq!(response(&effects).as_deref(), Some("javax.jms.JMSException"));
+    assert_eq!(
+        response(&effects).as_deref(),
+        Some("javax.jms.JMSException")
+    );
 }
 
 #[test]
@@ -155,11 +172,17 @@ fn after_a_call_that_failed_for_want_of_room_the_next_message_has_another_one() 
     let failure = Failure::OutOfMemory { bytes_max: 1 };
     let effects = bench.answer(Answer::Failed { call, failure });
     let class = response(&effects);
-    assert_eq!(class.as_deref(), Some("javax.jms.ResourceAllocationException"));
+    assert_eq!(
+        class.as_deref(),
+        Some("javax.jms.ResourceAllocationException")
+    );
     assert!(matches!(told(&effects)[..], [Told::Dropped { call: dropped }] if *dropped == call));
     let next = begun(&bench.ask(|header| send(header, 2))).expect("another call");
     assert_ne!(next, call);
-    assert_eq!(response(&bench.answer(confirmed(next, 0, Outcome::Stored))), None);
+    assert_eq!(
+        response(&bench.answer(confirmed(next, 0, Outcome::Stored))),
+        None
+    );
 }
 
 #[test]
@@ -183,7 +206,7 @@ fn more_messages_than_can_be_remembered_stop_the_reading() {
     for sequence in 1..=crate::limits::SENDS_MAX {
         assert!(bench.dialogue.may_read());
         let effects = bench.say(|header| send(header, sequence as i64));
-        call = call.or(begun(&effects));
+        call = call.or_else(|| begun(&effects));
     }
     assert!(!bench.dialogue.may_read());
     bench.answer(confirmed(call.expect("a call"), 0, Outcome::Stored));
@@ -193,9 +216,8 @@ fn more_messages_than_can_be_remembered_stop_the_reading() {
 #[test]
 fn a_composite_goes_to_all_and_is_answered_once() {
     let mut bench = Bench::open();
-    let effects = bench.ask(|header| {
-        Command::Message(Box::new(message(header, 1, queue("a,topic://b"))))
-    });
+    let effects =
+        bench.ask(|header| Command::Message(Box::new(message(header, 1, queue("a,topic://b")))));
     let [Told::Publish { messages, .. }] = told(&effects)[..] else {
         panic!("{effects:?}");
     };

@@ -6,7 +6,11 @@ use quorate_wire::openwire::{
 
 use super::*;
 
-fn change(bench: &mut Bench, destination: Destination, operation: DestinationOperation) -> Vec<Effect> {
+fn change(
+    bench: &mut Bench,
+    destination: Destination,
+    operation: DestinationOperation,
+) -> Vec<Effect> {
     bench.ask(|header| {
         Command::DestinationInfo(DestinationInfo {
             header,
@@ -78,11 +82,18 @@ fn a_client_hears_of_a_destination_before_the_message_that_asks_for_an_answer_th
     let theirs = temporary(OTHER, 3);
     let effects = deliver_asking(&mut bench, call, theirs.clone());
     let add = DestinationOperation::Add;
-    assert_eq!(heard(&effects), [(9, Some((add, theirs.clone()))), (1, None)]);
+    assert_eq!(
+        heard(&effects),
+        [(9, Some((add, theirs.clone()))), (1, None)]
+    );
     let effects = deliver_asking(&mut bench, call, theirs.clone());
     assert_eq!(heard(&effects), [(1, None)], "it knows");
     let effects = listen(&mut bench, 10, true);
-    assert_eq!(heard(&effects), [(10, Some((add, theirs)))], "who comes later hears it too");
+    assert_eq!(
+        heard(&effects),
+        [(10, Some((add, theirs)))],
+        "who comes later hears it too"
+    );
     let effects = deliver_asking(&mut bench, call, queue("answers"));
     assert_eq!(heard(&effects), [(1, None)], "no temporary one");
 }
@@ -106,7 +117,10 @@ fn an_advisory_is_what_the_client_takes_for_one() {
     let Command::DestinationInfo(info) = &**command else {
         panic!("{command:?}");
     };
-    let owner = info.connection_id.as_ref().map(|owner| owner.value.as_str());
+    let owner = info
+        .connection_id
+        .as_ref()
+        .map(|owner| owner.value.as_str());
     assert_eq!(owner, Some(OTHER));
 }
 
@@ -115,7 +129,10 @@ fn without_a_listener_nothing_is_told_nor_remembered() {
     let mut bench = Bench::open();
     let call = bench.consume(1, "orders", 10);
     let theirs = temporary(OTHER, 3);
-    assert_eq!(heard(&deliver_asking(&mut bench, call, theirs.clone())), [(1, None)]);
+    assert_eq!(
+        heard(&deliver_asking(&mut bench, call, theirs.clone())),
+        [(1, None)]
+    );
     assert!(heard(&listen(&mut bench, 9, true)).is_empty());
     assert_eq!(heard(&deliver_asking(&mut bench, call, theirs)).len(), 2);
 }
@@ -132,7 +149,10 @@ fn what_is_told_is_bounded_and_the_client_forgets_it_as_well() {
     let effects = deliver_asking(&mut bench, call, temporary(OTHER, most));
     let first = (DestinationOperation::Remove, temporary(OTHER, 0));
     let last = (DestinationOperation::Add, temporary(OTHER, most));
-    assert_eq!(heard(&effects), [(9, Some(first)), (9, Some(last)), (1, None)]);
+    assert_eq!(
+        heard(&effects),
+        [(9, Some(first)), (9, Some(last)), (1, None)]
+    );
 }
 
 #[test]
@@ -153,17 +173,32 @@ fn own_destinations_are_told_to_those_who_want_to_hear_of_them() {
 fn a_temporary_queue_is_emptied_when_it_is_removed() {
     let mut bench = Bench::open();
     make(&mut bench, temporary(CLIENT, 1));
-    assert_eq!(response(&make(&mut bench, temporary(CLIENT, 1))), None, "said again");
+    assert_eq!(
+        response(&make(&mut bench, temporary(CLIENT, 1))),
+        None,
+        "said again"
+    );
     let effects = unmake(&mut bench, temporary(CLIENT, 1));
     assert!(responses(&effects).is_empty());
-    let [Told::Purge { call, destination, only: None }] = told(&effects)[..] else {
+    let [
+        Told::Purge {
+            call,
+            destination,
+            only: None,
+        },
+    ] = told(&effects)[..]
+    else {
         panic!("{effects:?}");
     };
     assert_eq!(destination.to_string(), format!("queue://{CLIENT}:1"));
     let (call, removed) = (*call, 3);
     let effects = bench.answer(Answer::Purged { call, removed });
     assert_eq!(response(&effects), None);
-    assert_eq!(response(&unmake(&mut bench, temporary(CLIENT, 1))), None, "it is gone");
+    assert_eq!(
+        response(&unmake(&mut bench, temporary(CLIENT, 1))),
+        None,
+        "it is gone"
+    );
 }
 
 #[test]
@@ -172,7 +207,10 @@ fn a_temporary_queue_with_a_consumer_stays() {
     make(&mut bench, temporary(CLIENT, 1));
     bench.consume_with(1, |info| info.destination = temporary(CLIENT, 1));
     let effects = unmake(&mut bench, temporary(CLIENT, 1));
-    assert_eq!(response(&effects).as_deref(), Some("javax.jms.JMSException"));
+    assert_eq!(
+        response(&effects).as_deref(),
+        Some("javax.jms.JMSException")
+    );
 }
 
 #[test]
@@ -180,7 +218,10 @@ fn temporary_queues_go_with_their_connection() {
     let mut bench = Bench::open();
     make(&mut bench, temporary(CLIENT, 1));
     let effects = bench.step(Input::Closed);
-    assert!(matches!(told(&effects)[..], [Told::Purge { .. }, Told::Dropped { .. }]));
+    assert!(matches!(
+        told(&effects)[..],
+        [Told::Purge { .. }, Told::Dropped { .. }]
+    ));
 }
 
 #[test]
@@ -188,7 +229,10 @@ fn a_connection_makes_no_other_ones_destinations() {
     let mut bench = Bench::open();
     let effects = make(&mut bench, temporary(OTHER, 1));
     let class = response(&effects);
-    assert_eq!(class.as_deref(), Some("javax.jms.InvalidDestinationException"));
+    assert_eq!(
+        class.as_deref(),
+        Some("javax.jms.InvalidDestinationException")
+    );
 }
 
 #[test]
@@ -246,7 +290,10 @@ fn a_subscription_that_is_not_there_cannot_be_deleted() {
     let removed = None;
     let effects = bench.answer(Answer::Unsubscribed { call, removed });
     let class = response(&effects);
-    assert_eq!(class.as_deref(), Some("javax.jms.InvalidDestinationException"));
+    assert_eq!(
+        class.as_deref(),
+        Some("javax.jms.InvalidDestinationException")
+    );
 }
 
 #[test]
@@ -257,6 +304,9 @@ fn a_subscription_that_somebody_reads_cannot_be_deleted() {
         info.subscription_name = Some("audit".to_owned());
     });
     let effects = unsubscribe(&mut bench);
-    assert_eq!(response(&effects).as_deref(), Some("javax.jms.JMSException"));
+    assert_eq!(
+        response(&effects).as_deref(),
+        Some("javax.jms.JMSException")
+    );
     assert!(told(&effects).is_empty());
 }

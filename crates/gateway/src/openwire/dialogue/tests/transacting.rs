@@ -31,7 +31,15 @@ fn ack_in(bench: &mut Bench, number: i64, kind: AckType, last: &MessageId) -> Ve
 
 /// Entries that a transaction settles, and how many messages it sends.
 fn gathered(effects: &[Effect]) -> (Vec<u64>, usize) {
-    let [Told::Transact { transaction, sends, settlements, .. }] = told(effects)[..1] else {
+    let [
+        Told::Transact {
+            transaction,
+            sends,
+            settlements,
+            ..
+        },
+    ] = told(effects)[..1]
+    else {
         panic!("{effects:?}");
     };
     let connection = ConnectionId {
@@ -40,8 +48,14 @@ fn gathered(effects: &[Effect]) -> (Vec<u64>, usize) {
     assert_eq!(transaction.origin, translate::origin_id(&connection));
     let settlements = settlements.iter().flat_map(|settlement| {
         assert_eq!(settlement.settlement, Settlement::Accept);
-        assert_eq!(settlement.consumer, Some(translate::consumer_id(&consumer_id(1))));
-        settlement.positions.iter().map(|(_, position)| position.entry())
+        assert_eq!(
+            settlement.consumer,
+            Some(translate::consumer_id(&consumer_id(1)))
+        );
+        settlement
+            .positions
+            .iter()
+            .map(|(_, position)| position.entry())
     });
     (settlements.collect(), sends.len())
 }
@@ -57,7 +71,11 @@ fn sends_and_acknowledgements_happen_with_the_commit() {
     assert_eq!(gathered(&effects), (vec![], 1));
     let effects = ack_in(&mut bench, 1, AckType::Standard, &ids[1]);
     assert_eq!(gathered(&effects), (vec![1, 2], 0));
-    assert_eq!(lent(&effects), 2, "the window widens, or larger transactions would stall");
+    assert_eq!(
+        lent(&effects),
+        2,
+        "the window widens, or larger transactions would stall"
+    );
     let effects = commit(&mut bench, 1);
     assert!(responses(&effects).is_empty());
     assert!(matches!(told(&effects)[..], [Told::Commit { call: of, .. }] if *of == call));
@@ -127,9 +145,16 @@ fn a_commit_that_was_refused_is_rolled_back() {
     };
     let effects = bench.answer(Answer::Failed { call, failure });
     let class = response(&effects);
-    assert_eq!(class.as_deref(), Some("javax.jms.TransactionRolledBackException"));
+    assert_eq!(
+        class.as_deref(),
+        Some("javax.jms.TransactionRolledBackException")
+    );
     let effects = bench.acknowledge(1, AckType::Standard, None, &ids[0]);
-    assert_eq!(settled(&effects), [(Settlement::Accept, vec![1])], "it has it still");
+    assert_eq!(
+        settled(&effects),
+        [(Settlement::Accept, vec![1])],
+        "it has it still"
+    );
 }
 
 #[test]
@@ -144,7 +169,10 @@ fn a_commit_whose_fate_is_unknown_is_not_called_rolled_back() {
         cause: None,
     };
     let effects = bench.answer(Answer::Failed { call, failure });
-    assert_eq!(response(&effects).as_deref(), Some("javax.jms.JMSException"));
+    assert_eq!(
+        response(&effects).as_deref(),
+        Some("javax.jms.JMSException")
+    );
 }
 
 #[test]
@@ -173,14 +201,20 @@ fn a_transaction_that_failed_before_says_so_when_it_is_committed() {
     assert!(told(&send_in(&mut bench, 1, queue("a"))).is_empty());
     let effects = commit(&mut bench, 1);
     let class = response(&effects);
-    assert_eq!(class.as_deref(), Some("javax.jms.TransactionRolledBackException"));
+    assert_eq!(
+        class.as_deref(),
+        Some("javax.jms.TransactionRolledBackException")
+    );
 }
 
 #[test]
 fn what_was_not_begun_is_not_committed() {
     let mut bench = Bench::open();
     let class = response(&commit(&mut bench, 1));
-    assert_eq!(class.as_deref(), Some("javax.jms.TransactionRolledBackException"));
+    assert_eq!(
+        class.as_deref(),
+        Some("javax.jms.TransactionRolledBackException")
+    );
     assert_eq!(response(&roll_back(&mut bench, 1)), None);
     assert_eq!(errors(&send_in(&mut bench, 1, queue("a"))).len(), 1);
 }
@@ -217,7 +251,11 @@ fn a_distributed_transaction_is_refused_with_its_code_at_the_end() {
     let (class, text) = about(TransactionOperation::Begin).expect("an exception");
     assert_eq!(class, "javax.transaction.xa.XAException");
     assert!(text.ends_with("xaErrorCode:-3"), "{text}");
-    assert_eq!(about(TransactionOperation::Recover), None, "none was prepared");
+    assert_eq!(
+        about(TransactionOperation::Recover),
+        None,
+        "none was prepared"
+    );
 }
 
 #[test]
@@ -234,6 +272,6 @@ fn each_attempt_to_commit_has_a_number_of_its_own() {
             *nonce
         })
         .collect();
-    let different: std::collections::BTreeSet<_> = nonces.iter().collect();
+    let different: BTreeSet<_> = nonces.iter().collect();
     assert_eq!(different.len(), nonces.len());
 }
