@@ -153,6 +153,10 @@ impl Dialogue {
                 is_end,
             } => self.browsed(now, browser, (messages, is_end), effects),
             Input::BrowseFailed { browser, reason } => self.browse_failed(browser, reason, effects),
+            Input::Announced {
+                destination,
+                is_there,
+            } => self.announced(now, (&destination, is_there), effects),
             Input::Peers(peers) => self.peers_changed(peers, effects),
             Input::TakenOver => self.close(Closing::TakenOver, effects),
             Input::Closed => self.close(Closing::Lost, effects),

@@ -1,7 +1,7 @@
 //! What an OpenWire connection asks of its shell. Effects of one step are carried out in their order.
 
 use quorate_message::{DestinationName, Selector};
-use quorate_wire::openwire::Command;
+use quorate_wire::openwire::{Command, Destination};
 
 use crate::session::{self, CallId};
 
@@ -33,6 +33,13 @@ pub(crate) enum Effect {
         user: Option<String>,
         /// Secret.
         password: Option<String>,
+    },
+    /// The client made a temporary destination or removed it: other connections may be told.
+    Announce {
+        /// The destination.
+        destination: Destination,
+        /// Whether it is made.
+        is_there: bool,
     },
     /// Begin to show a queue: one page, then one more for each `BrowseMore`.
     Browse {

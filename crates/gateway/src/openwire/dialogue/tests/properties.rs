@@ -130,6 +130,7 @@ impl Cluster {
                 Effect::Taken { call, .. } => assert!(self.open.contains(&call)),
                 Effect::Say(_)
                 | Effect::Admit { .. }
+                | Effect::Announce { .. }
                 | Effect::Browse { .. }
                 | Effect::BrowseMore { .. }
                 | Effect::StopBrowse { .. } => {}

@@ -155,6 +155,48 @@ fn what_is_told_is_bounded_and_the_client_forgets_it_as_well() {
     );
 }
 
+fn announced(bench: &mut Bench, number: u32, is_there: bool) -> Vec<Effect> {
+    let destination = temporary(OTHER, number);
+    bench.step(Input::Announced {
+        destination,
+        is_there,
+    })
+}
+
+#[test]
+fn what_other_connections_make_and_remove_is_told_to_listeners() {
+    let mut bench = Bench::open();
+    assert!(announced(&mut bench, 1, true).is_empty());
+    let add = DestinationOperation::Add;
+    let remove = DestinationOperation::Remove;
+    let first = temporary(OTHER, 1);
+    let effects = listen(&mut bench, 9, true);
+    assert_eq!(heard(&effects), [(9, Some((add, first.clone())))]);
+    assert!(announced(&mut bench, 1, true).is_empty(), "known");
+    let effects = announced(&mut bench, 2, true);
+    assert_eq!(heard(&effects), [(9, Some((add, temporary(OTHER, 2))))]);
+    let effects = announced(&mut bench, 1, false);
+    assert_eq!(heard(&effects), [(9, Some((remove, first)))]);
+    assert!(announced(&mut bench, 1, false).is_empty(), "it was told");
+}
+
+#[test]
+fn what_the_client_makes_and_removes_is_announced() {
+    let mut bench = Bench::open();
+    let news = |effects: &[Effect]| {
+        let news = effects.iter().filter_map(|effect| match effect {
+            Effect::Announce { is_there, .. } => Some(*is_there),
+            _ => None,
+        });
+        news.collect::<Vec<_>>()
+    };
+    assert_eq!(news(&make(&mut bench, temporary(CLIENT, 1))), [true]);
+    assert!(news(&make(&mut bench, temporary(CLIENT, 1))).is_empty());
+    assert_eq!(news(&unmake(&mut bench, temporary(CLIENT, 1))), [false]);
+    make(&mut bench, temporary(CLIENT, 2));
+    assert_eq!(news(&bench.step(Input::Closed)), [false]);
+}
+
 #[test]
 fn own_destinations_are_told_to_those_who_want_to_hear_of_them() {
     let mut bench = Bench::open();
