@@ -104,6 +104,13 @@ pub const PULL_AT_ONCE_MICROS: u64 = 200_000;
 /// leaders. Usually that takes milliseconds; more only when a leader is away.
 pub const REMOVAL_MICROS: u64 = 1_000_000;
 
+/// How long, in microseconds, an OpenWire client tries to open a durable subscription that has a consumer: one that was
+/// closed a moment ago is gone by then, and a client that is refused rightly hears of it soon.
+pub const REOPEN_MICROS: u64 = 1_500_000;
+
+/// Pause between two such tries, in microseconds.
+pub const REOPEN_PAUSE_MICROS: u64 = 50_000;
+
 /// Settlements of one consumer that are not answered; its client is not read from above that.
 pub const SETTLEMENTS_MAX: usize = 100_000;
 

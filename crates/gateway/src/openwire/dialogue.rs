@@ -26,6 +26,7 @@ mod exception;
 mod input;
 mod leaving;
 mod pulling;
+mod reopening;
 mod sending;
 mod subscriptions;
 mod telling;
@@ -152,6 +153,10 @@ impl Dialogue {
                 is_end,
             } => self.browsed(now, browser, (messages, is_end), effects),
             Input::BrowseFailed { browser, reason } => self.browse_failed(browser, reason, effects),
+            Input::Announced {
+                destination,
+                is_there,
+            } => self.announced(now, (&destination, is_there), effects),
             Input::Peers(peers) => self.peers_changed(peers, effects),
             Input::TakenOver => self.close(Closing::TakenOver, effects),
             Input::Closed => self.close(Closing::Lost, effects),
@@ -161,10 +166,12 @@ impl Dialogue {
 
     /// When `Input::Elapsed` is due.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        [self.pull_deadline(), self.removal_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let deadlines = [
+            self.pull_deadline(),
+            self.removal_deadline(),
+            self.reopening_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether the client may be read from. What has been read already is taken in all the same.
@@ -293,3 +300,16 @@ impl Dialogue {
 /// Commands that may be said before the client is let in: a client that reconnects says all that it has at once, and is
 /// not read from meanwhile.
 const WAITING_MAX: usize = 16_384;
+
+#[cfg(test)]
+impl Dialogue {
+    /// What must hold between two steps.
+    fn check(&self) {
+        for consumer in self.consumers.values() {
+            consumer.window.check();
+        }
+        for serial in self.names.values() {
+            assert!(self.consumers.contains_key(serial), "a name is somebody's");
+        }
+    }
+}

@@ -64,7 +64,7 @@ impl Dialogue {
                 }
             }
             Answer::Ended { call } => self.call_ended(call, effects),
-            Answer::Failed { call, failure } => self.call_failed(call, &failure, effects),
+            Answer::Failed { call, failure } => self.call_failed(now, call, &failure, effects),
             Answer::Pause { call } => self.calls.pause(call),
             Answer::Resume { call } => self.calls.resume(call),
             // Nothing asks for outcomes of settlements; and a client that is held back has no way to hear of it.
@@ -91,10 +91,16 @@ impl Dialogue {
         self.call_over(call, effects);
     }
 
-    fn call_failed(&mut self, call: CallId, failure: &Failure, effects: &mut Vec<Effect>) {
+    fn call_failed(
+        &mut self,
+        now: Now,
+        call: CallId,
+        failure: &Failure,
+        effects: &mut Vec<Effect>,
+    ) {
         match self.end(call, effects) {
             Some(Role::Publishing) => self.publisher_failed(failure, effects),
-            Some(Role::Consuming(serial)) => self.consumer_failed(call, serial, failure, effects),
+            Some(Role::Consuming(serial)) => self.consumer_failed(now, serial, failure, effects),
             Some(Role::Transacting(number)) => self.transaction_failed(number, failure, effects),
             Some(Role::Purging(asked) | Role::Unsubscribing(asked, _)) => {
                 self.refuse(asked, Exception::of_failure(failure), effects);
@@ -107,5 +113,6 @@ impl Dialogue {
     pub(super) fn elapsed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.pulls_elapsed(now, effects);
         self.removals_elapsed(now, effects);
+        self.reopenings_elapsed(now, effects);
     }
 }

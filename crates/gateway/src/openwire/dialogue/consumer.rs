@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use quorate_message::{ConsumerId as StoredConsumerId, Destination as Source, MessagePosition};
 use quorate_wire::openwire::{ConsumerId, Destination, MessageId, ProducerId};
 
-use super::answering::Asked;
+use super::{answering::Asked, reopening::Reopening};
 use crate::{
     limits::{CREDIT_MESSAGES_MAX, HELD_MAX},
     session::{CallId, Credit, ShardId, Time},
@@ -56,6 +56,15 @@ pub(super) struct Consumer {
     pub(super) pull: Option<Pull>,
     /// The session machine knows that it ends.
     pub(super) is_finished: bool,
+    /// Until it is attached for the first time.
+    pub(super) reopening: Option<Reopening>,
+}
+
+impl Consumer {
+    /// It is not attached, nor being attached.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.reopening.as_ref().is_some_and(Reopening::is_waiting)
+    }
 }
 
 /// How far a consumer is.

@@ -11,13 +11,14 @@ use super::{
     calls::Role,
     consumer::{Consumer, ConsumerKey, Delivered, Phase, Serial, Window},
     exception::Exception,
+    reopening::Reopening,
     sending::is_unserved,
     telling::is_advisory,
 };
 use crate::{
     limits::CREDIT_BYTES_MAX,
     openwire::translate,
-    session::{self, CallId, Credit, Failure, OpenConsumer, ShardId},
+    session::{self, Credit, Failure, OpenConsumer, ShardId},
     source::{self, Wanted},
 };
 
@@ -59,7 +60,7 @@ impl Dialogue {
             return self.browse(info, asked, effects);
         }
         match self.opening(now, info) {
-            Ok(open) => self.open(info, open, asked, effects),
+            Ok(open) => self.open(now, (info, open), asked, effects),
             Err(exception) => self.refuse(asked, exception, effects),
         }
     }
@@ -148,8 +149,8 @@ impl Dialogue {
 
     fn open(
         &mut self,
-        info: &ConsumerInfo,
-        mut open: OpenConsumer,
+        now: Now,
+        (info, mut open): (&ConsumerInfo, OpenConsumer),
         asked: Asked,
         effects: &mut Vec<Effect>,
     ) {
@@ -170,6 +171,7 @@ impl Dialogue {
             window,
             pull: None,
             is_finished: false,
+            reopening: Reopening::of(now, &open),
         };
         self.consumers.insert(serial, consumer);
         self.names
@@ -194,6 +196,7 @@ impl Dialogue {
                 Self::done(asked, effects);
             }
             consumer.phase = Phase::Open;
+            consumer.reopening = None;
             consumer.begin_to_wait(now);
         }
         self.lend(serial, effects);
@@ -205,7 +208,7 @@ impl Dialogue {
         let Some(consumer) = self.consumers.get_mut(&serial) else {
             return;
         };
-        if let Phase::Leaving(_) = consumer.phase {
+        if consumer.is_waiting() || matches!(consumer.phase, Phase::Leaving(_)) {
             return;
         }
         if let Some(credit) = consumer.window.lend(consumer.pull.is_some()) {
@@ -245,15 +248,17 @@ impl Dialogue {
     /// The session machine ended a consumer. What the client has of it has gone back already.
     pub(super) fn consumer_failed(
         &mut self,
-        call: CallId,
+        now: Now,
         serial: Serial,
         failure: &Failure,
         effects: &mut Vec<Effect>,
     ) {
+        if self.try_again(now, serial, failure) {
+            return;
+        }
         let Some(consumer) = self.consumers.remove(&serial) else {
             return;
         };
-        debug_assert_eq!(consumer.call, call, "a consumer has one call");
         self.names.retain(|_, named| *named != serial);
         let waiting = match consumer.phase {
             Phase::Leaving(_) => return,

@@ -76,7 +76,8 @@ impl Dialogue {
             shard,
             position: delivery.position,
             stored: &delivery.message,
-            failures: delivery.delivery_count.max(u32::from(delivery.redelivered)),
+            // What was sent to a consumer that never looked at it is not marked: a client counts failures.
+            failures: delivery.delivery_count,
             is_first_in_group: delivery.group.is_some_and(|group| group.is_first),
         };
         let sequence = self.next_sequence;

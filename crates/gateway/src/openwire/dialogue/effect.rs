@@ -1,7 +1,7 @@
 //! What an OpenWire connection asks of its shell. Effects of one step are carried out in their order.
 
 use quorate_message::{DestinationName, Selector};
-use quorate_wire::openwire::Command;
+use quorate_wire::openwire::{Command, Destination};
 
 use crate::session::{self, CallId};
 
@@ -34,6 +34,13 @@ pub(crate) enum Effect {
         /// Secret.
         password: Option<String>,
     },
+    /// The client made a temporary destination or removed it: other connections may be told.
+    Announce {
+        /// The destination.
+        destination: Destination,
+        /// Whether it is made.
+        is_there: bool,
+    },
     /// Begin to show a queue: one page, then one more for each `BrowseMore`.
     Browse {
         /// The browser; never used again.
@@ -43,7 +50,7 @@ pub(crate) enum Effect {
         /// Which messages.
         selector: Option<Selector>,
     },
-    /// The next page.
+    /// The next page, once the socket has taken everything said before.
     BrowseMore {
         /// The browser.
         browser: u64,

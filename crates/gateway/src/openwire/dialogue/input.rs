@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use quorate_message::MessagePosition;
-use quorate_wire::openwire::Command;
+use quorate_wire::openwire::{Command, Destination};
 
 use crate::session::{self, ShardId};
 
@@ -31,6 +31,14 @@ pub(crate) enum Input {
         browser: u64,
         /// Why.
         reason: String,
+    },
+    /// Another connection, of this gateway or another one, made a temporary destination or removed it. A connection that
+    /// is let in is told of all that are there, if clients are to know them before a message names them.
+    Announced {
+        /// The destination.
+        destination: Destination,
+        /// Whether it is made.
+        is_there: bool,
     },
     /// Addresses of the gateways as clients know them, in full, whenever they change.
     Peers(Vec<String>),

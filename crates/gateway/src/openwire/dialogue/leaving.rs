@@ -219,6 +219,10 @@ impl Dialogue {
         if !is_leaving || !consumer.window.is_empty() {
             return false;
         }
+        if consumer.is_waiting() {
+            self.consumers.remove(&serial);
+            return false;
+        }
         if !std::mem::replace(&mut consumer.is_finished, true) {
             let call = consumer.call;
             effects.push(Effect::Tell(session::Input::Finished { call }));

@@ -1,11 +1,11 @@
 //! Advisories, as far as clients depend on them: which temporary destinations there are. A client sends to none that it
 //! was not told of.
 //!
-//! Nothing is told of all connections to all. A client hears of another one's temporary destination right before the
-//! first message that asks for an answer there; and that it is gone when so many others were told since that its own memory of
-//! them would grow too large. Consumers of other advisories are admitted and hear nothing.
+//! A client hears of another one's temporary destination when its gateway does, and at the latest right before the first
+//! message that asks for an answer there. It hears that one is gone when its gateway does, or when so many others were told
+//! since that its own memory of them would grow too large. Consumers of other advisories are admitted and hear nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use quorate_message::{DestinationName, Pattern};
 use quorate_wire::openwire::{
@@ -30,11 +30,12 @@ const TOPICS: &str = "ActiveMQ.Advisory.TempTopic";
 #[derive(Debug, Default)]
 pub(super) struct Advisories {
     listeners: BTreeMap<ConsumerKey, Listener>,
-    /// Temporary destinations of others, in the order in which they were told.
-    told: VecDeque<Destination>,
+    /// Temporary destinations of others, in the order in which they became known.
+    told: BTreeMap<u64, Destination>,
     /// The same, to be found.
-    known: std::collections::BTreeSet<Destination>,
-    /// Counts what was told.
+    known: BTreeMap<Destination, u64>,
+    next_told: u64,
+    /// Counts advisories.
     sequence: i64,
 }
 
@@ -118,7 +119,7 @@ impl Dialogue {
             no_local: info.no_local,
         };
         let own = self.temporaries.own().filter(|_| !info.no_local);
-        let there: Vec<Destination> = own.chain(&self.advisories.told).cloned().collect();
+        let there: Vec<Destination> = own.chain(self.advisories.told.values()).cloned().collect();
         for destination in there.iter().filter(|there| listener.hears(topic_of(there))) {
             let to = (topic_of(destination), &listener.id);
             self.advise(now, to, (destination, DestinationOperation::Add), effects);
@@ -138,34 +139,51 @@ impl Dialogue {
             Destination::TempQueue(_) | Destination::TempTopic(_) => true,
             Destination::Queue(_) | Destination::Topic(_) => false,
         };
+        // Whoever listens later is told then.
+        let is_heard = self.advisories.consumers() > 0;
+        if is_temporary && is_heard {
+            self.learn(now, destination, effects);
+        }
+    }
+
+    /// The gateway heard that another connection made a temporary destination, or removed it.
+    pub(super) fn announced(
+        &mut self,
+        now: Now,
+        (destination, is_there): (&Destination, bool),
+        effects: &mut Vec<Effect>,
+    ) {
+        match is_there {
+            true => self.learn(now, destination, effects),
+            false => self.forget(now, destination, effects),
+        }
+    }
+
+    fn learn(&mut self, now: Now, destination: &Destination, effects: &mut Vec<Effect>) {
         let owner = translate::owner(destination.name());
         let is_own = owner.is_some_and(|owner| owner == self.connection_id);
-        if !is_temporary || is_own || self.advisories.known.contains(destination) {
-            return;
-        }
-        let (_, listeners) = self.advisories.listeners_of(destination);
-        if listeners.is_empty() {
+        if is_own || self.advisories.known.contains_key(destination) {
             return;
         }
         if self.advisories.told.len() >= TOLD_MAX
-            && let Some(oldest) = self.advisories.told.pop_front()
+            && let Some((_, oldest)) = self.advisories.told.pop_first()
         {
-            self.advisories.known.remove(&oldest);
-            self.advise_all(
-                now,
-                (&oldest, DestinationOperation::Remove),
-                |_| true,
-                effects,
-            );
+            self.forget(now, &oldest, effects);
         }
-        self.advisories.told.push_back(destination.clone());
-        self.advisories.known.insert(destination.clone());
-        self.advise_all(
-            now,
-            (destination, DestinationOperation::Add),
-            |_| true,
-            effects,
-        );
+        let advisories = &mut self.advisories;
+        let at = advisories.next_told;
+        advisories.next_told += 1;
+        advisories.told.insert(at, destination.clone());
+        advisories.known.insert(destination.clone(), at);
+        self.advise_all(now, (destination, DestinationOperation::Add), |_| true, effects);
+    }
+
+    fn forget(&mut self, now: Now, destination: &Destination, effects: &mut Vec<Effect>) {
+        if let Some(at) = self.advisories.known.remove(destination) {
+            self.advisories.told.remove(&at);
+            let what = (destination, DestinationOperation::Remove);
+            self.advise_all(now, what, |_| true, effects);
+        }
     }
 
     /// The connection itself made a temporary destination, or removed it.

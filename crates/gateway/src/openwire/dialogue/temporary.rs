@@ -71,7 +71,14 @@ impl Dialogue {
                 "connection has its {TEMPORARIES_MAX} temporary destinations; delete some"
             )));
         }
-        own.insert(destination.clone());
+        if own.insert(destination.clone()) {
+            let destination = destination.clone();
+            let is_there = true;
+            effects.push(Effect::Announce {
+                destination,
+                is_there,
+            });
+        }
         self.tell_of_own(now, &destination, DestinationOperation::Add, effects);
         Ok(())
     }
@@ -114,6 +121,10 @@ impl Dialogue {
         asked: Asked,
         effects: &mut Vec<Effect>,
     ) -> Option<Asked> {
+        effects.push(Effect::Announce {
+            destination: destination.clone(),
+            is_there: false,
+        });
         let queue = match destination {
             Destination::TempQueue(_) => translate::targets(destination).ok(),
             Destination::TempTopic(_) | Destination::Queue(_) | Destination::Topic(_) => None,

@@ -8,7 +8,8 @@ use quorate_message::{
 use quorate_wire::openwire::{self, Map, MessageKind};
 
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts};
-use super::properties::{CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, java, push_job};
+use super::properties::{CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, fits_field, java};
+use super::schedule::JOB_PROPERTY;
 use super::{body, identity, names};
 use crate::session::ShardId;
 
@@ -30,12 +31,6 @@ pub(crate) struct Seen<'a> {
     /// The wall clock, in milliseconds since 1970: JMSActiveMQBrokerOutTime.
     pub(crate) now_ms: i64,
 }
-
-/// A text field of OpenWire has at most so many bytes in modified UTF-8.
-const FIELD_BYTES_MAX: usize = 65_535;
-
-/// Bytes of modified UTF-8 that a byte of UTF-8 takes at most: NUL takes two.
-const MODIFIED_FACTOR: usize = 2;
 
 /// The property by which ActiveMQ says why a message is a dead letter.
 const CAUSE_PROPERTY: &str = "dlqDeliveryFailureCause";
@@ -169,7 +164,9 @@ fn give_properties(
         }
     }
     if facts.is_scheduled {
-        push_job(&mut map, &message.message_id);
+        let id = facts.job.take();
+        let id = id.unwrap_or_else(|| message.message_id.to_string());
+        map.push(JOB_PROPERTY, openwire::Value::Text(id));
     }
     bury(message, &mut map, death);
     // What is stored is less than a field of OpenWire can hold.
@@ -187,21 +184,11 @@ fn give_text(message: &mut openwire::Message, name: &str, value: Value) -> Optio
         _ => return Some(value),
     };
     match value {
-        Value::Text(text) if field.is_none() && fits(&text) => {
+        Value::Text(text) if field.is_none() && fits_field(&text) => {
             *field = Some(text);
             None
         }
         other => Some(other),
-    }
-}
-
-/// Whether a text surely fits a field.
-fn fits(text: &str) -> bool {
-    text.len() <= FIELD_BYTES_MAX / MODIFIED_FACTOR || {
-        let nuls = text.bytes().filter(|byte| *byte == 0).count();
-        let pairs = text.bytes().filter(|byte| *byte >= 0xF0).count();
-        // A character of four bytes takes six.
-        text.len() + nuls + 2 * pairs <= FIELD_BYTES_MAX
     }
 }
 

@@ -18,7 +18,7 @@ use quorate_wire::openwire::{self, Map};
 
 use super::Refusal;
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts, JavaType};
-use super::schedule::{JOB_PROPERTY, Timing};
+use super::schedule::Timing;
 
 /// JMSType. Selectors know it by this name.
 pub(super) const TYPE_PROPERTY: &str = "JMSType";
@@ -28,6 +28,9 @@ pub(super) const USER_PROPERTY: &str = "JMSXUserID";
 
 /// JMSCorrelationID, where it is too long for the message's own field.
 pub(super) const CORRELATION_PROPERTY: &str = "JMSCorrelationID";
+
+/// Bytes of a text field of OpenWire: its length is sixteen bits.
+const FIELD_BYTES_MAX: usize = 65_535;
 
 /// What a client's map is read into.
 #[derive(Debug, Default)]
@@ -165,14 +168,33 @@ fn unwrapped(bytes: &Bytes) -> Option<openwire::Value> {
     (is_nested && values.next().is_none()).then_some(value)
 }
 
-/// The id of the schedule's job, by which clients know a message that a schedule delivered.
-pub(super) fn push_job(map: &mut Map, id: &openwire::MessageId) {
-    map.push(JOB_PROPERTY, openwire::Value::Text(id.to_string()));
+/// Whether a text fits a field of OpenWire, where NUL takes two bytes, and a character of four bytes six.
+pub(super) fn fits_field(text: &str) -> bool {
+    let bytes = text.bytes();
+    let more = bytes.map(|byte| match byte {
+        0 => 1,
+        0xF0.. => 2,
+        1..0xF0 => 0,
+    });
+    // Nearly all texts are so short that they fit whatever they hold.
+    text.len() <= FIELD_BYTES_MAX / 2 || text.len() + more.sum::<usize>() <= FIELD_BYTES_MAX
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_as_long_as_its_modified_form() {
+        let check = |unit: &str, fitting: usize| {
+            assert!(fits_field(&unit.repeat(fitting)), "{unit:?}");
+            assert!(!fits_field(&unit.repeat(fitting + 1)), "{unit:?}");
+        };
+        check("a", 65_535);
+        check("é", 32_767);
+        check("\0", 32_767);
+        check("😀", 10_922);
+    }
 
     #[test]
     fn a_type_that_no_longer_fits_has_no_effect() {

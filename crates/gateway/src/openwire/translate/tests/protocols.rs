@@ -224,7 +224,7 @@ fn a_dead_letter_tells_why_as_activemq_does() {
         let properties = [
             (
                 "quorate_dead_letter_reason",
-                text(MoveReason::DeliveryLimit.as_str()),
+                text(&MoveReason::DeliveryLimit.to_string()),
             ),
             ("quorate_dead_letter_queue", text(place)),
             ("quorate_dead_letter_deliveries", Neutral::Int(7)),
