@@ -147,6 +147,7 @@ impl<S: AsyncRead + AsyncWrite> Speaker<S> {
 struct Task<S> {
     speaker: Speaker<S>,
     format: Format,
+    agreed_at: Instant,
     peer: SocketAddr,
     context: Arc<Context>,
     dialogue: Dialogue,
@@ -193,6 +194,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
         Ok(Self {
             speaker,
             format,
+            agreed_at: Instant::now(),
             peer,
             context,
             dialogue,
@@ -441,7 +443,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             return Ok(());
         };
         let now = Instant::now();
-        if now.duration_since(self.speaker.last_heard) >= inactivity {
+        if now >= self.silent_from(inactivity) {
             return Err(Broken::Silent(inactivity));
         }
         if now.duration_since(self.speaker.last_said) >= inactivity / 3 {
@@ -453,6 +455,12 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
         Ok(())
     }
 
+    /// When the client is taken to be gone. A client begins to give signs of life after the initial delay.
+    fn silent_from(&self, inactivity: Duration) -> Instant {
+        let settled = self.agreed_at + self.format.inactivity_initial_delay;
+        self.speaker.last_heard.max(settled) + inactivity
+    }
+
     fn next_timer(&self) -> Instant {
         let far = Duration::from_secs(3_600);
         let due = self.dialogue.next_deadline();
@@ -462,7 +470,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
         let due = Instant::now() + left.min(far);
         match self.format.inactivity {
             Some(inactivity) => due
-                .min(self.speaker.last_heard + inactivity)
+                .min(self.silent_from(inactivity))
                 .min(self.speaker.last_said + inactivity / 3),
             None => due,
         }
