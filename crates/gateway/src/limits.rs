@@ -296,3 +296,7 @@ pub const OPENWIRE_FRAME_OVERHEAD: usize = 1 << 20;
 
 /// The last words to an OpenWire client have so long to leave.
 pub const OPENWIRE_FAREWELL: Duration = Duration::from_secs(2);
+
+/// Announcements of temporary destinations that an OpenWire connection may be behind before it is told anew of all that
+/// are there.
+pub const ANNOUNCEMENTS_MAX: usize = 1024;

@@ -7,6 +7,7 @@
 //! ```
 //! Every gateway serves every client. What a client held goes back when its connection ends, however that happens.
 
+mod announcements;
 mod browsing;
 mod clients;
 mod connection;
@@ -18,7 +19,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use quorate_wire::openwire::Offer;
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use self::clients::Clients;
+pub(crate) use self::{announcements::Announcements, clients::Clients};
 use crate::{
     accounts::Accounts, browse::Browser, engine::Engine, limits::OPENWIRE_FRAME_OVERHEAD,
     listener::Connection, topology::ClusterView,
@@ -32,6 +33,7 @@ pub(crate) struct Context {
     pub(crate) browser: Browser,
     pub(crate) accounts: Accounts,
     pub(crate) clients: Clients,
+    pub(crate) announcements: Announcements,
     pub(crate) view: watch::Receiver<ClusterView>,
     pub(crate) shutdown: Shutdown,
     /// This gateway's life, as clients see it.

@@ -45,7 +45,7 @@ impl Browsing {
     pub(crate) fn more(&self, id: u64) {
         if let Some(more) = self.open.get(&id) {
             // Full: it is asked for already. Closed: all is shown.
-            drop(more.try_send(()));
+            let (Ok(()) | Err(_)) = more.try_send(());
         }
     }
 

@@ -17,6 +17,7 @@ use tracing::{debug, info};
 
 use super::{
     Context,
+    announcements::{Listener, heard as announced},
     browsing::Browsing,
     clients::{Seat, is_wanted},
     dialogue::{Closing, Dialogue, DialogueConfig, Effect, Input, Now, Refusal},
@@ -156,10 +157,19 @@ struct Task<S> {
     browsing: Browsing,
     pages: mpsc::Receiver<Input>,
     seat: Option<Seat>,
+    listener: Option<Listener>,
     effects: Vec<Effect>,
-    /// Deliveries that were said, and how much the socket must have taken until they are out.
-    leaving: VecDeque<(u64, CallId, u64)>,
+    /// What follows once the socket has taken so much.
+    leaving: VecDeque<(u64, Once)>,
     closing: Option<Closing>,
+}
+
+/// What waits for the socket.
+enum Once {
+    /// Deliveries of so many stored bytes are out.
+    Taken(CallId, u64),
+    /// A browser has room for more.
+    More(u64),
 }
 
 /// What woke a task.
@@ -203,6 +213,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             browsing,
             pages,
             seat: None,
+            listener: None,
             effects: Vec::new(),
             leaving: VecDeque::new(),
             closing: None,
@@ -250,6 +261,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
                 }
                 Some(Ok(told)) = self.answers.next(), if may_take => Wake::Told(told),
                 Some(page) = self.pages.recv(), if may_take => Wake::Machine(page),
+                told = announced(self.listener.as_mut()), if may_take => Wake::Machine(told),
                 () = is_wanted(self.seat.as_ref()) => Wake::Machine(Input::TakenOver),
                 Ok(()) = view.changed() => {
                     view.mark_unchanged();
@@ -353,11 +365,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             Effect::Say(command) => self.say(&command),
             Effect::Call(call) => self.calls.begin(call).await.map_err(Broken::Stopping)?,
             Effect::Tell(input) => self.tell(input).await?,
-            Effect::Taken { call, bytes } => {
-                let goal = self.speaker.written + self.speaker.said.len() as u64;
-                self.leaving.push_back((goal, call, bytes));
-                self.taken().await?;
-            }
+            Effect::Taken { call, bytes } => self.once_said(Once::Taken(call, bytes)).await?,
             Effect::Admit {
                 connection_id,
                 client_id,
@@ -377,12 +385,16 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
                 }
                 self.step(Input::Admitted(admitted));
             }
+            Effect::Announce {
+                destination,
+                is_there,
+            } => self.context.announcements.announce(destination, is_there),
             Effect::Browse {
                 browser,
                 queue,
                 selector,
             } => self.browsing.begin(browser, queue, selector),
-            Effect::BrowseMore { browser } => self.browsing.more(browser),
+            Effect::BrowseMore { browser } => self.once_said(Once::More(browser)).await?,
             Effect::StopBrowse { browser } => self.browsing.end(browser),
             Effect::Close(closing) => self.closing = Some(closing),
         }
@@ -398,6 +410,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             .take(connection, client, self.peer)
             .await?;
         self.seat = Some(seat);
+        self.listener = Some(self.context.announcements.listen());
         self.speaker.decoder.open();
         Ok(())
     }
@@ -425,14 +438,24 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
         Ok(())
     }
 
-    /// Deliveries that the socket has taken are nobody's burden here any more.
+    /// Does something when the socket has taken all that is said.
+    async fn once_said(&mut self, what: Once) -> Result<(), Broken> {
+        let goal = self.speaker.written + self.speaker.said.len() as u64;
+        self.leaving.push_back((goal, what));
+        self.taken().await
+    }
+
+    /// The socket has taken something.
     async fn taken(&mut self) -> Result<(), Broken> {
-        while let Some((goal, call, bytes)) = self.leaving.front().copied() {
-            if goal > self.speaker.written {
-                break;
+        let written = self.speaker.written;
+        while let Some((_, what)) = self.leaving.pop_front_if(|(goal, _)| *goal <= written) {
+            match what {
+                // Nobody's burden here any more.
+                Once::Taken(call, bytes) => {
+                    self.tell(session::Input::Taken { call, bytes }).await?;
+                }
+                Once::More(browser) => self.browsing.more(browser),
             }
-            self.leaving.pop_front();
-            self.tell(session::Input::Taken { call, bytes }).await?;
         }
         Ok(())
     }
