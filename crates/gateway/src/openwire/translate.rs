@@ -21,7 +21,7 @@ mod schedule;
 mod tests;
 
 pub(crate) use identity::{consumer_id, hash16, message_id, origin_id, position_of, producer_id};
-pub(crate) use inbound::inbound;
+pub(crate) use inbound::{inbound, inbound_to};
 pub(crate) use names::{
     NameError, Source, Targets, destination_of, is_temporary, owner, sources, targets, text,
 };

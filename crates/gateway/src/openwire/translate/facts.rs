@@ -4,7 +4,8 @@
 //! ```text
 //! u8 version = 1, u8 flags, then sections: u8 kind, u16 length (little-endian), bytes
 //!   kind 2 byte  3 char  4 short  8 float  11 map  12 list   the name of a property of that Java type
-//!   kind 32 message id  33 original destination  34 blob's address  35 blob's media type   a text
+//!   kind 32 message id  33 original destination  34 blob's address  35 blob's media type
+//!        36 job   a text
 //! ```
 //! What a client of another protocol sends in its place may be anything: what cannot be read is no fact, and a fact that
 //! does not fit the message it is on has no effect.
@@ -63,6 +64,8 @@ pub(super) struct Facts {
     pub(super) blob_url: Option<String>,
     /// What its blob is.
     pub(super) blob_type: Option<String>,
+    /// The id under which it was sent, if each of its deliveries has one of its own.
+    pub(super) job: Option<String>,
     /// The types of properties by name, where they are not those of the values.
     pub(super) types: BTreeMap<String, JavaType>,
 }
@@ -73,6 +76,7 @@ const MESSAGE_ID: u8 = 32;
 const ORIGINAL_DESTINATION: u8 = 33;
 const BLOB_URL: u8 = 34;
 const BLOB_TYPE: u8 = 35;
+const JOB: u8 = 36;
 
 /// Bytes before a section's content.
 const SECTION_HEAD_BYTES: usize = 3;
@@ -111,6 +115,7 @@ impl Facts {
             (ORIGINAL_DESTINATION, &self.original_destination),
             (BLOB_URL, &self.blob_url),
             (BLOB_TYPE, &self.blob_type),
+            (JOB, &self.job),
         ];
         let texts = texts
             .into_iter()
@@ -152,6 +157,7 @@ impl Facts {
                 ORIGINAL_DESTINATION => facts.original_destination = Some(text),
                 BLOB_URL => facts.blob_url = Some(text),
                 BLOB_TYPE => facts.blob_type = Some(text),
+                JOB => facts.job = Some(text),
                 _ => drop(facts.types.insert(text, JavaType::of(kind)?)),
             }
             rest = behind;
@@ -209,6 +215,7 @@ mod tests {
             original_destination: Some("queue://a,b".to_owned()),
             blob_url: Some("http://b".to_owned()),
             blob_type: Some(String::new()),
+            job: Some("ID:j".to_owned()),
             types: types.map(|java| (format!("{java:?}"), java)).into(),
             ..Facts::default()
         }
@@ -238,7 +245,7 @@ mod tests {
         let bytes = full().encode().expect("there is something to say");
         let whole = (0..bytes.len()).filter(|end| Facts::decode(&bytes[..*end]).is_some());
         // A cut between two sections leaves the ones before it.
-        assert_eq!(whole.count(), 10);
+        assert_eq!(whole.count(), 11);
         let nuls = Facts {
             blob_url: Some("\0".repeat(40_000)),
             ..Facts::default()

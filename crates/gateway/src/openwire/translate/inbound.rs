@@ -19,11 +19,24 @@ use crate::session::Publication;
 /// # Errors
 /// What is wrong with the message, by name; then nothing is added to the buffer.
 pub(crate) fn inbound(
+    message: openwire::Message,
+    body_bytes_max: usize,
+    buffer: &mut BytesMut,
+) -> Result<Publication, Refusal> {
+    let targets = names::targets(&message.destination)?;
+    inbound_to(targets, message, body_bytes_max, buffer)
+}
+
+/// As [`inbound`], for whoever knows already what the message's destination names: producers mostly stay with one.
+///
+/// # Errors
+/// As [`inbound`].
+pub(crate) fn inbound_to(
+    targets: Targets,
     mut message: openwire::Message,
     body_bytes_max: usize,
     buffer: &mut BytesMut,
 ) -> Result<Publication, Refusal> {
-    let Targets { first, also } = names::targets(&message.destination)?;
     let number = number(&message)?;
     let bytes = message.content.as_ref().map_or(0, Bytes::len);
     if bytes > body_bytes_max {
@@ -37,7 +50,6 @@ pub(crate) fn inbound(
     };
     let (content_type, body) = body::take(&mut message, &mut facts);
     let mut stored = Message {
-        id: id(&message, &mut facts),
         reply_to: message
             .reply_to
             .as_ref()
@@ -56,6 +68,8 @@ pub(crate) fn inbound(
     }
     let schedule = read.timing.schedule()?;
     facts.is_scheduled = schedule.is_some();
+    let is_repeated = schedule.as_ref().is_some_and(|when| when.is_repeated());
+    stored.id = id(&message, is_repeated, &mut facts);
     let is_raised = schedule.is_some() || message.transaction_id.is_some();
     facts.is_non_persistent = is_raised && !message.persistent;
     stored.properties = read.properties;
@@ -69,9 +83,9 @@ pub(crate) fn inbound(
     }
     stored.encode(buffer)?;
     Ok(Publication {
-        destination: first,
+        destination: targets.first,
         number,
-        also,
+        also: targets.also,
         is_retained: false,
         non_persistent: !message.persistent && !is_raised,
         priority: stored.priority,
@@ -94,12 +108,17 @@ fn original(message: &openwire::Message) -> Option<String> {
     original.map(names::text)
 }
 
-fn id(message: &openwire::Message, facts: &mut Facts) -> String {
+/// The id of the stored message. One that is delivered several times has none, so that each delivery gets its own.
+fn id(message: &openwire::Message, is_repeated: bool, facts: &mut Facts) -> String {
     let id = message.message_id.to_string();
-    if id.len() <= SHORT_TEXT_BYTES_MAX {
+    if !is_repeated && id.len() <= SHORT_TEXT_BYTES_MAX {
         return id;
     }
-    facts.message_id = Some(id);
+    let place = match is_repeated {
+        true => &mut facts.job,
+        false => &mut facts.message_id,
+    };
+    *place = Some(id);
     String::new()
 }
 

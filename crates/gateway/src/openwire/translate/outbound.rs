@@ -8,9 +8,8 @@ use quorate_message::{
 use quorate_wire::openwire::{self, Map, MessageKind};
 
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts};
-use super::properties::{
-    CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, fits_field, java, push_job,
-};
+use super::properties::{CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, fits_field, java};
+use super::schedule::JOB_PROPERTY;
 use super::{body, identity, names};
 use crate::session::ShardId;
 
@@ -165,7 +164,9 @@ fn give_properties(
         }
     }
     if facts.is_scheduled {
-        push_job(&mut map, &message.message_id);
+        let id = facts.job.take();
+        let id = id.unwrap_or_else(|| message.message_id.to_string());
+        map.push(JOB_PROPERTY, openwire::Value::Text(id));
     }
     bury(message, &mut map, death);
     // What is stored is less than a field of OpenWire can hold.

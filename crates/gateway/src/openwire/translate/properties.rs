@@ -18,7 +18,7 @@ use quorate_wire::openwire::{self, Map};
 
 use super::Refusal;
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts, JavaType};
-use super::schedule::{JOB_PROPERTY, Timing};
+use super::schedule::Timing;
 
 /// JMSType. Selectors know it by this name.
 pub(super) const TYPE_PROPERTY: &str = "JMSType";
@@ -178,11 +178,6 @@ pub(super) fn fits_field(text: &str) -> bool {
     });
     // Nearly all texts are so short that they fit whatever they hold.
     text.len() <= FIELD_BYTES_MAX / 2 || text.len() + more.sum::<usize>() <= FIELD_BYTES_MAX
-}
-
-/// The id of the schedule's job, by which clients know a message that a schedule delivered.
-pub(super) fn push_job(map: &mut Map, id: &openwire::MessageId) {
-    map.push(JOB_PROPERTY, openwire::Value::Text(id.to_string()));
 }
 
 #[cfg(test)]

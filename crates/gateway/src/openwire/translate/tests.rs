@@ -238,6 +238,24 @@ fn a_schedule_is_taken_out_of_the_properties() {
 }
 
 #[test]
+fn each_delivery_of_a_repeated_message_has_an_id_of_its_own() {
+    let message = with_properties(
+        text_message("a"),
+        &[
+            ("AMQ_SCHEDULED_PERIOD", openwire::Value::Long(500)),
+            ("AMQ_SCHEDULED_REPEAT", openwire::Value::Int(3)),
+        ],
+    );
+    let stored = published(message.clone()).message;
+    let at = |entry| received(&stored, MessagePosition::new(entry, 0), &queue("orders"));
+    let (first, second) = (at(5), at(6));
+    assert_ne!(first.message_id.to_string(), second.message_id.to_string());
+    let job = openwire::Value::Text(message.message_id.to_string());
+    assert_eq!(entry(&first, "scheduledJobId"), Some(job.clone()));
+    assert_eq!(entry(&second, "scheduledJobId"), Some(job));
+}
+
+#[test]
 fn what_is_sent_in_a_transaction_keeps_its_delivery_mode() {
     let mut message = text_message("a");
     message.persistent = false;

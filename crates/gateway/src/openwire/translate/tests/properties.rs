@@ -212,7 +212,7 @@ proptest! {
             reply_to,
             correlation_id,
             properties,
-            body: body.clone().into(),
+            body: body.into(),
             ..Message::default()
         });
         let message = received(&stored, MessagePosition::new(1, 1), &queue("a"));
