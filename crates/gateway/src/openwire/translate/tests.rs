@@ -313,6 +313,29 @@ fn what_cannot_be_stored_is_named() {
 }
 
 #[test]
+fn a_claim_takes_no_memory() {
+    let refused = |map: Vec<u8>| {
+        let mut message = text_message("a");
+        message.marshalled_properties = Some(map.into());
+        publish(message).expect_err("refused").to_string()
+    };
+    let claims = |tag: u8| [&i32::MAX.to_be_bytes()[..], &[0, 1, b'a', tag]].concat();
+    for tag in [10, 11, 12, 13] {
+        let bytes = [claims(tag), i32::MAX.to_be_bytes().to_vec()].concat();
+        assert!(refused(bytes).starts_with("message properties: "), "{tag}");
+    }
+    let mut nested = openwire::Value::Null;
+    for _ in 0..40 {
+        nested = openwire::Value::List(vec![nested]);
+    }
+    let deep = with_properties(text_message("a"), &[("a", nested)]);
+    let deep = publish(deep).expect_err("refused").to_string();
+    assert!(deep.contains("nested deeper"), "{deep}");
+    let large = refused(vec![0; 2 << 20]);
+    assert!(large.starts_with("message takes 2097152 bytes"), "{large}");
+}
+
+#[test]
 fn long_texts_survive() {
     let mut message = text_message("a");
     let long = "x".repeat(60_000);
