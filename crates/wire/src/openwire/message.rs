@@ -58,7 +58,7 @@ fields! {
         pub producer_id: ProducerId,
         /// Where it was sent.
         pub destination: Destination,
-        /// The transaction that it is sent in; none where it is dispatched.
+        /// The transaction that it is sent in. It means nothing in a dispatch, though ActiveMQ's broker may leave it there.
         pub transaction_id: Option<TransactionId>,
         /// Where it was sent first, if the broker moved or copied it.
         pub original_destination: Option<Destination>,
