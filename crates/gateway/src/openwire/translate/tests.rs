@@ -1,5 +1,6 @@
 //! Messages through both doors.
 
+mod captured;
 mod properties;
 mod protocols;
 mod selected;
