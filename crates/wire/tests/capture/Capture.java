@@ -22,7 +22,7 @@ public class Capture {
         + "&wireFormat.stackTraceEnabled=false";
 
     /** Dialogues whose negotiation is noted; that of the others is the same as that of the first. */
-    static final Set<String> NEGOTIATES = Set.of("connect", "idle", "version_1", "version_9");
+    static final Set<String> NEGOTIATES = Set.of("connect", "idle", "version_1");
 
     /** What a dialogue is played on. */
     static class Setting {
@@ -33,8 +33,8 @@ public class Capture {
         ActiveMQConnectionFactory factory(String options) {
             ActiveMQConnectionFactory factory = new ActiveMQConnectionFactory(
                 "tcp://127.0.0.1:" + tap.port() + "?" + DECLINED + options);
-            factory.setConnectionIDPrefix("ID:client");
-            factory.setClientIDPrefix("ID:client");
+            factory.setConnectionIDPrefix("ID:c");
+            factory.setClientIDPrefix("ID:c");
             return factory;
         }
 
@@ -163,7 +163,6 @@ public class Capture {
         all.put("idle", Capture::idle);
         all.put("failover", Capture::failover);
         all.put("version_1", s -> version(s, 1));
-        all.put("version_9", s -> version(s, 9));
         return all;
     }
 
@@ -202,9 +201,6 @@ public class Capture {
         messages.add(session.createBlobMessage(new URL("http://127.0.0.1/blob")));
         messages.add(session.createTextMessage(""));
         for (javax.jms.Message message : messages) producer.send(message);
-        connection.start();
-        MessageConsumer consumer = session.createConsumer(queue);
-        for (int i = 0; i < messages.size(); i++) consumer.receive(5000);
         connection.close();
     }
 
@@ -332,13 +328,6 @@ public class Capture {
         MessageConsumer dead = session.createConsumer(session.createQueue("ActiveMQ.DLQ"));
         dead.receive(5000);
         session.commit();
-        dead.close();
-        MessageProducer producer = session.createProducer(queue);
-        producer.setTimeToLive(50);
-        producer.send(session.createTextMessage("expires"));
-        session.commit();
-        Thread.sleep(200);
-        session.createConsumer(queue).receive(300);
         connection.close();
     }
 
@@ -460,8 +449,8 @@ public class Capture {
     static void xa(Setting setting) throws Exception {
         ActiveMQXAConnectionFactory factory = new ActiveMQXAConnectionFactory(
             "tcp://127.0.0.1:" + setting.tap.port() + "?" + DECLINED + "&jms.watchTopicAdvisories=false");
-        factory.setConnectionIDPrefix("ID:client");
-        factory.setClientIDPrefix("ID:client");
+        factory.setConnectionIDPrefix("ID:c");
+        factory.setClientIDPrefix("ID:c");
         XAConnection connection = factory.createXAConnection();
         connection.start();
         XASession session = connection.createXASession();
@@ -566,8 +555,8 @@ public class Capture {
     static void failover(Setting setting) throws Exception {
         ActiveMQConnectionFactory factory = new ActiveMQConnectionFactory("failover:(tcp://127.0.0.1:"
             + setting.tap.port() + "?" + DECLINED + ")?jms.watchTopicAdvisories=false");
-        factory.setConnectionIDPrefix("ID:client");
-        factory.setClientIDPrefix("ID:client");
+        factory.setConnectionIDPrefix("ID:c");
+        factory.setClientIDPrefix("ID:c");
         ActiveMQConnection connection = (ActiveMQConnection) factory.createConnection();
         connection.start();
         Session session = connection.createSession(false, Session.AUTO_ACKNOWLEDGE);

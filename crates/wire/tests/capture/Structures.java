@@ -25,7 +25,7 @@ public class Structures {
     /** Setters that are no fields, or fields of another structure's meaning. */
     static final Set<String> LEFT_OUT = Set.of("setProperties", "setMarshalledProperties", "setContent", "setFrom",
         "setNetworkSubscription", "setAdditionalPredicate", "setPeerBrokerInfos", "setCompressed", "setSize",
-        "setMessageBody");
+        "setMessageBody", "setPassiveSlave");
 
     public static void main(String[] arguments) throws Exception {
         List<String> text = new ArrayList<>();

@@ -175,19 +175,8 @@ fn what_is_wrong_is_named() {
 /// A broker that knows a broker that knows a broker.
 fn nested(depth: u8) -> BrokerInfo {
     BrokerInfo {
-        header: Default::default(),
-        broker_id: None,
-        broker_url: None,
         peers: depth.checked_sub(1).map(|depth| vec![nested(depth)]),
-        broker_name: None,
-        slave_broker: false,
-        master_broker: false,
-        fault_tolerant_configuration: false,
-        duplex_connection: false,
-        network_connection: false,
-        connection_id: 0,
-        broker_upload_url: None,
-        network_properties: None,
+        ..Default::default()
     }
 }
 
