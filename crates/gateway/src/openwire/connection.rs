@@ -142,6 +142,21 @@ impl<S: AsyncRead + AsyncWrite> Speaker<S> {
         self.last_said = Instant::now();
         Ok(())
     }
+
+    /// Says what is left. Who has said goodbye closes the socket itself: if we did, the client could take that for a loss.
+    async fn part(&mut self, closing: Closing) -> Result<(), Broken> {
+        while !self.said.is_empty() {
+            self.write().await?;
+        }
+        if closing != Closing::Done {
+            self.writer.shutdown().await?;
+            return Ok(());
+        }
+        loop {
+            self.heard.clear();
+            self.read().await?;
+        }
+    }
 }
 
 /// See the head of the file.
@@ -228,8 +243,9 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             // What has come whole is taken in before more is read.
             self.hear().await?;
             if let Some(closing) = self.closing {
-                let farewell = tokio::time::timeout(OPENWIRE_FAREWELL, self.say_all()).await;
-                drop(farewell);
+                let farewell = self.speaker.part(closing);
+                // Whether or not the client lets us finish.
+                drop(tokio::time::timeout(OPENWIRE_FAREWELL, farewell).await);
                 return Ok(closing);
             }
             let may_take = self.speaker.said.len() < OPENWIRE_OUT_BYTES;
@@ -428,14 +444,6 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
                 "a command to the client does not fit a frame",
             ));
         }
-    }
-
-    async fn say_all(&mut self) -> Result<(), Broken> {
-        while !self.speaker.said.is_empty() {
-            self.speaker.write().await?;
-        }
-        self.speaker.writer.shutdown().await?;
-        Ok(())
     }
 
     /// Does something when the socket has taken all that is said.
