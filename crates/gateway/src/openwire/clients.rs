@@ -197,7 +197,7 @@ mod tests {
         assert!(table.seats.is_empty() && table.by_client.is_empty());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_connection_that_does_not_leave_is_not_waited_for_without_end() {
         let clients = Clients::default();
         let first = clients.take("ID:a", Some("orders"), peer(1)).await.unwrap();

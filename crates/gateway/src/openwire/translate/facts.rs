@@ -5,7 +5,7 @@
 //! u8 version = 1, u8 flags, then sections: u8 kind, u16 length (little-endian), bytes
 //!   kind 2 byte  3 char  4 short  8 float  11 map  12 list   the name of a property of that Java type
 //!   kind 32 message id  33 original destination  34 blob's address  35 blob's media type
-//!        36 job   a text
+//!        36 job  37 topic   a text
 //! ```
 //! What a client of another protocol sends in its place may be anything: what cannot be read is no fact, and a fact that
 //! does not fit the message it is on has no effect.
@@ -60,6 +60,8 @@ pub(super) struct Facts {
     pub(super) message_id: Option<String>,
     /// Where it was sent first: of a composite, all of it.
     pub(super) original_destination: Option<String>,
+    /// The topic that it was sent to, for those who receive from several.
+    pub(super) topic: Option<String>,
     /// Where its blob lies.
     pub(super) blob_url: Option<String>,
     /// What its blob is.
@@ -77,6 +79,7 @@ const ORIGINAL_DESTINATION: u8 = 33;
 const BLOB_URL: u8 = 34;
 const BLOB_TYPE: u8 = 35;
 const JOB: u8 = 36;
+const TOPIC: u8 = 37;
 
 /// Bytes before a section's content.
 const SECTION_HEAD_BYTES: usize = 3;
@@ -116,6 +119,7 @@ impl Facts {
             (BLOB_URL, &self.blob_url),
             (BLOB_TYPE, &self.blob_type),
             (JOB, &self.job),
+            (TOPIC, &self.topic),
         ];
         let texts = texts
             .into_iter()
@@ -158,6 +162,7 @@ impl Facts {
                 BLOB_URL => facts.blob_url = Some(text),
                 BLOB_TYPE => facts.blob_type = Some(text),
                 JOB => facts.job = Some(text),
+                TOPIC => facts.topic = Some(text),
                 _ => drop(facts.types.insert(text, JavaType::of(kind)?)),
             }
             rest = behind;
@@ -216,6 +221,7 @@ mod tests {
             blob_url: Some("http://b".to_owned()),
             blob_type: Some(String::new()),
             job: Some("ID:j".to_owned()),
+            topic: Some("prices.eu".to_owned()),
             types: types.map(|java| (format!("{java:?}"), java)).into(),
             ..Facts::default()
         }

@@ -1,8 +1,10 @@
 //! A client's message on its way in.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use quorate_message::limits::{MESSAGE_BYTES_MAX, PRIORITY_MAX, SHORT_TEXT_BYTES_MAX};
-use quorate_message::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Message, MessageError, Value};
+use quorate_message::{
+    DestinationKind, GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Message, MessageError, Value,
+};
 use quorate_wire::openwire;
 
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts};
@@ -38,17 +40,17 @@ pub(crate) fn inbound_to(
     buffer: &mut BytesMut,
 ) -> Result<Publication, Refusal> {
     let number = number(&message)?;
-    let bytes = message.content.as_ref().map_or(0, Bytes::len);
-    if bytes > body_bytes_max {
-        let bytes_max = body_bytes_max;
-        return Err(Refusal::Body { bytes, bytes_max });
-    }
     let mut facts = Facts {
         is_droppable: message.droppable,
         original_destination: original(&message),
+        topic: topic(&targets),
         ..Facts::default()
     };
     let (content_type, body) = body::take(&mut message, &mut facts);
+    let (bytes, bytes_max) = (body.len(), body_bytes_max);
+    if bytes > bytes_max {
+        return Err(Refusal::Body { bytes, bytes_max });
+    }
     let mut stored = Message {
         reply_to: message
             .reply_to
@@ -111,6 +113,12 @@ fn original(message: &openwire::Message) -> Option<String> {
     let composite = Some(&message.destination).filter(|all| names::is_composite(all));
     let original = message.original_destination.as_ref().or(composite);
     original.map(names::text)
+}
+
+/// The topic, of a message that goes to nothing else.
+fn topic(targets: &Targets) -> Option<String> {
+    let is_topic = targets.first.kind == DestinationKind::Topic && targets.also.is_empty();
+    is_topic.then(|| targets.first.name.as_str().to_owned())
 }
 
 /// The id of the stored message. One that is delivered several times has none, so that each delivery gets its own.

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use quorate_message::{
-    GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Message, MessageError, MessagePosition, Value,
-    virtual_topic,
+    DestinationName, GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Message, MessageError,
+    MessagePosition, Pattern, Value, virtual_topic,
 };
-use quorate_wire::openwire::{self, Map, MessageKind};
+use quorate_wire::openwire::{self, Map, MessageKind, Topic};
 
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts};
 use super::properties::{CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, fits_field, java};
@@ -24,7 +24,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) redelivery_counter: i32,
     /// From this message on its group is the consumer's.
     pub(crate) is_first_in_group: bool,
-    /// The destination under the name by which the consumer knows it: one, even if it consumes a pattern.
+    /// What the consumer consumes from.
     pub(crate) destination: &'a openwire::Destination,
     /// A number that rises with each message given to the connection; the client gives it back when it leaves.
     pub(crate) broker_sequence_id: i64,
@@ -83,7 +83,7 @@ fn blank(stored: &Message, facts: &mut Facts, seen: &Seen<'_>) -> openwire::Mess
         kind: MessageKind::Plain,
         header: openwire::Header::default(),
         producer_id: message_id.producer_id.clone(),
-        destination: seen.destination.clone(),
+        destination: destination(seen.destination, facts.topic.take()),
         transaction_id: None,
         original_destination: original.as_deref().map(names::from_text),
         message_id,
@@ -218,6 +218,30 @@ fn bury(message: &mut openwire::Message, map: &mut Map, death: Death) {
     if message.original_destination.is_none() {
         message.original_destination = virtual_origin(&message.destination);
     }
+}
+
+/// Where a message is from: the topic that it was sent to, for who consumes from a pattern of them.
+fn destination(consumed: &openwire::Destination, topic: Option<String>) -> openwire::Destination {
+    let topic = topic.filter(|topic| is_of(consumed, topic));
+    match topic {
+        Some(topic) => openwire::Destination::Topic(Topic {
+            physical_name: topic,
+        }),
+        None => consumed.clone(),
+    }
+}
+
+/// Whether topics are consumed by a pattern that this one matches.
+fn is_of(consumed: &openwire::Destination, topic: &str) -> bool {
+    let openwire::Destination::Topic(consumed) = consumed else {
+        return false;
+    };
+    let pattern = Pattern::new(&consumed.physical_name).ok();
+    let pattern = pattern.filter(|pattern| !pattern.is_exact());
+    let name = DestinationName::new(topic).ok();
+    pattern
+        .zip(name)
+        .is_some_and(|(pattern, name)| pattern.matches(&name))
 }
 
 /// The topic whose messages the queue of this name gets.

@@ -371,3 +371,39 @@ fn names_that_the_gateway_keeps_for_itself_are_not_the_clients() {
     assert!(!again.compressed);
     assert_eq!(again.group_id, None);
 }
+
+#[test]
+fn who_consumes_a_pattern_is_told_the_topic() {
+    let mut message = text_message("a");
+    message.destination = topic("prices.eu");
+    let stored = published(message).message;
+    let position = MessagePosition::new(77, 4);
+    for (consumed, shown) in [
+        ("prices.*", "prices.eu"),
+        (">", "prices.eu"),
+        ("prices.eu", "prices.eu"),
+        // Not what was sent there: the word of a sender about another topic counts for nothing.
+        ("orders.*", "orders.*"),
+    ] {
+        let again = received(&stored, position, &topic(consumed));
+        assert_eq!(again.destination, topic(shown), "{consumed}");
+    }
+    let again = received(&stored, position, &queue("prices.eu"));
+    assert_eq!(again.destination, queue("prices.eu"));
+}
+
+#[test]
+fn a_body_may_have_all_the_bytes_that_are_allowed_whatever_its_frame_adds() {
+    let check = |bytes: usize| {
+        let message = text_message(&"x".repeat(bytes));
+        inbound(message, 1000, &mut BytesMut::new()).map(|_| ())
+    };
+    assert_eq!(check(1000), Ok(()));
+    assert_eq!(
+        check(1001),
+        Err(Refusal::Body {
+            bytes: 1001,
+            bytes_max: 1000
+        })
+    );
+}
