@@ -175,7 +175,12 @@ impl Dialogue {
         advisories.next_told += 1;
         advisories.told.insert(at, destination.clone());
         advisories.known.insert(destination.clone(), at);
-        self.advise_all(now, (destination, DestinationOperation::Add), |_| true, effects);
+        self.advise_all(
+            now,
+            (destination, DestinationOperation::Add),
+            |_| true,
+            effects,
+        );
     }
 
     fn forget(&mut self, now: Now, destination: &Destination, effects: &mut Vec<Effect>) {

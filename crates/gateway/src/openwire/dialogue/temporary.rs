@@ -90,7 +90,11 @@ impl Dialogue {
         asked: Asked,
         effects: &mut Vec<Effect>,
     ) {
-        let mut present = self.names.values().filter_map(|s| self.consumers.get(s));
+        let mut present = self
+            .names
+            .values()
+            .flatten()
+            .filter_map(|s| self.consumers.get(s));
         if present.any(|consumer| consumer.destination == *destination) {
             let exception = Exception::jms(format!(
                 "temporary destination {} has a consumer; close that one first",

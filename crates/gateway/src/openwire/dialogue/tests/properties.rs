@@ -60,7 +60,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (any::<bool>(), of.clone(), prop::bool::weighted(0.1))
             .prop_map(|(asked, of, wrong)| Op::Send(asked, of, wrong)),
         1 => (0..2_i32).prop_map(Op::Produce),
-        3 => (value.clone(), prefetch.clone(), 0..5_u8).prop_map(|(v, p, k)| Op::Consume(v, p, k)),
+        3 => (value.clone(), prefetch.clone(), 0..8_u8).prop_map(|(v, p, k)| Op::Consume(v, p, k)),
         8 => (value.clone(), kind, any::<u8>(), of).prop_map(|(v, k, at, of)| Op::Ack(v, k, at, of)),
         2 => (value.clone(), -1..3_i64).prop_map(|(v, timeout)| Op::Pull(v, timeout)),
         1 => (value.clone(), prefetch).prop_map(|(v, p)| Op::Control(v, p)),
@@ -388,6 +388,7 @@ impl World {
             0 => topic("prices.>"),
             1 => queue("a.>"),
             2 => topic("ActiveMQ.Advisory.TempQueue"),
+            4 => queue("a,b"),
             _ => queue("orders"),
         };
         info.no_local = kind == 3;
