@@ -17,7 +17,8 @@ pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 pub const NESTING_MAX: u8 = 8;
 
 /// Structures in one frame. A message has about ten; a list of prepared transactions is the only command without a
-/// natural bound. Keeps the memory of a decoded frame near the size of the frame.
+/// natural bound. A structure takes some 350 bytes of memory where it may have seven on the wire, so that this keeps what
+/// a frame of nothing else becomes below 32 MiB.
 pub const STRUCTURES_MAX: u32 = 65_536;
 
 /// How deep maps and lists of a body or of properties may be nested. The client allows it without a bound, but its own

@@ -23,6 +23,8 @@ const PURE: &[&str] = &[
     "crates/storage-node/src/shard.rs",
     "crates/coordinator/src/controller",
     "crates/coordinator/src/controller.rs",
+    "crates/gateway/src/openwire/translate",
+    "crates/gateway/src/openwire/translate.rs",
     "crates/gateway/src/session",
     "crates/gateway/src/session.rs",
     "crates/gateway/src/source.rs",

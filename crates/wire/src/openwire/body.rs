@@ -191,3 +191,6 @@ fn encode_text(text: &str) -> Result<Bytes, EncodeError> {
     put_long_text(text, &mut out)?;
     Ok(out.freeze())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,9 @@
 //! What one side leaves out counts as declined. Tight encoding, the object cache and stack traces are never offered here,
 //! so they are never agreed.
 
-use bytes::{BufMut, Bytes};
 use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
 use thiserror::Error;
 
 use super::field::{Field, Typed};
@@ -268,4 +269,97 @@ impl WireFormatInfo {
 
 fn milliseconds(duration: Duration) -> Value {
     Value::Long(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn theirs(version: i32, properties: &[(&str, Value)]) -> WireFormatInfo {
+        let entries = properties.iter();
+        WireFormatInfo {
+            version,
+            properties: Some(
+                entries
+                    .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                    .collect(),
+            ),
+        }
+    }
+
+    #[test]
+    fn the_lower_of_each_is_kept_to() {
+        let info = theirs(
+            9,
+            &[
+                (FRAME_SIZE, Value::Long(5000)),
+                (INACTIVITY, Value::Long(40_000)),
+                (INACTIVITY_INITIAL_DELAY, Value::Long(1)),
+                (TCP_NO_DELAY, Value::Boolean(true)),
+                (TIGHT_ENCODING, Value::Boolean(true)),
+            ],
+        );
+        let format = Offer::default().agree(&info);
+        assert_eq!(
+            format,
+            Ok(Format {
+                version: Version::new(9).expect("a version"),
+                frame_bytes_max: 5000,
+                inactivity: Some(Duration::from_secs(30)),
+                inactivity_initial_delay: Duration::from_millis(1),
+                tcp_no_delay: true,
+            })
+        );
+        assert!(info.tight_encoding() && !info.cache());
+    }
+
+    #[test]
+    fn what_is_left_out_is_declined() {
+        for info in [
+            theirs(12, &[]),
+            WireFormatInfo {
+                version: 12,
+                properties: None,
+            },
+            theirs(
+                12,
+                &[(FRAME_SIZE, Value::Long(-1)), (INACTIVITY, Value::Long(-1))],
+            ),
+        ] {
+            let format = Offer::default().agree(&info);
+            assert_eq!(
+                format,
+                Ok(Format {
+                    version: Version::LATEST,
+                    frame_bytes_max: FRAME_BYTES_MAX,
+                    inactivity: None,
+                    inactivity_initial_delay: Duration::ZERO,
+                    tcp_no_delay: false,
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn a_later_version_comes_down_to_ours_and_none_is_refused() {
+        let agree = |version| Offer::default().agree(&theirs(version, &[]));
+        assert_eq!(agree(99).map(|format| format.version), Ok(Version::LATEST));
+        for version in [0, -1, i32::MIN] {
+            assert_eq!(agree(version), Err(Incompatible::Version(version)));
+        }
+    }
+
+    #[test]
+    fn our_offer_is_agreed_with_by_ourselves() {
+        let offer = Offer::default();
+        let format = offer.agree(&offer.info()).expect("our own version");
+        assert_eq!(format.frame_bytes_max, offer.frame_bytes_max);
+        assert_eq!(format.inactivity, Some(offer.inactivity));
+        let info = offer.info();
+        assert!(!info.tight_encoding() && !info.cache());
+        assert!(!info.size_prefix_disabled() && !info.stack_trace());
+        assert_eq!(info.provider_name(), Some("Quorate"));
+        assert_eq!(info.platform(), Some("Rust"));
+        assert!(info.provider_version().is_some() && info.host().is_none());
+    }
 }

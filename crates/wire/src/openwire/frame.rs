@@ -176,3 +176,6 @@ fn encode_frame(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

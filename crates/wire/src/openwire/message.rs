@@ -58,7 +58,7 @@ fields! {
         pub producer_id: ProducerId,
         /// Where it was sent.
         pub destination: Destination,
-        /// The transaction that it is sent in; none where it is dispatched.
+        /// The transaction that it is sent in. It means nothing in a dispatch, though ActiveMQ's broker may leave it there.
         pub transaction_id: Option<TransactionId>,
         /// Where it was sent first, if the broker moved or copied it.
         pub original_destination: Option<Destination>,
@@ -128,7 +128,49 @@ const BLOB: u8 = 29;
 /// What a message counts for in a producer's window beside its body and properties, by the client's own sum.
 const WINDOW_BYTES_MIN: usize = 1024;
 
+/// JMSPriority where nobody chose one.
+const PRIORITY_DEFAULT: i8 = 4;
+
 impl Message {
+    /// A message without a body, as a broker makes it: not persistent, of normal priority, without an end.
+    #[must_use]
+    pub fn new(message_id: MessageId, destination: Destination) -> Self {
+        Self {
+            kind: MessageKind::Plain,
+            header: Header::default(),
+            producer_id: message_id.producer_id.clone(),
+            destination,
+            transaction_id: None,
+            original_destination: None,
+            message_id,
+            original_transaction_id: None,
+            group_id: None,
+            group_sequence: 0,
+            correlation_id: None,
+            persistent: false,
+            expiration: 0,
+            priority: PRIORITY_DEFAULT,
+            reply_to: None,
+            timestamp: 0,
+            jms_type: None,
+            content: None,
+            marshalled_properties: None,
+            data_structure: None,
+            target_consumer_id: None,
+            compressed: false,
+            redelivery_counter: 0,
+            broker_path: None,
+            arrival: 0,
+            user_id: None,
+            received_by_df_bridge: false,
+            droppable: false,
+            cluster: None,
+            broker_in_time: 0,
+            broker_out_time: 0,
+            jmsx_group_first_for_consumer: false,
+        }
+    }
+
     /// What the message takes of its producer's window. A [`ProducerAck`](super::ProducerAck) gives exactly this back,
     /// because the client subtracts its own sum.
     #[must_use]
@@ -211,5 +253,52 @@ impl Typed for Message {
             | MessageKind::Stream
             | MessageKind::Text => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openwire::Value;
+
+    fn message() -> Message {
+        let id: MessageId = "c:1:2:3".parse().expect("a message id");
+        Message::new(id, Destination::queue("q"))
+    }
+
+    #[test]
+    fn a_window_is_taken_by_body_and_properties() {
+        let mut message = message();
+        assert_eq!(message.window_bytes(), 1024);
+        message.content = Some(Bytes::from_static(b"12345"));
+        message.marshalled_properties = Some(Bytes::from_static(b"123"));
+        assert_eq!(message.window_bytes(), 1032);
+    }
+
+    #[test]
+    fn properties_are_there_or_not() {
+        let mut message = message();
+        assert_eq!(message.properties(), Ok(Map::new()));
+        let map = Map::from_iter([("n".to_owned(), Value::Int(1))]);
+        assert_eq!(message.set_properties(&map), Ok(()));
+        assert_eq!(message.properties(), Ok(map));
+        assert_eq!(message.set_properties(&Map::new()), Ok(()));
+        assert_eq!(message.marshalled_properties, None);
+        message.marshalled_properties = Some(Bytes::from_static(b"\0"));
+        assert!(message.properties().is_err());
+    }
+
+    #[test]
+    fn each_kind_has_its_data_type() {
+        for data_type in 0..=u8::MAX {
+            assert_eq!(
+                Message::admits(data_type),
+                (23..=29).contains(&data_type),
+                "{data_type}"
+            );
+        }
+        let mut message = message();
+        message.kind = MessageKind::Blob(Blob::default());
+        assert_eq!(message.data_type(), 29);
     }
 }

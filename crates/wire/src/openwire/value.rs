@@ -378,3 +378,6 @@ pub(crate) fn put_long_text(text: &str, out: &mut BytesMut) -> Result<(), Encode
     modified_utf8::encode(text, out);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! A client's message on its way in.
 
 use bytes::{Bytes, BytesMut};
-use quorate_message::limits::{PRIORITY_MAX, SHORT_TEXT_BYTES_MAX};
-use quorate_message::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Message, Value};
+use quorate_message::limits::{MESSAGE_BYTES_MAX, PRIORITY_MAX, SHORT_TEXT_BYTES_MAX};
+use quorate_message::{GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Message, MessageError, Value};
 use quorate_wire::openwire;
 
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts};
@@ -64,6 +64,11 @@ pub(crate) fn inbound_to(
     let mut read = Read::default();
     fields(&mut message, &mut stored, &mut read, &mut facts);
     if let Some(map) = &message.marshalled_properties {
+        // Before memory is taken for what cannot be stored.
+        let bytes = map.len();
+        if bytes > MESSAGE_BYTES_MAX {
+            return Err(MessageError::TooLarge { bytes }.into());
+        }
         read.map(map, &mut facts)?;
     }
     let schedule = read.timing.schedule()?;

@@ -1,5 +1,6 @@
 //! Messages through both doors.
 
+mod captured;
 mod properties;
 mod protocols;
 mod selected;
@@ -310,6 +311,29 @@ fn what_cannot_be_stored_is_named() {
         *m = with_properties(m.clone(), &entries);
     };
     assert!(refused(&crowded).starts_with("message has 1100 properties"));
+}
+
+#[test]
+fn a_claim_takes_no_memory() {
+    let refused = |map: Vec<u8>| {
+        let mut message = text_message("a");
+        message.marshalled_properties = Some(map.into());
+        publish(message).expect_err("refused").to_string()
+    };
+    let claims = |tag: u8| [&i32::MAX.to_be_bytes()[..], &[0, 1, b'a', tag]].concat();
+    for tag in [10, 11, 12, 13] {
+        let bytes = [claims(tag), i32::MAX.to_be_bytes().to_vec()].concat();
+        assert!(refused(bytes).starts_with("message properties: "), "{tag}");
+    }
+    let mut nested = openwire::Value::Null;
+    for _ in 0..40 {
+        nested = openwire::Value::List(vec![nested]);
+    }
+    let deep = with_properties(text_message("a"), &[("a", nested)]);
+    let deep = publish(deep).expect_err("refused").to_string();
+    assert!(deep.contains("nested deeper"), "{deep}");
+    let large = refused(vec![0; 2 << 20]);
+    assert!(large.starts_with("message takes 2097152 bytes"), "{large}");
 }
 
 #[test]

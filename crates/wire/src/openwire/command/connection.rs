@@ -9,7 +9,7 @@ use crate::openwire::throwable::Throwable;
 
 structure! {
     /// Who the broker is. Clients wait for it in some calls, so one must come.
-    #[derive(Clone, Debug, Eq, PartialEq)]
+    #[derive(Clone, Debug, Default, Eq, PartialEq)]
     pub struct BrokerInfo = 2 {
         /// Number and response.
         pub header: Header,

@@ -90,7 +90,7 @@ structure! {
 
 structure! {
     /// The broker took a message of a producer with a window.
-    #[derive(Clone, Debug, PartialEq)]
+    #[derive(Clone, Debug, Default, Eq, PartialEq)]
     pub struct ProducerAck = 19 {
         /// Number and response.
         pub header: Header,

@@ -156,7 +156,7 @@ structure! {
 
 structure! {
     /// A consumer's prefetch changes, or it is closed, stopped, started.
-    #[derive(Clone, Debug, Eq, PartialEq)]
+    #[derive(Clone, Debug, Default, Eq, PartialEq)]
     pub struct ConsumerControl = 17 {
         /// Number and response.
         pub header: Header,

@@ -131,7 +131,7 @@ prop_compose! {
 }
 
 /// What of a message an application sees, or the client goes by.
-fn seen(message: &openwire::Message) -> impl PartialEq + std::fmt::Debug + use<> {
+pub(super) fn seen(message: &openwire::Message) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         (
             message.kind.clone(),
