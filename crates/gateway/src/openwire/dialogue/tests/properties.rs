@@ -495,7 +495,14 @@ proptest! {
             world.act(op);
         }
         world.settle_down();
+        for number in 1..3 {
+            world.act(Op::Transaction(number, TransactionOperation::Rollback));
+        }
+        world.settle_down();
         prop_assert_eq!(&world.cluster.asked, &world.cluster.answered);
+        let dialogue = &world.bench.dialogue;
+        let named: usize = dialogue.names.values().map(Vec::len).sum();
+        prop_assert_eq!(dialogue.consumers.len(), named, "a closed consumer stays");
         let effects = world.bench.step(Input::Closed);
         world.cluster.take(effects);
         prop_assert!(world.cluster.is_over);
