@@ -96,6 +96,10 @@ pub const TOLD_MAX: usize = 16_384;
 /// Messages of one OpenWire connection without an outcome; its client is not read from above that.
 pub const SENDS_MAX: usize = 16_384;
 
+/// Calls of one OpenWire connection that are under way; its client is not read from above that. More than its consumers
+/// and transactions together.
+pub const CALLS_MAX: usize = 16_384;
+
 /// How long, in microseconds, a pull that does not want to wait gives a message that is there to arrive: the way to the
 /// leader and back, and a leader that is busy.
 pub const PULL_AT_ONCE_MICROS: u64 = 200_000;

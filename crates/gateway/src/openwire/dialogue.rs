@@ -102,7 +102,7 @@ pub(crate) struct Dialogue {
     publisher: Option<Publisher>,
     consumers: BTreeMap<Serial, Consumer>,
     /// The present consumers' names; those that leave have none.
-    names: BTreeMap<ConsumerKey, Serial>,
+    names: BTreeMap<ConsumerKey, Vec<Serial>>,
     browsers: BTreeMap<ConsumerKey, Browser>,
     transactions: BTreeMap<i64, Transaction>,
     removals: Vec<Removal>,
@@ -308,7 +308,7 @@ impl Dialogue {
         for consumer in self.consumers.values() {
             consumer.window.check();
         }
-        for serial in self.names.values() {
+        for serial in self.names.values().flatten() {
             assert!(self.consumers.contains_key(serial), "a name is somebody's");
         }
     }

@@ -229,6 +229,14 @@ impl Core {
         true
     }
 
+    /// The call that holds what a consumer got from a shard: its own, or that of its leg there.
+    pub(super) fn holder_at(&self, consumer: ConsumerId, shard: ShardId) -> Option<CallId> {
+        let call = *self.consumer_calls.get(&consumer)?;
+        let group = self.groups.get(&call);
+        let leg = group.and_then(|group| group.legs.get(&shard));
+        Some(leg.copied().unwrap_or(call))
+    }
+
     fn legs_of(&self, call: CallId) -> Vec<CallId> {
         let group = self.groups.get(&call).into_iter();
         group

@@ -95,8 +95,7 @@ impl Core {
         of_earlier_tries: &BTreeSet<(ShardId, MessagePosition)>,
     ) {
         for (shard, position) in named.positions {
-            let of = named.consumer.and_then(|id| self.consumer_calls.get(&id));
-            let of = of.copied();
+            let of = named.consumer.and_then(|id| self.holder_at(id, shard));
             let holder = of.and_then(|call| self.consumers.get_mut(&call));
             let reserved = holder.map(|consumer| {
                 consumer.shard == shard && consumer.reserve(position, named.settlement)
@@ -493,7 +492,7 @@ impl Core {
         for settled in transaction.settled {
             // What is committed is gone for whoever has it here.
             let present = settled.consumer.filter(|_| decision == Decision::Commit);
-            let present = present.and_then(|id| self.consumer_calls.get(&id).copied());
+            let present = present.and_then(|id| self.holder_at(id, settled.shard));
             let of = [settled.reserved_in, present];
             for holder in of.into_iter().flatten().collect::<BTreeSet<_>>() {
                 if let Some(consumer) = self.consumers.get_mut(&holder)

@@ -12,7 +12,7 @@
 //! What is said of unknown consumers and messages is ignored: they are of an earlier connection.
 
 use quorate_message::Settlement;
-use quorate_wire::openwire::{AckType, MessageAck, TransactionId};
+use quorate_wire::openwire::{AckType, LocalTransactionId, MessageAck, MessageId, TransactionId};
 
 use super::{Dialogue, Effect, Now, answering::Asked, consumer::Serial, exception::Exception};
 
@@ -40,19 +40,41 @@ impl Dialogue {
             Some(TransactionId::Local(id)) => Some(id),
             Some(TransactionId::Xa(_)) => return Err(super::transacting::no_distributed()),
         };
-        let Some(serial) = self.named(&ack.consumer_id) else {
+        let legs = self.named(&ack.consumer_id);
+        if legs.is_empty() {
             self.acknowledge_browsed(now, ack, effects);
             return Ok(());
+        }
+        let Some((first, last)) = self.bounds(&legs, ack) else {
+            return Ok(());
         };
-        let (range, last) = self.range(serial, ack);
-        match (ack.ack_type, transaction) {
-            (AckType::Delivered, _) => self.widen(serial, ack),
+        for serial in legs {
+            self.acknowledge_of(serial, (ack.ack_type, transaction), (first, last), effects)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in an acknowledgement as far as it is about one consumer.
+    fn acknowledge_of(
+        &mut self,
+        serial: Serial,
+        (kind, transaction): (AckType, Option<&LocalTransactionId>),
+        (first, last): (u64, u64),
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Exception> {
+        let Some(consumer) = self.consumers.get_mut(&serial) else {
+            return Ok(());
+        };
+        let range = consumer.window.between(first, last);
+        let only = consumer.window.between(last, last);
+        match (kind, transaction) {
+            (AckType::Delivered, _) => consumer.window.widen(last),
             (AckType::Redelivered, _) => {}
             (AckType::Standard | AckType::Unmatched, None) => {
                 self.settle_sequences(serial, Settlement::Accept, &range, effects);
             }
             (AckType::Individual, None) => {
-                self.settle_sequences(serial, Settlement::Accept, &last, effects);
+                self.settle_sequences(serial, Settlement::Accept, &only, effects);
             }
             (AckType::Poison, None) => {
                 self.settle_sequences(serial, Settlement::Reject, &range, effects);
@@ -66,44 +88,30 @@ impl Dialogue {
                 ));
             }
             (AckType::Standard | AckType::Unmatched, Some(id)) => {
+                consumer.window.widen(last);
                 self.settle_in_transaction(id, (serial, &range), effects)?;
-                self.widen(serial, ack);
             }
             (AckType::Individual, Some(id)) => {
-                self.settle_in_transaction(id, (serial, &last), effects)?;
-                self.widen_by(serial, &last);
+                consumer.window.widen_by(last);
+                self.settle_in_transaction(id, (serial, &only), effects)?;
             }
         }
         self.lend(serial, effects);
         Ok(())
     }
 
-    /// The messages that are meant, if a range is, and if only the last is. What a transaction has is in neither.
-    fn range(&self, serial: Serial, ack: &MessageAck) -> (Vec<u64>, Vec<u64>) {
-        let Some(consumer) = self.consumers.get(&serial) else {
-            return (Vec::new(), Vec::new());
+    /// The first and the last sequence that are meant. None if one of the messages named is not there.
+    fn bounds(&self, legs: &[Serial], ack: &MessageAck) -> Option<(u64, u64)> {
+        let find = |id: &MessageId| {
+            let mut consumers = legs.iter().filter_map(|serial| self.consumers.get(serial));
+            consumers.find_map(|consumer| consumer.window.find(id))
         };
-        let (first, last) = (ack.first_message_id.as_ref(), ack.last_message_id.as_ref());
-        let range = consumer.window.range(first, last).unwrap_or_default();
-        let last = consumer.window.range(last, last).unwrap_or_default();
-        (range, last)
-    }
-
-    fn widen(&mut self, serial: Serial, ack: &MessageAck) {
-        if let Some(consumer) = self.consumers.get_mut(&serial)
-            && let Some(last) = &ack.last_message_id
-            && let Some(last) = consumer.window.find(last)
-        {
-            consumer.window.widen(last);
-        }
-    }
-
-    fn widen_by(&mut self, serial: Serial, sequences: &[u64]) {
-        if let Some(consumer) = self.consumers.get_mut(&serial) {
-            for sequence in sequences {
-                consumer.window.widen_by(*sequence);
-            }
-        }
+        let last = find(ack.last_message_id.as_ref()?)?;
+        let first = match &ack.first_message_id {
+            Some(first) => find(first)?,
+            None => 0,
+        };
+        Some((first, last))
     }
 
     /// Settles messages that a consumer was sent, which it has no longer then.

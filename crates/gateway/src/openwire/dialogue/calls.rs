@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{answering::Asked, consumer::Serial};
-use crate::session::CallId;
+use crate::{limits::CALLS_MAX, session::CallId};
 
 /// What a call is for.
 #[derive(Debug)]
@@ -71,7 +71,8 @@ impl Calls {
         self.paused.remove(&call);
     }
 
+    /// The client is not to be read from: a call says so, or there are very many.
     pub(super) fn is_paused(&self) -> bool {
-        !self.paused.is_empty()
+        !self.paused.is_empty() || self.roles.len() >= CALLS_MAX
     }
 }

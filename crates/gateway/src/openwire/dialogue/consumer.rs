@@ -39,7 +39,8 @@ impl ConsumerKey {
     }
 }
 
-/// A consumer that the session machine feeds.
+/// A consumer that the session machine feeds. A client's consumer of several destinations is one for each, with a share
+/// of the prefetch.
 #[derive(Debug)]
 pub(super) struct Consumer {
     pub(super) id: ConsumerId,
@@ -245,12 +246,17 @@ impl Window {
             None => 0,
         };
         let last = self.find(last?)?;
+        (first <= last).then(|| self.between(first, last))
+    }
+
+    /// All from the first to the last, be they there or not, that no transaction has claimed.
+    pub(super) fn between(&self, first: u64, last: u64) -> Vec<u64> {
         if first > last {
-            return None;
+            return Vec::new();
         }
         let range = self.dispatched.range(first..=last);
         let free = range.filter(|(_, dispatched)| dispatched.claim.is_none());
-        Some(free.map(|(sequence, _)| *sequence).collect())
+        free.map(|(sequence, _)| *sequence).collect()
     }
 
     /// All up to this one have arrived at the client: they widen the window.
@@ -319,6 +325,16 @@ impl Window {
 
 /// Bytes are credited again when so many have come together, or with messages.
 const BYTES_STEP: u64 = 1 << 20;
+
+/// What each of so many consumers gets of a prefetch: at least one message, unless each is asked for.
+pub(super) fn share(prefetch: i32, legs: usize, leg: usize) -> i32 {
+    let legs = i32::try_from(legs).unwrap_or(i32::MAX).max(1);
+    let leg = i32::try_from(leg).unwrap_or(i32::MAX);
+    match prefetch > 0 {
+        true => (prefetch / legs + i32::from(leg < prefetch % legs)).max(1),
+        false => 0,
+    }
+}
 
 /// A prefetch within the bounds of credit.
 fn bounded(prefetch: i32) -> u64 {
@@ -403,6 +419,18 @@ mod tests {
         assert_eq!(window.lend(false).expect("room").messages, 1);
         window.set_prefetch(-5);
         assert!(window.is_pulled());
+    }
+
+    #[test]
+    fn a_prefetch_is_shared_out() {
+        let shares = |prefetch, legs| -> Vec<i32> {
+            (0..legs).map(|leg| share(prefetch, legs, leg)).collect()
+        };
+        assert_eq!(shares(10, 1), [10]);
+        assert_eq!(shares(8, 3), [3, 3, 2]);
+        assert_eq!(shares(1, 2), [1, 1], "none is left without");
+        assert_eq!(shares(0, 2), [0, 0]);
+        assert_eq!(shares(-1, 1), [0]);
     }
 
     #[test]

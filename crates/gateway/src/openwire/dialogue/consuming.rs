@@ -2,14 +2,14 @@
 
 use quorate_message::{Destination as Source, MessagePosition, Selector, Subscription, Terms};
 use quorate_wire::openwire::{
-    Command, ConsumerControl, ConsumerId, ConsumerInfo, Destination, Header,
+    Command, ConsumerControl, ConsumerId, ConsumerInfo, Destination, Header, Queue, Topic,
 };
 
 use super::{
     Closing, Dialogue, Effect, Now,
     answering::Asked,
     calls::Role,
-    consumer::{Consumer, ConsumerKey, Delivered, Phase, Serial, Window},
+    consumer::{Consumer, ConsumerKey, Delivered, Phase, Serial, Window, share},
     exception::Exception,
     reopening::Reopening,
     sending::is_unserved,
@@ -39,12 +39,8 @@ impl Dialogue {
         if let Err(exception) = admitted {
             return self.refuse(asked, exception, effects);
         }
-        if let Some(serial) = self.names.get(&key) {
-            let consumer = self.consumers.get_mut(serial);
-            return match consumer.map(|consumer| &mut consumer.phase) {
-                Some(Phase::Opening(waiting)) => waiting.push(asked),
-                Some(Phase::Open | Phase::Leaving(_)) | None => Self::done(asked, effects),
-            };
+        if self.names.contains_key(&key) {
+            return self.done_when_open(key, vec![asked], effects);
         }
         if self.browsers.contains_key(&key) || self.advisories.has(key) {
             return Self::done(asked, effects);
@@ -59,16 +55,69 @@ impl Dialogue {
         if info.browser {
             return self.browse(info, asked, effects);
         }
-        match self.opening(now, info) {
-            Ok(open) => self.open(now, (info, open), asked, effects),
+        match self.openings(now, info) {
+            Ok(openings) => {
+                let legs = openings.into_iter();
+                let legs = legs.map(|opening| self.open(now, info, opening, effects));
+                let legs = legs.collect();
+                self.names.insert(key, legs);
+                self.done_when_open(key, vec![asked], effects);
+            }
             Err(exception) => self.refuse(asked, exception, effects),
         }
     }
 
-    /// What the session machine is asked for.
-    fn opening(&self, now: Now, info: &ConsumerInfo) -> Result<OpenConsumer, Exception> {
-        let consumer = translate::consumer_id(&info.consumer_id);
-        let (queue, subscription) = self.source_of(info, consumer)?;
+    /// Answers when each of a consumer's destinations is attached.
+    fn done_when_open(&mut self, key: ConsumerKey, asked: Vec<Asked>, effects: &mut Vec<Effect>) {
+        for serial in self.names.get(&key).into_iter().flatten() {
+            let consumer = self.consumers.get_mut(serial);
+            if let Some(Phase::Opening(waiting)) = consumer.map(|consumer| &mut consumer.phase) {
+                return waiting.extend(asked);
+            }
+        }
+        for asked in asked {
+            Self::done(asked, effects);
+        }
+    }
+
+    /// What the session machine is asked for, for each of the destinations.
+    fn openings(&self, now: Now, info: &ConsumerInfo) -> Result<Vec<Opening>, Exception> {
+        self.may_consume(&info.destination)?;
+        let sources = translate::sources(&info.destination)
+            .map_err(|error| Exception::destination(error.to_string()))?;
+        if sources.len() > 1 && info.subscription_name.is_some() {
+            return Err(Exception::destination(
+                "a durable subscription is of one topic, or of a pattern; make one for each",
+            ));
+        }
+        let legs = sources.iter().enumerate();
+        let legs = legs.map(|(leg, read)| {
+            Ok(Opening {
+                open: self.opening(now, info, (read, leg))?,
+                prefetch: share(info.prefetch_size, sources.len(), leg),
+                destination: match sources.len() {
+                    1 => info.destination.clone(),
+                    _ => destination_of(read),
+                },
+            })
+        });
+        legs.collect()
+    }
+
+    fn opening(
+        &self,
+        now: Now,
+        info: &ConsumerInfo,
+        (read, leg): (&translate::Source, usize),
+    ) -> Result<OpenConsumer, Exception> {
+        let consumer = match leg {
+            0 => translate::consumer_id(&info.consumer_id),
+            _ => {
+                let text = format!("openwire consumer {} leg {leg}", info.consumer_id);
+                quorate_message::ConsumerId(translate::hash16(&text))
+            }
+        };
+        let (queue, subscription) = self.source_of(info, read, consumer)?;
         let selector = selector(info)?;
         let is_subscriptions = subscription.as_ref();
         let is_subscriptions = is_subscriptions.is_some_and(Subscription::has_selector);
@@ -94,18 +143,9 @@ impl Dialogue {
     fn source_of(
         &self,
         info: &ConsumerInfo,
+        read: &translate::Source,
         consumer: quorate_message::ConsumerId,
     ) -> Result<(Source, Option<Subscription>), Exception> {
-        self.may_consume(&info.destination)?;
-        let sources = translate::sources(&info.destination)
-            .map_err(|error| Exception::destination(error.to_string()))?;
-        let [read] = &sources[..] else {
-            return Err(Exception::destination(format!(
-                "consumer of {} destinations at once; open a consumer for each of {:?}",
-                sources.len(),
-                info.destination.name()
-            )));
-        };
         let at = match read {
             translate::Source::Queue(name) => format!("queue://{name}"),
             translate::Source::Queues(pattern) => format!("queue://{}", pattern.as_str()),
@@ -150,13 +190,18 @@ impl Dialogue {
     fn open(
         &mut self,
         now: Now,
-        (info, mut open): (&ConsumerInfo, OpenConsumer),
-        asked: Asked,
+        info: &ConsumerInfo,
+        opening: Opening,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> Serial {
+        let Opening {
+            mut open,
+            prefetch,
+            destination,
+        } = opening;
         let serial = Serial(self.serial());
         let call = self.begin(Role::Consuming(serial), effects);
-        let mut window = Window::new(info.prefetch_size);
+        let mut window = Window::new(prefetch);
         if let Some(credit) = window.lend(false) {
             open.credit.messages = credit.messages;
         }
@@ -165,18 +210,17 @@ impl Dialogue {
             stored_id: open.consumer,
             call,
             source: open.queue.clone(),
-            destination: info.destination.clone(),
+            destination,
             no_local: info.no_local,
-            phase: Phase::Opening(vec![asked]),
+            phase: Phase::Opening(Vec::new()),
             window,
             pull: None,
             is_finished: false,
             reopening: Reopening::of(now, &open),
         };
         self.consumers.insert(serial, consumer);
-        self.names
-            .insert(ConsumerKey::of(&info.consumer_id), serial);
         effects.push(Effect::Tell(session::Input::Consume { call, open }));
+        serial
     }
 
     /// A consumer is attached, for the first time or anew.
@@ -192,12 +236,12 @@ impl Dialogue {
         };
         consumer.window.lose(lost);
         if let Phase::Opening(waiting) = &mut consumer.phase {
-            for asked in std::mem::take(waiting) {
-                Self::done(asked, effects);
-            }
+            let waiting = std::mem::take(waiting);
             consumer.phase = Phase::Open;
             consumer.reopening = None;
             consumer.begin_to_wait(now);
+            let key = ConsumerKey::of(&consumer.id);
+            self.done_when_open(key, waiting, effects);
         }
         self.lend(serial, effects);
         self.finish_if_empty(serial, effects);
@@ -225,24 +269,28 @@ impl Dialogue {
         effects: &mut Vec<Effect>,
     ) {
         Self::done(asked, effects);
-        let Some(serial) = control.consumer_id.as_ref().and_then(|id| self.named(id)) else {
+        let Some(id) = &control.consumer_id else {
             return;
         };
-        if control.close {
-            self.leave(serial, Delivered::Unknown, effects);
+        let legs = self.named(id);
+        if control.close && !legs.is_empty() {
+            self.remove_consumer(ConsumerKey::of(id), Delivered::Unknown, effects);
             return;
         }
-        if let Some(consumer) = self.consumers.get_mut(&serial) {
-            consumer.window.set_prefetch(control.prefetch);
+        for (leg, serial) in legs.iter().enumerate() {
+            if let Some(consumer) = self.consumers.get_mut(serial) {
+                let prefetch = share(control.prefetch, legs.len(), leg);
+                consumer.window.set_prefetch(prefetch);
+            }
+            self.lend(*serial, effects);
         }
-        self.lend(serial, effects);
     }
 
-    /// The consumer of this id.
-    pub(super) fn named(&self, id: &ConsumerId) -> Option<Serial> {
+    /// The consumer of this id: one for each of its destinations.
+    pub(super) fn named(&self, id: &ConsumerId) -> Vec<Serial> {
         let is_own = id.connection_id == self.connection_id;
-        let serial = self.names.get(&ConsumerKey::of(id)).copied();
-        serial.filter(|_| is_own)
+        let legs = self.names.get(&ConsumerKey::of(id)).filter(|_| is_own);
+        legs.cloned().unwrap_or_default()
     }
 
     /// The session machine ended a consumer. What the client has of it has gone back already.
@@ -259,8 +307,7 @@ impl Dialogue {
         let Some(consumer) = self.consumers.remove(&serial) else {
             return;
         };
-        self.names.retain(|_, named| *named != serial);
-        let waiting = match consumer.phase {
+        let mut waiting = match consumer.phase {
             Phase::Leaving(_) => return,
             Phase::Opening(waiting) => waiting,
             Phase::Open => Vec::new(),
@@ -270,6 +317,15 @@ impl Dialogue {
             self.complain(exception, effects);
             return self.close(Closing::Unserved, effects);
         }
+        // With one of its destinations the whole consumer ends.
+        let key = ConsumerKey::of(&consumer.id);
+        for serial in self.names.get(&key).into_iter().flatten() {
+            let other = self.consumers.get_mut(serial);
+            if let Some(Phase::Opening(others)) = other.map(|other| &mut other.phase) {
+                waiting.append(others);
+            }
+        }
+        self.remove_consumer(key, Delivered::Unknown, effects);
         if waiting.is_empty() {
             self.complain(exception, effects);
             effects.push(Effect::Say(Command::ConsumerControl(close_of(
@@ -280,6 +336,29 @@ impl Dialogue {
         for asked in waiting {
             self.refuse(asked, exception.clone(), effects);
         }
+    }
+}
+
+/// What one of a consumer's destinations is opened with.
+struct Opening {
+    open: OpenConsumer,
+    prefetch: i32,
+    destination: Destination,
+}
+
+/// One of the destinations of a composite.
+fn destination_of(read: &translate::Source) -> Destination {
+    match read {
+        translate::Source::Queue(name) => translate::destination_of(&Source::queue(name.clone())),
+        translate::Source::Queues(pattern) => Destination::Queue(Queue {
+            physical_name: pattern.as_str().to_owned(),
+        }),
+        translate::Source::Topic(pattern) => match pattern.as_name() {
+            Some(name) => translate::destination_of(&Source::topic(name)),
+            None => Destination::Topic(Topic {
+                physical_name: pattern.as_str().to_owned(),
+            }),
+        },
     }
 }
 

@@ -91,8 +91,8 @@ impl Dialogue {
         if no_local && self.is_local(&message) {
             return kept.accepted.push(position);
         }
+        self.pull_over(&id);
         if let Some(consumer) = self.consumers.get_mut(&serial) {
-            consumer.pull = None;
             consumer
                 .window
                 .dispatch(sequence, position, &message.message_id);

@@ -51,10 +51,7 @@ impl Dialogue {
             Removed::Consumer(id) => {
                 let key = ConsumerKey::of(id);
                 match self.own(&id.connection_id) {
-                    Ok(()) => self
-                        .remove_consumer(key, delivered, effects)
-                        .into_iter()
-                        .collect(),
+                    Ok(()) => self.remove_consumer(key, delivered, effects),
                     Err(exception) => return self.refuse(asked, exception, effects),
                 }
             }
@@ -154,31 +151,32 @@ impl Dialogue {
         let consumers: Vec<_> = consumers.filter(|key| key.session == session).collect();
         let calls = consumers
             .into_iter()
-            .filter_map(|key| self.remove_consumer(key, delivered, effects));
+            .flat_map(|key| self.remove_consumer(key, delivered, effects));
         calls.collect()
     }
 
-    fn remove_consumer(
+    /// A client's consumer ends. Returns its calls that are to be waited for.
+    pub(super) fn remove_consumer(
         &mut self,
         key: ConsumerKey,
         delivered: Delivered,
         effects: &mut Vec<Effect>,
-    ) -> Option<CallId> {
+    ) -> BTreeSet<CallId> {
         self.stop_browsing(key, effects);
         self.advisories.remove(key);
-        let serial = self.names.get(&key).copied()?;
-        self.leave(serial, delivered, effects)
+        let legs = self.names.remove(&key).unwrap_or_default().into_iter();
+        legs.filter_map(|serial| self.leave(serial, delivered, effects))
+            .collect()
     }
 
-    /// A consumer is closed: what its client has and no transaction acknowledged goes back. Returns its call, if that is
-    /// to be waited for.
-    pub(super) fn leave(
+    /// A consumer without a name is closed: what its client has and no transaction acknowledged goes back. Returns its
+    /// call, if that is to be waited for.
+    fn leave(
         &mut self,
         serial: Serial,
         delivered: Delivered,
         effects: &mut Vec<Effect>,
     ) -> Option<CallId> {
-        self.names.retain(|_, named| *named != serial);
         let consumer = self.consumers.get_mut(&serial)?;
         consumer.pull = None;
         let call = consumer.call;
@@ -258,6 +256,9 @@ impl Dialogue {
         for call in self.calls.open() {
             self.end(call, effects);
         }
+        self.consumers.clear();
+        self.names.clear();
+        self.publisher = None;
         self.phase = ConnectionPhase::Over;
         effects.push(Effect::Close(closing));
     }

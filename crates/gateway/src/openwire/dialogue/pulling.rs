@@ -35,24 +35,30 @@ impl Dialogue {
         effects: &mut Vec<Effect>,
     ) {
         Self::done(asked, effects);
-        let Some(serial) = self.named(&pull.consumer_id) else {
-            return;
-        };
-        let Some(consumer) = self.consumers.get_mut(&serial) else {
-            return;
-        };
-        if !consumer.window.is_pulled() {
-            return;
+        for serial in self.named(&pull.consumer_id) {
+            let consumer = self.consumers.get_mut(&serial);
+            let Some(consumer) = consumer.filter(|consumer| consumer.window.is_pulled()) else {
+                continue;
+            };
+            consumer.pull = Some(match u64::try_from(pull.timeout) {
+                Ok(0) => Pull::Endless,
+                Ok(timeout_ms) => Pull::Until(now.mono.after(timeout_ms.saturating_mul(1_000))),
+                Err(_) => Pull::AtOnce,
+            });
+            if let Phase::Open = consumer.phase {
+                consumer.begin_to_wait(now);
+            }
+            self.lend(serial, effects);
         }
-        consumer.pull = Some(match u64::try_from(pull.timeout) {
-            Ok(0) => Pull::Endless,
-            Ok(timeout_ms) => Pull::Until(now.mono.after(timeout_ms.saturating_mul(1_000))),
-            Err(_) => Pull::AtOnce,
-        });
-        if let Phase::Open = consumer.phase {
-            consumer.begin_to_wait(now);
+    }
+
+    /// A pull is answered, whichever of its consumer's destinations that came from.
+    pub(super) fn pull_over(&mut self, consumer: &ConsumerId) {
+        for serial in self.named(consumer) {
+            if let Some(consumer) = self.consumers.get_mut(&serial) {
+                consumer.pull = None;
+            }
         }
-        self.lend(serial, effects);
     }
 
     /// When the first pull is over.
@@ -63,14 +69,14 @@ impl Dialogue {
 
     /// Tells clients whose pulls are over that nothing came.
     pub(super) fn pulls_elapsed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        for consumer in self.consumers.values_mut() {
-            if consumer
-                .pull_deadline()
-                .is_some_and(|until| until <= now.mono)
-            {
-                consumer.pull = None;
-                effects.push(nothing(&consumer.id));
-            }
+        let is_over = |consumer: &&Consumer| {
+            let until = consumer.pull_deadline();
+            until.is_some_and(|until| until <= now.mono)
+        };
+        while let Some(consumer) = self.consumers.values().find(is_over) {
+            let id = consumer.id.clone();
+            effects.push(nothing(&id));
+            self.pull_over(&id);
         }
     }
 }

@@ -21,7 +21,11 @@ impl Dialogue {
                 return self.refuse(asked, Exception::destination(reason), effects);
             }
         };
-        let mut present = self.names.values().filter_map(|s| self.consumers.get(s));
+        let mut present = self
+            .names
+            .values()
+            .flatten()
+            .filter_map(|s| self.consumers.get(s));
         if present.any(|consumer| consumer.source.name == key) {
             let exception = Exception::jms(format!(
                 "durable subscription {name:?} has a consumer; close that one first"

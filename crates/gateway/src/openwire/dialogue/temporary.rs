@@ -1,4 +1,5 @@
-//! Temporary destinations of the connection: its client makes and removes them, and they go with it.
+//! Temporary destinations of the connection: its client makes and removes them, and they go with it. A client may remove
+//! a queue as well, as an administrator does with ActiveMQ: it is emptied, and a queue without messages is as good as none.
 
 use std::collections::BTreeSet;
 
@@ -20,8 +21,7 @@ impl Temporaries {
 }
 
 impl Dialogue {
-    /// A destination is made or removed. Queues and topics come into being when they are used, and are removed by
-    /// operators.
+    /// A destination is made or removed. Queues and topics come into being when they are used.
     pub(super) fn change_destination(
         &mut self,
         now: Now,
@@ -39,15 +39,8 @@ impl Dialogue {
                 self.answer(asked, added, effects);
             }
             (DestinationOperation::Add, false) => Self::done(asked, effects),
-            (DestinationOperation::Remove, true) => {
-                self.remove_temporary(now, &info.destination, asked, effects);
-            }
-            (DestinationOperation::Remove, false) => {
-                let exception = Exception::jms(format!(
-                    "{} is not removed by a client; an operator empties it with `quorate purge`",
-                    info.destination.name()
-                ));
-                self.refuse(asked, exception, effects);
+            (DestinationOperation::Remove, _) => {
+                self.remove_destination(now, &info.destination, asked, effects);
             }
         }
     }
@@ -83,25 +76,35 @@ impl Dialogue {
         Ok(())
     }
 
-    fn remove_temporary(
+    fn remove_destination(
         &mut self,
         now: Now,
         destination: &Destination,
         asked: Asked,
         effects: &mut Vec<Effect>,
     ) {
-        let mut present = self.names.values().filter_map(|s| self.consumers.get(s));
+        let mut present = self
+            .names
+            .values()
+            .flatten()
+            .filter_map(|s| self.consumers.get(s));
         if present.any(|consumer| consumer.destination == *destination) {
             let exception = Exception::jms(format!(
-                "temporary destination {} has a consumer; close that one first",
+                "{} has a consumer; close that one first",
                 destination.name()
             ));
             return self.refuse(asked, exception, effects);
         }
-        if !self.temporaries.own.remove(destination) {
-            return Self::done(asked, effects);
+        match destination {
+            Destination::TempQueue(_) | Destination::TempTopic(_) => {
+                if !self.temporaries.own.remove(destination) {
+                    return Self::done(asked, effects);
+                }
+                self.tell_of_own(now, destination, DestinationOperation::Remove, effects);
+                announce_end(destination, effects);
+            }
+            Destination::Queue(_) | Destination::Topic(_) => {}
         }
-        self.tell_of_own(now, destination, DestinationOperation::Remove, effects);
         if let Some(asked) = self.purge(destination, asked, effects) {
             Self::done(asked, effects);
         }
@@ -110,24 +113,23 @@ impl Dialogue {
     /// All go, since their connection does.
     pub(super) fn remove_temporaries(&mut self, effects: &mut Vec<Effect>) {
         for destination in std::mem::take(&mut self.temporaries.own) {
+            announce_end(&destination, effects);
             let _nobody_waits = self.purge(&destination, Asked::nobody(), effects);
         }
     }
 
-    /// Empties a temporary queue. What a temporary topic had goes with its consumers; then the answer is given back.
+    /// Empties a queue. What a topic had goes with its subscriptions; then the answer is given back.
     fn purge(
         &mut self,
         destination: &Destination,
         asked: Asked,
         effects: &mut Vec<Effect>,
     ) -> Option<Asked> {
-        effects.push(Effect::Announce {
-            destination: destination.clone(),
-            is_there: false,
-        });
         let queue = match destination {
-            Destination::TempQueue(_) => translate::targets(destination).ok(),
-            Destination::TempTopic(_) | Destination::Queue(_) | Destination::Topic(_) => None,
+            Destination::TempQueue(_) | Destination::Queue(_) => {
+                translate::targets(destination).ok()
+            }
+            Destination::TempTopic(_) | Destination::Topic(_) => None,
         };
         let Some(queue) = queue else {
             return Some(asked);
@@ -140,4 +142,11 @@ impl Dialogue {
         }));
         None
     }
+}
+
+fn announce_end(destination: &Destination, effects: &mut Vec<Effect>) {
+    effects.push(Effect::Announce {
+        destination: destination.clone(),
+        is_there: false,
+    });
 }

@@ -366,3 +366,55 @@ fn a_subscriber_that_names_what_is_of_another_shard_ends_no_subscription() {
     assert!(failed, "{effects:?}");
     assert!(commands(&effects).is_empty(), "{effects:?}");
 }
+
+#[test]
+fn what_a_transaction_settles_of_several_shards_is_out_of_the_consumers_hands() {
+    let mut bench = two_shards();
+    let legs = opened(&mut bench, 10);
+    let (shard, consumer, generation, _) = legs[0];
+    let message = StoredDelivery {
+        consumer,
+        generation,
+        ..delivery(0, 7)
+    };
+    let event = NodeEvent::Deliveries {
+        epoch: Epoch(1),
+        deliveries: vec![message],
+    };
+    bench.hear_from(shard, event);
+    bench.step(Input::Transact {
+        call: CallId(5),
+        transaction: quorate_message::TransactionId {
+            origin: ProducerId([8; 16]),
+            number: 1,
+        },
+        sends: Vec::new(),
+        settlements: vec![TransactedSettlement {
+            consumer: Some(CONSUMER),
+            destination: open(">", Lifetime::Durable, 0).queue,
+            settlement: Settlement::Accept,
+            positions: vec![(shard, position(7))],
+        }],
+    });
+    let settle = |bench: &mut Bench| {
+        let effects = bench.step(Input::Settle {
+            call: CALL,
+            settlement: Settlement::Accept,
+            positions: vec![(shard, position(7))],
+            token: 3,
+        });
+        let settled = bench.answer(&effects, Outcome::Applied);
+        let outcomes = effects
+            .iter()
+            .chain(&settled)
+            .find_map(|effect| match effect {
+                Effect::Settled { outcomes, .. } => Some(outcomes.clone()),
+                _ => None,
+            });
+        outcomes.expect("answered")
+    };
+    assert_eq!(settle(&mut bench), [Outcome::UnknownMessage]);
+    // Rolled back, it is the consumer's again.
+    bench.step(Input::Dropped { call: CallId(5) });
+    assert_eq!(settle(&mut bench), [Outcome::Applied]);
+}

@@ -216,7 +216,11 @@ fn what_cannot_be_consumed_is_refused_by_its_exception() {
     };
     let destination = "javax.jms.InvalidDestinationException";
     assert_eq!(refused(&|i| i.destination = queue("a.>")), destination);
-    assert_eq!(refused(&|i| i.destination = queue("a,b")), destination);
+    let of_two = |info: &mut ConsumerInfo| {
+        info.destination = topic("a,b");
+        info.subscription_name = Some("audit".to_owned());
+    };
+    assert_eq!(refused(&of_two), destination);
     assert_eq!(
         refused(&|i| i.destination = temporary(OTHER, 1)),
         destination
@@ -430,4 +434,92 @@ fn a_consumer_that_is_closed_while_it_would_try_again_is_gone() {
     );
     assert!(told(&effects).is_empty());
     assert_eq!(bench.dialogue.next_deadline(), None);
+}
+
+/// Opens a consumer of two queues. Returns its calls.
+fn of_two(bench: &mut Bench, prefetch: i32) -> [CallId; 2] {
+    let effects = ask_for(bench, 1, |info| {
+        info.destination = queue("a,b");
+        info.prefetch_size = prefetch;
+    });
+    let [
+        Told::Consume {
+            call: a,
+            open: of_a,
+        },
+        Told::Consume {
+            call: b,
+            open: of_b,
+        },
+    ] = told(&effects)[..]
+    else {
+        panic!("{effects:?}");
+    };
+    assert_ne!(of_a.consumer, of_b.consumer);
+    let names = [of_a.queue.to_string(), of_b.queue.to_string()];
+    assert_eq!(names, ["queue://a", "queue://b"]);
+    assert!(lent(&effects) <= u64::try_from(prefetch.max(2)).expect("not negative"));
+    let (a, b) = (*a, *b);
+    assert!(
+        responses(&bench.answer(attached(a))).is_empty(),
+        "half of it"
+    );
+    assert_eq!(response(&bench.answer(attached(b))), None);
+    [a, b]
+}
+
+#[test]
+fn a_consumer_of_two_queues_gets_from_both_and_acknowledges_both() {
+    let mut bench = Bench::open();
+    let [a, b] = of_two(&mut bench, 10);
+    let first = bench.deliver(a, 1);
+    let message = dispatched(&first)[0].message.as_ref().expect("a message");
+    assert_eq!(message.destination, queue("a"), "its own");
+    let mut ids = vec![message.message_id.clone()];
+    ids.extend(bench.receive(b, 2));
+    let effects = bench.acknowledge(1, AckType::Standard, Some(&ids[0]), &ids[1]);
+    let accept = |entries: Vec<u64>| (Settlement::Accept, entries);
+    assert_eq!(settled(&effects), [accept(vec![1]), accept(vec![2])]);
+    let effects = bench.acknowledge(1, AckType::Individual, None, &ids[2]);
+    assert_eq!(settled(&effects), [accept(vec![3])]);
+    let effects = bench.ask(|header| remove(header, Removed::Consumer(consumer_id(1)), -1));
+    assert!(matches!(
+        told(&effects)[..],
+        [Told::Finished { .. }, Told::Finished { .. }]
+    ));
+    assert!(responses(&bench.answer(Answer::Ended { call: a })).is_empty());
+    assert_eq!(response(&bench.answer(Answer::Ended { call: b })), None);
+}
+
+#[test]
+fn a_pull_from_two_queues_gets_one_message() {
+    let mut bench = Bench::open();
+    let [a, b] = of_two(&mut bench, 0);
+    assert_eq!(lent(&pull(&mut bench, 50)), 2);
+    assert_eq!(dispatched(&bench.deliver(a, 1)).len(), 1);
+    let effects = bench.deliver(b, 1);
+    assert!(dispatched(&effects).is_empty());
+    assert_eq!(settled(&effects), [(Settlement::Release, vec![2])]);
+    pull(&mut bench, 50);
+    assert_eq!(dispatched(&bench.wait()).len(), 1, "once");
+}
+
+#[test]
+fn a_consumer_of_two_queues_ends_with_either() {
+    let mut bench = Bench::open();
+    let effects = ask_for(&mut bench, 1, |info| info.destination = queue("a,b"));
+    let calls = told(&effects).into_iter().filter_map(|told| match told {
+        Told::Consume { call, .. } => Some(*call),
+        _ => None,
+    });
+    let calls: Vec<CallId> = calls.collect();
+    let effects = bench.answer(in_use(calls[1]));
+    assert_eq!(
+        response(&effects).as_deref(),
+        Some("javax.jms.JMSException")
+    );
+    let finished = told(&effects);
+    assert!(
+        matches!(finished[..], [Told::Dropped { .. }, Told::Finished { call }] if *call == calls[0])
+    );
 }

@@ -60,7 +60,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (any::<bool>(), of.clone(), prop::bool::weighted(0.1))
             .prop_map(|(asked, of, wrong)| Op::Send(asked, of, wrong)),
         1 => (0..2_i32).prop_map(Op::Produce),
-        3 => (value.clone(), prefetch.clone(), 0..5_u8).prop_map(|(v, p, k)| Op::Consume(v, p, k)),
+        3 => (value.clone(), prefetch.clone(), 0..8_u8).prop_map(|(v, p, k)| Op::Consume(v, p, k)),
         8 => (value.clone(), kind, any::<u8>(), of).prop_map(|(v, k, at, of)| Op::Ack(v, k, at, of)),
         2 => (value.clone(), -1..3_i64).prop_map(|(v, timeout)| Op::Pull(v, timeout)),
         1 => (value.clone(), prefetch).prop_map(|(v, p)| Op::Control(v, p)),
@@ -388,6 +388,7 @@ impl World {
             0 => topic("prices.>"),
             1 => queue("a.>"),
             2 => topic("ActiveMQ.Advisory.TempQueue"),
+            4 => queue("a,b"),
             _ => queue("orders"),
         };
         info.no_local = kind == 3;
@@ -494,7 +495,14 @@ proptest! {
             world.act(op);
         }
         world.settle_down();
+        for number in 1..3 {
+            world.act(Op::Transaction(number, TransactionOperation::Rollback));
+        }
+        world.settle_down();
         prop_assert_eq!(&world.cluster.asked, &world.cluster.answered);
+        let dialogue = &world.bench.dialogue;
+        let named: usize = dialogue.names.values().map(Vec::len).sum();
+        prop_assert_eq!(dialogue.consumers.len(), named, "a closed consumer stays");
         let effects = world.bench.step(Input::Closed);
         world.cluster.take(effects);
         prop_assert!(world.cluster.is_over);

@@ -278,10 +278,33 @@ fn a_connection_makes_no_other_ones_destinations() {
 }
 
 #[test]
-fn queues_and_topics_are_made_by_their_use_and_removed_by_operators() {
+fn a_queue_is_made_by_its_use_and_emptied_when_a_client_removes_it() {
     let mut bench = Bench::open();
     assert_eq!(response(&make(&mut bench, queue("orders"))), None);
-    assert!(response(&unmake(&mut bench, queue("orders"))).is_some());
+    let effects = unmake(&mut bench, queue("orders"));
+    let [
+        Told::Purge {
+            call, destination, ..
+        },
+    ] = told(&effects)[..]
+    else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(destination.to_string(), "queue://orders");
+    let (call, removed) = (*call, 3);
+    let effects = bench.answer(Answer::Purged { call, removed });
+    assert_eq!(response(&effects), None);
+    assert_eq!(
+        response(&unmake(&mut bench, topic("prices"))),
+        None,
+        "nothing to do"
+    );
+    bench.consume(1, "orders", 1);
+    let effects = unmake(&mut bench, queue("orders"));
+    assert_eq!(
+        response(&effects).as_deref(),
+        Some("javax.jms.JMSException")
+    );
 }
 
 #[test]
