@@ -16,7 +16,7 @@ if [ ! -e "$packages/complete" ]; then
     (cd "$packages" && apt-get download -q activemq libactivemq-java libactivemq-protobuf-java libactivemq-activeio-java \
         libxbean-java libgeronimo-annotation-1.3-spec-java libjackson2-annotations-java libjackson2-core-java \
         libjackson2-databind-java && for package in ./*.deb; do dpkg-deb -x "$package" .; done && rm -f ./*.deb) \
-        >target/test-setup.log 2>&1 || { echo "Debian's activemq could not be had, see target/test-setup.log" >&2; exit 1; }
+        >>target/test-setup.log 2>&1 || { echo "Debian's activemq could not be had, see target/test-setup.log" >&2; exit 1; }
     touch "$packages/complete"
 fi
 

@@ -50,7 +50,7 @@ public final class Durables extends Fixture {
         send(topic(), "here");
         next(consumer, "here");
         detach();
-        send(topic(), numbered(300));
+        send(topic(), 300);
         consumer = attach(null);
         receive(consumer, numbered(300));
         nothing(consumer);
