@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! slot    a stretch of time whose width grows with its distance: a 64th to a 128th of it, one millisecond at least
-//! chunk   items of one slot: position as the difference to the one before (zigzag varint), due less the start (varint)
+//! chunk   items of one slot, each: position and due as differences to the item before (zigzag varints); before the first
+//!         one are position 0 and the start of the slot
 //! ```
 //! When a slot begins its items are taken out: those that are due, and the rest goes into narrower slots. So each item
 //! is due to the millisecond, never early, and is touched a few times in its life. A position that is gone is not
@@ -14,8 +15,13 @@ use quorate_message::MessagePosition;
 
 use super::codec::{Cursor, Sink};
 
-/// Bytes at which a chunk takes no more items: small beside a full agenda, large beside its own head.
+/// Bytes that a chunk takes at most: small beside a full agenda, large beside its own head. A power of two, so that a
+/// vector that doubles comes to exactly as much: most chunks are full, and an allocator hands nothing back of a block
+/// that is shrunk by less than half.
 const CHUNK_BYTES: usize = 512;
+
+/// Bytes of the largest item: two varints. A chunk with less room than this is full, whatever comes next.
+const ITEM_BYTES_MAX: usize = 20;
 
 /// Slots of one doubling of the distance are 64, as a power of two.
 const SLOTS_LOG2: u32 = 6;
@@ -36,11 +42,19 @@ struct Slot {
     width_log2: u8,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Chunk {
     bytes: Vec<u8>,
     items: u64,
-    last: u64,
+    /// What the next item is told from.
+    last: Last,
+}
+
+/// The item before, as numbers.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    position: u64,
+    due_ms: u64,
 }
 
 /// One position and when it is due.
@@ -66,24 +80,44 @@ impl Slot {
     }
 }
 
+impl Last {
+    fn before_all(slot: Slot) -> Self {
+        Self {
+            position: 0,
+            due_ms: slot.start_ms,
+        }
+    }
+}
+
 impl Chunk {
-    fn push(&mut self, item: Due, start_ms: u64) {
-        let value = item.position.value();
-        let difference = value.wrapping_sub(self.last).cast_signed();
-        let zigzag = (difference << 1 ^ difference >> 63).cast_unsigned();
-        put_varint(&mut self.bytes, zigzag);
-        put_varint(&mut self.bytes, item.due_ms - start_ms);
-        self.last = value;
-        self.items += 1;
-        if self.bytes.len() >= CHUNK_BYTES {
-            self.bytes.shrink_to_fit();
+    fn new(slot: Slot) -> Self {
+        Self {
+            bytes: Vec::new(),
+            items: 0,
+            last: Last::before_all(slot),
         }
     }
 
-    fn items(&self, start_ms: u64) -> impl Iterator<Item = Due> + '_ {
+    fn is_full(&self) -> bool {
+        self.bytes.len() + ITEM_BYTES_MAX > CHUNK_BYTES
+    }
+
+    fn push(&mut self, item: Due) {
+        let value = item.position.value();
+        put_difference(&mut self.bytes, self.last.position, value);
+        // Messages that expire a fixed time after they were sent are due one soon after the other.
+        put_difference(&mut self.bytes, self.last.due_ms, item.due_ms);
+        self.last = Last {
+            position: value,
+            due_ms: item.due_ms,
+        };
+        self.items += 1;
+    }
+
+    fn items(&self, slot: Slot) -> impl Iterator<Item = Due> + '_ {
         let mut cursor = Cursor(&self.bytes);
-        let mut last = 0;
-        std::iter::from_fn(move || read_item(&mut cursor, &mut last, start_ms))
+        let mut last = Last::before_all(slot);
+        std::iter::from_fn(move || read_item(&mut cursor, &mut last))
     }
 }
 
@@ -123,7 +157,7 @@ impl Agenda {
             };
             self.items -= chunk.items;
             *budget = budget.saturating_sub(chunk.items);
-            for item in chunk.items(slot.start_ms) {
+            for item in chunk.items(slot) {
                 if item.due_ms <= now_ms {
                     due.push(item);
                 } else {
@@ -158,7 +192,7 @@ impl Agenda {
             self.slots.remove(&slot);
         }
         self.items -= chunk.items;
-        for item in chunk.items(slot.start_ms) {
+        for item in chunk.items(slot) {
             if keeps(item.position) {
                 self.push(slot, item);
             }
@@ -194,7 +228,7 @@ impl Agenda {
             {
                 break;
             }
-            let items = chunks.iter().flat_map(|chunk| chunk.items(slot.start_ms));
+            let items = chunks.iter().flat_map(|chunk| chunk.items(*slot));
             for item in items {
                 if after.is_none_or(|after| after < item) && wants(item.position) {
                     page.insert(item);
@@ -209,14 +243,11 @@ impl Agenda {
 
     fn push(&mut self, slot: Slot, item: Due) {
         let chunks = self.slots.entry(slot).or_default();
-        let is_full = chunks
-            .last()
-            .is_none_or(|last| last.bytes.len() >= CHUNK_BYTES);
-        if is_full {
-            chunks.push(Chunk::default());
+        if chunks.last().is_none_or(Chunk::is_full) {
+            chunks.push(Chunk::new(slot));
         }
         let chunk = chunks.last_mut().expect("pushed above");
-        chunk.push(item, slot.start_ms);
+        chunk.push(item);
         self.items += 1;
     }
 
@@ -290,11 +321,11 @@ fn decode_chunk(cursor: &mut Cursor<'_>, slot: Slot, end: u64) -> Option<Chunk> 
     let length = usize::try_from(cursor.varint()?).ok()?;
     let mut chunk = Chunk {
         bytes: cursor.take(length)?.to_vec(),
-        ..Chunk::default()
+        ..Chunk::new(slot)
     };
     let mut inner = Cursor(&chunk.bytes);
     while !inner.is_empty() {
-        let item = read_item(&mut inner, &mut chunk.last, slot.start_ms)?;
+        let item = read_item(&mut inner, &mut chunk.last)?;
         if item.position.value() >= end || !slot.holds(item.due_ms) {
             return None;
         }
@@ -303,22 +334,29 @@ fn decode_chunk(cursor: &mut Cursor<'_>, slot: Slot, end: u64) -> Option<Chunk> 
     (chunk.items > 0).then_some(chunk)
 }
 
-fn read_item(cursor: &mut Cursor<'_>, last: &mut u64, start_ms: u64) -> Option<Due> {
-    let zigzag = cursor.varint()?;
-    let difference = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
-    *last = last.wrapping_add(difference);
+fn read_item(cursor: &mut Cursor<'_>, last: &mut Last) -> Option<Due> {
+    last.position = read_difference(cursor, last.position)?;
+    last.due_ms = read_difference(cursor, last.due_ms)?;
     Some(Due {
-        position: MessagePosition::from_value(*last),
-        due_ms: start_ms.checked_add(cursor.varint()?)?,
+        position: MessagePosition::from_value(last.position),
+        due_ms: last.due_ms,
     })
 }
 
-fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
+fn put_difference(bytes: &mut Vec<u8>, from: u64, to: u64) {
+    let difference = to.wrapping_sub(from).cast_signed();
+    let mut zigzag = (difference << 1 ^ difference >> 63).cast_unsigned();
+    while zigzag >= 0x80 {
+        bytes.push((zigzag & 0x7f) as u8 | 0x80);
+        zigzag >>= 7;
     }
-    bytes.push((value & 0x7f) as u8);
+    bytes.push((zigzag & 0x7f) as u8);
+}
+
+fn read_difference(cursor: &mut Cursor<'_>, from: u64) -> Option<u64> {
+    let zigzag = cursor.varint()?;
+    let difference = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
+    Some(from.wrapping_add(difference))
 }
 
 #[cfg(test)]
@@ -410,6 +448,20 @@ mod tests {
         assert!(rest.iter().all(|item| *item > page[9]));
         let all = agenda.page(None, usize::MAX, |_| true);
         assert_eq!(all.len(), 1000);
+    }
+
+    #[test]
+    fn a_fixed_time_to_live_takes_three_bytes_a_message() {
+        let mut agenda = Agenda::default();
+        for step in 0..30_000 {
+            let now = 2 * step;
+            agenda.insert(at(step << 10), now + 3_600_000, now);
+        }
+        let chunks = agenda.slots.values().flatten();
+        let taken: Vec<usize> = chunks.map(|chunk| chunk.bytes.capacity()).collect();
+        assert!(taken.iter().all(|bytes| *bytes <= CHUNK_BYTES));
+        let taken: usize = taken.iter().sum();
+        assert!(taken < 32 * 3_000, "{taken} bytes");
     }
 
     #[test]
