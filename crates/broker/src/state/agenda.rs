@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! slot    a stretch of time whose width grows with its distance: a 64th to a 128th of it, one millisecond at least
-//! chunk   items of one slot, each: position and due as differences to the item before (zigzag varints); before the first
-//!         one are position 0 and the start of the slot
+//! chunk   items of one slot, each: position as the difference to the one before (zigzag varint), then when it is due:
+//!         0ddddddd                the difference to the item before (zigzag); before the first one is the slot's start
+//!         1ooooooo, bytes         the offset in the slot, the high bits first, in as many bytes as the slot's width needs
 //! ```
 //! When a slot begins its items are taken out: those that are due, and the rest goes into narrower slots. So each item
 //! is due to the millisecond, never early, and is touched a few times in its life. A position that is gone is not
@@ -20,8 +21,11 @@ use super::codec::{Cursor, Sink};
 /// that is shrunk by less than half.
 const CHUNK_BYTES: usize = 512;
 
-/// Bytes of the largest item: two varints. A chunk with less room than this is full, whatever comes next.
-const ITEM_BYTES_MAX: usize = 20;
+/// Bytes of the largest item. A chunk with less room than this is full, whatever comes next.
+const ITEM_BYTES_MAX: usize = 18;
+
+/// Says of a time that it is an offset in its slot.
+const OFFSET: u8 = 0x80;
 
 /// Slots of one doubling of the distance are 64, as a power of two.
 const SLOTS_LOG2: u32 = 6;
@@ -75,6 +79,11 @@ impl Slot {
         }
     }
 
+    /// Bytes of an offset in it beside the seven bits that the first one holds.
+    fn offset_bytes(self) -> u32 {
+        u32::from(self.width_log2).saturating_sub(7).div_ceil(8)
+    }
+
     fn holds(self, due_ms: u64) -> bool {
         due_ms >> self.width_log2 << self.width_log2 == self.start_ms
     }
@@ -102,11 +111,14 @@ impl Chunk {
         self.bytes.len() + ITEM_BYTES_MAX > CHUNK_BYTES
     }
 
-    fn push(&mut self, item: Due) {
+    fn push(&mut self, item: Due, slot: Slot) {
         let value = item.position.value();
-        put_difference(&mut self.bytes, self.last.position, value);
+        put_varint(&mut self.bytes, zigzag(self.last.position, value));
         // Messages that expire a fixed time after they were sent are due one soon after the other.
-        put_difference(&mut self.bytes, self.last.due_ms, item.due_ms);
+        match u8::try_from(zigzag(self.last.due_ms, item.due_ms)) {
+            Ok(near) if near < OFFSET => self.bytes.push(near),
+            Ok(_) | Err(_) => put_offset(&mut self.bytes, item.due_ms - slot.start_ms, slot),
+        }
         self.last = Last {
             position: value,
             due_ms: item.due_ms,
@@ -117,7 +129,7 @@ impl Chunk {
     fn items(&self, slot: Slot) -> impl Iterator<Item = Due> + '_ {
         let mut cursor = Cursor(&self.bytes);
         let mut last = Last::before_all(slot);
-        std::iter::from_fn(move || read_item(&mut cursor, &mut last))
+        std::iter::from_fn(move || read_item(&mut cursor, &mut last, slot))
     }
 }
 
@@ -247,7 +259,7 @@ impl Agenda {
             chunks.push(Chunk::new(slot));
         }
         let chunk = chunks.last_mut().expect("pushed above");
-        chunk.push(item);
+        chunk.push(item, slot);
         self.items += 1;
     }
 
@@ -325,7 +337,7 @@ fn decode_chunk(cursor: &mut Cursor<'_>, slot: Slot, end: u64) -> Option<Chunk> 
     };
     let mut inner = Cursor(&chunk.bytes);
     while !inner.is_empty() {
-        let item = read_item(&mut inner, &mut chunk.last)?;
+        let item = read_item(&mut inner, &mut chunk.last, slot)?;
         if item.position.value() >= end || !slot.holds(item.due_ms) {
             return None;
         }
@@ -334,29 +346,49 @@ fn decode_chunk(cursor: &mut Cursor<'_>, slot: Slot, end: u64) -> Option<Chunk> 
     (chunk.items > 0).then_some(chunk)
 }
 
-fn read_item(cursor: &mut Cursor<'_>, last: &mut Last) -> Option<Due> {
-    last.position = read_difference(cursor, last.position)?;
-    last.due_ms = read_difference(cursor, last.due_ms)?;
+fn read_item(cursor: &mut Cursor<'_>, last: &mut Last, slot: Slot) -> Option<Due> {
+    let difference = cursor.varint()?;
+    last.position = unzigzag(last.position, difference);
+    let first = cursor.u8()?;
+    last.due_ms = if first < OFFSET {
+        unzigzag(last.due_ms, u64::from(first))
+    } else {
+        let mut offset = u64::from(first & !OFFSET);
+        for _ in 0..slot.offset_bytes() {
+            offset = offset << 8 | u64::from(cursor.u8()?);
+        }
+        slot.start_ms.wrapping_add(offset)
+    };
     Some(Due {
         position: MessagePosition::from_value(last.position),
         due_ms: last.due_ms,
     })
 }
 
-fn put_difference(bytes: &mut Vec<u8>, from: u64, to: u64) {
-    let difference = to.wrapping_sub(from).cast_signed();
-    let mut zigzag = (difference << 1 ^ difference >> 63).cast_unsigned();
-    while zigzag >= 0x80 {
-        bytes.push((zigzag & 0x7f) as u8 | 0x80);
-        zigzag >>= 7;
+fn put_offset(bytes: &mut Vec<u8>, offset: u64, slot: Slot) {
+    let count = slot.offset_bytes();
+    bytes.push((offset >> (8 * count) & 0x7f) as u8 | OFFSET);
+    for place in (0..count).rev() {
+        bytes.push((offset >> (8 * place) & 0xff) as u8);
     }
-    bytes.push((zigzag & 0x7f) as u8);
 }
 
-fn read_difference(cursor: &mut Cursor<'_>, from: u64) -> Option<u64> {
-    let zigzag = cursor.varint()?;
+fn zigzag(from: u64, to: u64) -> u64 {
+    let difference = to.wrapping_sub(from).cast_signed();
+    (difference << 1 ^ difference >> 63).cast_unsigned()
+}
+
+fn unzigzag(from: u64, zigzag: u64) -> u64 {
     let difference = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
-    Some(from.wrapping_add(difference))
+    from.wrapping_add(difference)
+}
+
+fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push((value & 0x7f) as u8);
 }
 
 #[cfg(test)]
@@ -375,7 +407,7 @@ mod tests {
         };
         let bytes = encoded(agenda);
         let mut cursor = Cursor(&bytes);
-        let restored = Agenda::decode(&mut cursor, 1 << 40).expect("encoded here");
+        let restored = Agenda::decode(&mut cursor, 1 << 60).expect("encoded here");
         assert!(cursor.is_empty());
         assert_eq!(encoded(&restored), bytes);
         assert_eq!(restored.len(), agenda.len());
@@ -462,6 +494,25 @@ mod tests {
         assert!(taken.iter().all(|bytes| *bytes <= CHUNK_BYTES));
         let taken: usize = taken.iter().sum();
         assert!(taken < 32 * 3_000, "{taken} bytes");
+    }
+
+    #[test]
+    fn times_at_both_ends_of_a_slot_of_any_width_come_back() {
+        for width_log2 in 0..58 {
+            let mut agenda = Agenda::default();
+            let slot = Slot {
+                start_ms: 1 << width_log2,
+                width_log2,
+            };
+            let last = slot.start_ms + ((1 << width_log2) - 1);
+            for (place, due_ms) in (1..).zip([last, slot.start_ms, last, last]) {
+                let position = at(place << 50);
+                agenda.push(slot, Due { due_ms, position });
+            }
+            let items = same(&agenda).page(None, usize::MAX, |_| true);
+            let due: Vec<u64> = items.iter().map(|item| item.due_ms).collect();
+            assert_eq!(due, [slot.start_ms, last, last, last]);
+        }
     }
 
     #[test]
