@@ -1,8 +1,8 @@
 #!/bin/sh
-# Measures a cluster of its own on ports of its own, with its data under target/. usage: bench.sh throughput|failover|memory|drain
+# Measures a cluster of its own on ports of its own, with its data under target/, with the binaries of BIN. usage: bench.sh throughput|failover|memory|drain
 set -eu
 cd "$(dirname "$0")/../.."
-bin=target/release
+bin=${BIN:-target/release}
 data=target/bench-data
 url='failover:(tcp://127.0.0.1:60101,tcp://127.0.0.1:60102,tcp://127.0.0.1:60103)'
 seconds=${SECONDS_EACH:-10}

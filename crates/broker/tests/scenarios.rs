@@ -392,8 +392,12 @@ impl Stage {
                 builder.mark_first(0);
                 self.commit(&mut builder, &mut shown);
             }
-            ["room"] => {
-                for queue in self.broker.queues() {
+            ["room", ref kind @ ..] => {
+                let kind = match kind {
+                    ["subscriptions"] => DestinationKind::Subscription,
+                    _ => DestinationKind::Queue,
+                };
+                for queue in self.broker.statuses(kind) {
                     let paused = if queue.is_paused { ", paused" } else { "" };
                     writeln!(
                         shown,

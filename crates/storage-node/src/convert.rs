@@ -9,6 +9,14 @@ pub(crate) mod moving;
 pub(crate) mod peer;
 pub(crate) mod session;
 
+use bytes::Bytes;
+
+/// Bytes of a frame in memory of their own, for what outlives the frame by far: the entries of a log's tail. The buffer
+/// that a frame was read into is up to twice as large as the frame, and stays as long as one byte of it is used.
+fn apart(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
 /// A message that means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("field `{0}` is missing or out of range")]

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! slot    a stretch of time whose width grows with its distance: a 64th to a 128th of it, one millisecond at least
-//! chunk   items of one slot: position as the difference to the one before (zigzag varint), due less the start (varint)
+//! chunk   items of one slot, each: position as the difference to the one before (zigzag varint), then when it is due:
+//!         0ddddddd                the difference to the item before (zigzag); before the first one is the slot's start
+//!         1ooooooo, bytes         the offset in the slot, the high bits first, in as many bytes as the slot's width needs
 //! ```
 //! When a slot begins its items are taken out: those that are due, and the rest goes into narrower slots. So each item
 //! is due to the millisecond, never early, and is touched a few times in its life. A position that is gone is not
@@ -14,8 +16,16 @@ use quorate_message::MessagePosition;
 
 use super::codec::{Cursor, Sink};
 
-/// Bytes at which a chunk takes no more items: small beside a full agenda, large beside its own head.
+/// Bytes that a chunk takes at most: small beside a full agenda, large beside its own head. A power of two, so that a
+/// vector that doubles comes to exactly as much: most chunks are full, and an allocator hands nothing back of a block
+/// that is shrunk by less than half.
 const CHUNK_BYTES: usize = 512;
+
+/// Bytes of the largest item. A chunk with less room than this is full, whatever comes next.
+const ITEM_BYTES_MAX: usize = 18;
+
+/// Says of a time that it is an offset in its slot.
+const OFFSET: u8 = 0x80;
 
 /// Slots of one doubling of the distance are 64, as a power of two.
 const SLOTS_LOG2: u32 = 6;
@@ -36,11 +46,19 @@ struct Slot {
     width_log2: u8,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Chunk {
     bytes: Vec<u8>,
     items: u64,
-    last: u64,
+    /// What the next item is told from.
+    last: Last,
+}
+
+/// The item before, as numbers.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    position: u64,
+    due_ms: u64,
 }
 
 /// One position and when it is due.
@@ -61,29 +79,57 @@ impl Slot {
         }
     }
 
+    /// Bytes of an offset in it beside the seven bits that the first one holds.
+    fn offset_bytes(self) -> u32 {
+        u32::from(self.width_log2).saturating_sub(7).div_ceil(8)
+    }
+
     fn holds(self, due_ms: u64) -> bool {
         due_ms >> self.width_log2 << self.width_log2 == self.start_ms
     }
 }
 
+impl Last {
+    fn before_all(slot: Slot) -> Self {
+        Self {
+            position: 0,
+            due_ms: slot.start_ms,
+        }
+    }
+}
+
 impl Chunk {
-    fn push(&mut self, item: Due, start_ms: u64) {
-        let value = item.position.value();
-        let difference = value.wrapping_sub(self.last).cast_signed();
-        let zigzag = (difference << 1 ^ difference >> 63).cast_unsigned();
-        put_varint(&mut self.bytes, zigzag);
-        put_varint(&mut self.bytes, item.due_ms - start_ms);
-        self.last = value;
-        self.items += 1;
-        if self.bytes.len() >= CHUNK_BYTES {
-            self.bytes.shrink_to_fit();
+    fn new(slot: Slot) -> Self {
+        Self {
+            bytes: Vec::new(),
+            items: 0,
+            last: Last::before_all(slot),
         }
     }
 
-    fn items(&self, start_ms: u64) -> impl Iterator<Item = Due> + '_ {
+    fn is_full(&self) -> bool {
+        self.bytes.len() + ITEM_BYTES_MAX > CHUNK_BYTES
+    }
+
+    fn push(&mut self, item: Due, slot: Slot) {
+        let value = item.position.value();
+        put_varint(&mut self.bytes, zigzag(self.last.position, value));
+        // Messages that expire a fixed time after they were sent are due one soon after the other.
+        match u8::try_from(zigzag(self.last.due_ms, item.due_ms)) {
+            Ok(near) if near < OFFSET => self.bytes.push(near),
+            Ok(_) | Err(_) => put_offset(&mut self.bytes, item.due_ms - slot.start_ms, slot),
+        }
+        self.last = Last {
+            position: value,
+            due_ms: item.due_ms,
+        };
+        self.items += 1;
+    }
+
+    fn items(&self, slot: Slot) -> impl Iterator<Item = Due> + '_ {
         let mut cursor = Cursor(&self.bytes);
-        let mut last = 0;
-        std::iter::from_fn(move || read_item(&mut cursor, &mut last, start_ms))
+        let mut last = Last::before_all(slot);
+        std::iter::from_fn(move || read_item(&mut cursor, &mut last, slot))
     }
 }
 
@@ -123,7 +169,7 @@ impl Agenda {
             };
             self.items -= chunk.items;
             *budget = budget.saturating_sub(chunk.items);
-            for item in chunk.items(slot.start_ms) {
+            for item in chunk.items(slot) {
                 if item.due_ms <= now_ms {
                     due.push(item);
                 } else {
@@ -158,7 +204,7 @@ impl Agenda {
             self.slots.remove(&slot);
         }
         self.items -= chunk.items;
-        for item in chunk.items(slot.start_ms) {
+        for item in chunk.items(slot) {
             if keeps(item.position) {
                 self.push(slot, item);
             }
@@ -194,7 +240,7 @@ impl Agenda {
             {
                 break;
             }
-            let items = chunks.iter().flat_map(|chunk| chunk.items(slot.start_ms));
+            let items = chunks.iter().flat_map(|chunk| chunk.items(*slot));
             for item in items {
                 if after.is_none_or(|after| after < item) && wants(item.position) {
                     page.insert(item);
@@ -209,14 +255,11 @@ impl Agenda {
 
     fn push(&mut self, slot: Slot, item: Due) {
         let chunks = self.slots.entry(slot).or_default();
-        let is_full = chunks
-            .last()
-            .is_none_or(|last| last.bytes.len() >= CHUNK_BYTES);
-        if is_full {
-            chunks.push(Chunk::default());
+        if chunks.last().is_none_or(Chunk::is_full) {
+            chunks.push(Chunk::new(slot));
         }
         let chunk = chunks.last_mut().expect("pushed above");
-        chunk.push(item, slot.start_ms);
+        chunk.push(item, slot);
         self.items += 1;
     }
 
@@ -290,11 +333,11 @@ fn decode_chunk(cursor: &mut Cursor<'_>, slot: Slot, end: u64) -> Option<Chunk> 
     let length = usize::try_from(cursor.varint()?).ok()?;
     let mut chunk = Chunk {
         bytes: cursor.take(length)?.to_vec(),
-        ..Chunk::default()
+        ..Chunk::new(slot)
     };
     let mut inner = Cursor(&chunk.bytes);
     while !inner.is_empty() {
-        let item = read_item(&mut inner, &mut chunk.last, slot.start_ms)?;
+        let item = read_item(&mut inner, &mut chunk.last, slot)?;
         if item.position.value() >= end || !slot.holds(item.due_ms) {
             return None;
         }
@@ -303,14 +346,41 @@ fn decode_chunk(cursor: &mut Cursor<'_>, slot: Slot, end: u64) -> Option<Chunk> 
     (chunk.items > 0).then_some(chunk)
 }
 
-fn read_item(cursor: &mut Cursor<'_>, last: &mut u64, start_ms: u64) -> Option<Due> {
-    let zigzag = cursor.varint()?;
-    let difference = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
-    *last = last.wrapping_add(difference);
+fn read_item(cursor: &mut Cursor<'_>, last: &mut Last, slot: Slot) -> Option<Due> {
+    let difference = cursor.varint()?;
+    last.position = unzigzag(last.position, difference);
+    let first = cursor.u8()?;
+    last.due_ms = if first < OFFSET {
+        unzigzag(last.due_ms, u64::from(first))
+    } else {
+        let mut offset = u64::from(first & !OFFSET);
+        for _ in 0..slot.offset_bytes() {
+            offset = offset << 8 | u64::from(cursor.u8()?);
+        }
+        slot.start_ms.wrapping_add(offset)
+    };
     Some(Due {
-        position: MessagePosition::from_value(*last),
-        due_ms: start_ms.checked_add(cursor.varint()?)?,
+        position: MessagePosition::from_value(last.position),
+        due_ms: last.due_ms,
     })
+}
+
+fn put_offset(bytes: &mut Vec<u8>, offset: u64, slot: Slot) {
+    let count = slot.offset_bytes();
+    bytes.push((offset >> (8 * count) & 0x7f) as u8 | OFFSET);
+    for place in (0..count).rev() {
+        bytes.push((offset >> (8 * place) & 0xff) as u8);
+    }
+}
+
+fn zigzag(from: u64, to: u64) -> u64 {
+    let difference = to.wrapping_sub(from).cast_signed();
+    (difference << 1 ^ difference >> 63).cast_unsigned()
+}
+
+fn unzigzag(from: u64, zigzag: u64) -> u64 {
+    let difference = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
+    from.wrapping_add(difference)
 }
 
 fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
@@ -337,7 +407,7 @@ mod tests {
         };
         let bytes = encoded(agenda);
         let mut cursor = Cursor(&bytes);
-        let restored = Agenda::decode(&mut cursor, 1 << 40).expect("encoded here");
+        let restored = Agenda::decode(&mut cursor, 1 << 60).expect("encoded here");
         assert!(cursor.is_empty());
         assert_eq!(encoded(&restored), bytes);
         assert_eq!(restored.len(), agenda.len());
@@ -410,6 +480,39 @@ mod tests {
         assert!(rest.iter().all(|item| *item > page[9]));
         let all = agenda.page(None, usize::MAX, |_| true);
         assert_eq!(all.len(), 1000);
+    }
+
+    #[test]
+    fn a_fixed_time_to_live_takes_three_bytes_a_message() {
+        let mut agenda = Agenda::default();
+        for step in 0..30_000 {
+            let now = 2 * step;
+            agenda.insert(at(step << 10), now + 3_600_000, now);
+        }
+        let chunks = agenda.slots.values().flatten();
+        let taken: Vec<usize> = chunks.map(|chunk| chunk.bytes.capacity()).collect();
+        assert!(taken.iter().all(|bytes| *bytes <= CHUNK_BYTES));
+        let taken: usize = taken.iter().sum();
+        assert!(taken < 32 * 3_000, "{taken} bytes");
+    }
+
+    #[test]
+    fn times_at_both_ends_of_a_slot_of_any_width_come_back() {
+        for width_log2 in 0..58 {
+            let mut agenda = Agenda::default();
+            let slot = Slot {
+                start_ms: 1 << width_log2,
+                width_log2,
+            };
+            let last = slot.start_ms + ((1 << width_log2) - 1);
+            for (place, due_ms) in (1..).zip([last, slot.start_ms, last, last]) {
+                let position = at(place << 50);
+                agenda.push(slot, Due { due_ms, position });
+            }
+            let items = same(&agenda).page(None, usize::MAX, |_| true);
+            let due: Vec<u64> = items.iter().map(|item| item.due_ms).collect();
+            assert_eq!(due, [slot.start_ms, last, last, last]);
+        }
     }
 
     #[test]

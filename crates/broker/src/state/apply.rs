@@ -386,7 +386,7 @@ impl State {
         }
         if retention != Retention::None {
             self.store(std::mem::take(run), record);
-            self.retain(queue, turn, retention);
+            self.retain(queue, turn, (bytes, retention));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The state as bytes, and its digest. One state has one encoding, whatever way led to it.
 //!
 //! ```text
-//! version u8 = 3
+//! version u8 = 5
 //! last checkpoint: flag u8, entry u64, digest u64          not part of the digest
 //! queues_max u32, applied varint, stamp varint
 //! queues varint, each in the order of making:
@@ -41,7 +41,7 @@ use super::timing::Timing;
 use super::topic::Topics;
 use super::{Governing, QueueId, Relocations, State, Transactions, positions, topic_codec};
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Why bytes are no checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -19,7 +19,7 @@ pub(crate) struct Queue {
     pub(super) pending: Levels,
     /// How often a message was returned; only for those that were.
     pub(super) counts: BTreeMap<MessagePosition, u32>,
-    /// The bytes of all that is stored; of queues only.
+    /// The bytes of all that is stored.
     pub(super) sizes: Sizes,
     /// Nothing of it is delivered.
     pub(super) is_paused: bool,
@@ -220,7 +220,7 @@ impl Queue {
     ) {
         let added = self.pending.insert(priority, first, last);
         self.enqueued_total += added;
-        if self.kind == DestinationKind::Queue && added > 0 {
+        if added > 0 {
             self.sizes.add(first, added, bytes);
         }
     }
@@ -232,14 +232,20 @@ impl Queue {
     }
 
     /// Keeps a message that was counted when it went through.
-    pub(super) fn keep(&mut self, priority: u8, position: MessagePosition) {
-        self.settled_total -= self.pending.insert(priority, position, position);
+    pub(super) fn keep(&mut self, turn: Turn, bytes: u64) {
+        let position = turn.position();
+        let added = self.pending.insert(turn.priority(), position, position);
+        self.settled_total -= added;
+        if added > 0 {
+            self.sizes.add(position, added, bytes);
+        }
     }
 
-    /// Begins with these messages; nothing is pending yet.
-    pub(super) fn begin_with(&mut self, pending: Levels) {
+    /// Begins with these messages and their bytes; nothing is pending yet.
+    pub(super) fn begin_with(&mut self, (pending, sizes): (Levels, Sizes)) {
         self.enqueued_total = pending.len();
         self.pending = pending;
+        self.sizes = sizes;
     }
 
     /// Stores a message that waits for its time.
@@ -248,7 +254,7 @@ impl Queue {
         let waiting = &mut self.timing.waiting;
         let added = waiting.insert(turn.priority(), position, position);
         self.enqueued_total += added;
-        if self.kind == DestinationKind::Queue && added > 0 {
+        if added > 0 {
             self.sizes.add(position, added, bytes);
         }
     }
@@ -261,9 +267,7 @@ impl Queue {
             None => self.timing.waiting.remove(position)?,
         };
         self.settled_total += 1;
-        if self.kind == DestinationKind::Queue {
-            let _bytes = self.sizes.remove(position);
-        }
+        let _bytes = self.sizes.remove(position);
         self.forget_failures(position);
         self.timing.forget(position);
         // What a transaction holds may come back, and is still to expire then.
@@ -292,10 +296,7 @@ impl Queue {
         Some(Taken {
             turn: Turn::new(priority, position),
             count: self.counts.remove(&position).unwrap_or(0),
-            bytes: match self.kind {
-                DestinationKind::Queue => self.sizes.remove(position),
-                DestinationKind::Topic | DestinationKind::Subscription => 0,
-            },
+            bytes: self.sizes.remove(position),
         })
     }
 
@@ -309,9 +310,7 @@ impl Queue {
         // It was settled, so somebody had it.
         self.mark_sent(position);
         self.locked -= 1;
-        if self.kind == DestinationKind::Queue {
-            self.sizes.add(position, 1, taken.bytes);
-        }
+        self.sizes.add(position, 1, taken.bytes);
         if taken.count > 0 {
             self.counts.insert(position, taken.count);
         }
@@ -339,7 +338,7 @@ impl Queue {
         self.pending.is_consistent()
             && self.timing.is_consistent(&self.pending)
             && self.enqueued_total == self.settled_total + self.stored_count() + self.locked
-            && (self.kind != DestinationKind::Queue || self.sizes.messages() == self.stored_count())
+            && self.sizes.messages() == self.stored_count()
             && self.counts.keys().all(|position| self.holds(*position))
             && self
                 .sent

@@ -1,4 +1,4 @@
-//! How many bytes a queue holds. A position does not tell the size of its message, and a number per message would cost
+//! How many bytes a queue, a subscription or a topic holds. A position does not tell the size of its message, and a number per message would cost
 //! more memory than the queue itself; so sizes are kept per block of neighbouring messages.
 //!
 //! A message that leaves takes the mean size of its block with it, the last one all that is left. The total is thus
@@ -38,6 +38,16 @@ impl Sizes {
     /// Their bytes, as the head of the file has it.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The bytes of a message that is here: the mean of its block.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub(super) fn mean_at(&self, position: MessagePosition) -> u64 {
+        let mut blocks = self.blocks.range(..=position);
+        let (_, block) = blocks.next_back().expect("what is asked for was added");
+        block.bytes / block.messages
     }
 
     /// Messages were stored from `first` on: mostly behind all that were stored before; those of a transaction join at

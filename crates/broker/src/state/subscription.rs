@@ -34,15 +34,15 @@ impl State {
             }
             self.end_subscription(id, record);
         }
-        let pending = self.first_pending(&wanted);
+        let first = self.first_pending(&wanted);
         let destination = Destination::subscription(key.clone());
         let Some(id) = self.make(&destination, record) else {
             return Outcome::LimitReached;
         };
-        let bitmaps = pending.bitmaps();
+        let bitmaps = first.0.bitmaps();
         bitmaps.for_each(|positions| self.live.added_all(positions));
         let queue = &mut self.queues[id.0 as usize];
-        queue.begin_with(pending);
+        queue.begin_with(first);
         queue.govern_as(wanted.pattern.as_name());
         self.settings.made(id, queue.settings_name());
         if wanted.has_selector() {

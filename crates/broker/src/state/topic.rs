@@ -11,6 +11,7 @@ use quorate_message::{Destination, DestinationKind, DestinationName, MessagePosi
 use quorate_message::{Start, Subscription, virtual_topic};
 
 use super::apply::{Change, Record, Retention};
+use super::sizes::Sizes;
 use super::{Levels, Queue, QueueId, Sift, State, Turn};
 use crate::limits::HISTORY_STEP_MS;
 
@@ -389,7 +390,7 @@ impl State {
     }
 
     /// A topic keeps this message in place of the one before, or, if it has no body, none.
-    pub(super) fn retain(&mut self, id: QueueId, turn: Turn, retention: Retention) {
+    pub(super) fn retain(&mut self, id: QueueId, turn: Turn, (bytes, retention): (u64, Retention)) {
         let clears = retention == Retention::Clear;
         let position = turn.position();
         let Some(topic) = self.topics.topics.get_mut(&id) else {
@@ -404,7 +405,7 @@ impl State {
             self.live.removed(former.entry());
         }
         if !clears && !queue.contains(position) {
-            queue.keep(turn.priority(), position);
+            queue.keep(turn, bytes);
             self.live.added(position.entry(), 1);
         }
     }
@@ -440,24 +441,31 @@ impl State {
         }
     }
 
-    /// What a new subscription begins with.
-    pub(super) fn first_pending(&self, wanted: &Subscription) -> Levels {
-        let mut pending = Levels::default();
+    /// What a new subscription begins with, and its bytes.
+    pub(super) fn first_pending(&self, wanted: &Subscription) -> (Levels, Sizes) {
+        let mut first = (Levels::default(), Sizes::default());
         for (name, id) in &self.topics.by_topic {
             if wanted.pattern.matches(name) {
-                self.add_kept(*id, wanted, &mut pending);
+                self.add_kept(*id, wanted, &mut first);
             }
         }
-        pending
+        first
     }
 
     /// Adds what a topic keeps, as far as it is wanted.
-    fn add_kept(&self, id: QueueId, wanted: &Subscription, pending: &mut Levels) {
+    fn add_kept(&self, id: QueueId, wanted: &Subscription, first: &mut (Levels, Sizes)) {
         let topic = &self.topics.topics[&id];
         let kept = &self.queues[id.0 as usize];
+        let (pending, sizes) = first;
+        let mut add = |turn: Turn| {
+            let position = turn.position();
+            if pending.insert(turn.priority(), position, position) > 0 {
+                sizes.add(position, 1, kept.sizes.mean_at(position));
+            }
+        };
         let retained = topic.retained.filter(|_| wanted.wants_retained);
         if let Some(turn) = retained.and_then(|position| kept.turn_of(position)) {
-            pending.insert(turn.priority(), turn.position(), turn.position());
+            add(turn);
         }
         let from = match wanted.start {
             Start::Next => None,
@@ -477,7 +485,7 @@ impl State {
         };
         for turn in kept.in_turn(Turn::default()) {
             if turn.position() >= from.max(oldest) {
-                pending.insert(turn.priority(), turn.position(), turn.position());
+                add(turn);
             }
         }
     }

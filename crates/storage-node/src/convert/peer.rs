@@ -6,7 +6,7 @@ use quorate_replication::{
     ShardId, Stamp,
 };
 
-use super::Malformed;
+use super::{Malformed, apart};
 
 const KIND_NEW_EPOCH: u32 = 1;
 const KIND_COMMANDS: u32 = 2;
@@ -267,7 +267,7 @@ fn decode_entry(entry: proto::LogEntry) -> Result<Entry, Malformed> {
             KIND_COMMANDS => EntryKind::Commands,
             _ => return Err(Malformed("entries.kind")),
         },
-        payload: entry.payload,
+        payload: apart(&entry.payload),
     })
 }
 
@@ -397,6 +397,19 @@ mod tests {
             let encoded = encode(ShardId(7), message.clone());
             assert_eq!(decode(encoded), Ok((ShardId(7), message)));
         }
+    }
+
+    #[test]
+    fn an_entry_does_not_keep_the_frame_that_brought_it() {
+        let frame = Bytes::from(b"entry 10 and much more".to_vec());
+        let sent = proto::LogEntry {
+            kind: KIND_COMMANDS,
+            payload: frame.slice(..8),
+            ..proto::LogEntry::default()
+        };
+        let entry = decode_entry(sent).expect("a good entry");
+        assert_eq!(entry.payload, &b"entry 10"[..]);
+        assert!(frame.is_unique());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use quorate_proto::{
 };
 use quorate_replication::{Epoch, ShardId};
 
-use super::Malformed;
+use super::{Malformed, apart};
 use crate::{
     limits::HELD_POSITIONS_MAX,
     shard::{
@@ -73,7 +73,7 @@ pub(crate) fn decode_batch(batch: proto::ShardBatch) -> (ShardId, Submitted) {
     let submitted = Submitted {
         number: batch.number,
         previous: decode_previous(batch.previous),
-        batch: batch.batch,
+        batch: apart(&batch.batch),
         traceparent: batch.traceparent,
     };
     (ShardId(batch.shard), submitted)
@@ -222,7 +222,7 @@ pub(crate) fn decode_command(
         control_command::Kind::Submit(submit) => Decoded::Submit(Submitted {
             number: submit.number,
             previous: decode_previous(submit.previous),
-            batch: submit.batch,
+            batch: apart(&submit.batch),
             traceparent: String::new(),
         }),
     };
