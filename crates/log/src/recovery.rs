@@ -59,7 +59,7 @@ pub(crate) fn open(
         // A crash amid putting the log aside.
         shard_files::create_log(node, shard, &folder)?;
     }
-    let mut files = ShardFiles::open(disk, &folder)?;
+    let mut files = ShardFiles::open(disk, shard, &folder)?;
     if files.kept.wiped {
         findings.push(Finding::Wiped);
     }

@@ -206,9 +206,13 @@ impl Tail {
         Ok(())
     }
 
-    /// Writes zeros ahead if few are left, so that the next writes need not.
+    /// Writes zeros ahead if few are left, so that the next writes need not. A log that was just opened has as many as this
+    /// asks for: of hundreds, the first entry of each must not cost that again.
     pub(crate) fn prepare(&mut self) -> Result<(), Trouble> {
         let ahead = self.node.room().sizes.fill_bytes;
+        if self.filled.saturating_sub(self.offset) >= ahead / 2 {
+            return Ok(());
+        }
         let wanted = (self.offset + ahead).min(self.active.head.capacity);
         match self.fill_to(wanted) {
             // Whoever appends next will be told.

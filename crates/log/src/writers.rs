@@ -1,7 +1,8 @@
 //! Writer threads: a few per disk, each log served by one of them.
 //!
 //! **Group commit.** A thread takes everything that waits for its logs, writes it log by log, syncs each log once and
-//! reports each at once. What comes in meanwhile forms the next group. There are no timers.
+//! reports each at once. Promises, bounds and flags of all its logs share their syncs: each log goes as far as the first of
+//! them, then they are saved together, and so on. What comes in meanwhile forms the next group. There are no timers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -167,6 +168,8 @@ struct Owned {
     log: ShardLog,
     /// What waits to be written, in order; more than one group only after a refusal.
     waiting: Vec<(WriteId, Write)>,
+    /// So many of them are carried out, and not reported.
+    done: usize,
     /// The last group was written and its sync is due.
     due: bool,
 }
@@ -177,10 +180,8 @@ impl Writer {
             for (shard, task) in tasks {
                 self.take(shard, task);
             }
-            let shards: Vec<ShardId> = self.logs.keys().copied().collect();
-            for shard in &shards {
-                self.commit(*shard);
-            }
+            let shards = self.logs.keys().copied().collect();
+            self.commit(shards);
             for owned in self.logs.values_mut() {
                 if mem::take(&mut owned.due)
                     && let Err(error) = owned.log.prepare()
@@ -197,6 +198,7 @@ impl Writer {
                 let owned = Owned {
                     log: *log,
                     waiting: Vec::new(),
+                    done: 0,
                     due: false,
                 };
                 self.logs.insert(shard, owned);
@@ -207,13 +209,13 @@ impl Writer {
                 }
             }
             Task::Run(job) => {
-                self.commit(shard);
+                self.commit(vec![shard]);
                 if let Some(owned) = self.logs.get_mut(&shard) {
                     job(&mut owned.log);
                 }
             }
             Task::Release(answer) => {
-                self.commit(shard);
+                self.commit(vec![shard]);
                 let log = self.logs.remove(&shard).map(|owned| owned.log);
                 // Whoever asked may have gone; then the log is closed with this.
                 drop(answer.send(log));
@@ -221,27 +223,63 @@ impl Writer {
         }
     }
 
-    /// Writes and syncs what waits for one log, and reports it.
-    fn commit(&mut self, shard: ShardId) {
+    /// Writes and syncs what waits for these logs, and reports it.
+    fn commit(&mut self, mut shards: Vec<ShardId>) {
+        loop {
+            shards.retain(|shard| self.advance(*shard));
+            if shards.is_empty() {
+                return;
+            }
+            // Nothing but these has staged anything.
+            let logs = self.logs.values_mut().map(|owned| &mut owned.log);
+            if let Err(error) = ShardLog::save_staged(logs) {
+                return self.fail(&shards, error);
+            }
+        }
+    }
+
+    /// Goes on with what waits for one log. True: until it has staged something; otherwise it is done and reported.
+    fn advance(&mut self, shard: ShardId) -> bool {
         let Some(owned) = self.logs.get_mut(&shard) else {
-            return;
+            return false;
         };
         if owned.waiting.is_empty() {
-            return;
+            return false;
         }
         owned.due = true;
-        let group = mem::take(&mut owned.waiting);
-        let written = owned.log.write(&group);
-        match written {
-            Ok(()) => (self.completion)(shard, owned.log.sync()),
+        match owned.log.advance(&owned.waiting[owned.done..]) {
+            Ok(count) => {
+                owned.done += count;
+                if owned.log.is_staged() {
+                    return true;
+                }
+                owned.waiting.clear();
+                (self.completion)(shard, owned.log.sync());
+            }
             Err(LogError::Full { refused }) => {
-                owned.waiting = group;
                 owned.waiting.retain(|(id, _)| Some(*id) >= refused);
                 // What was taken before the refusal counts.
                 (self.completion)(shard, owned.log.sync());
                 (self.completion)(shard, Err(LogError::Full { refused }));
             }
-            Err(error) => (self.completion)(shard, Err(error)),
+            Err(error) => {
+                owned.waiting.clear();
+                (self.completion)(shard, Err(error));
+            }
+        }
+        owned.done = 0;
+        false
+    }
+
+    /// The disk failed while values of these logs were saved: each is told, the first why.
+    fn fail(&mut self, shards: &[ShardId], error: LogError) {
+        let later = shards.iter().skip(1).map(|_| LogError::Closed);
+        for (shard, error) in shards.iter().zip([error].into_iter().chain(later)) {
+            if let Some(owned) = self.logs.get_mut(shard) {
+                owned.waiting.clear();
+                owned.done = 0;
+            }
+            (self.completion)(*shard, Err(error));
         }
     }
 }
