@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! identity            two slots: disk id, boot counter, node number, cluster
-//! slots               of every shard two pairs of slots: its promise, and its state
+//! slots               of every shard three pairs of slots: its promise, its state, its draft
 //! reserve, spare/     room for a full disk, files to be used again
 //! shards/00007/       mark: a hint of how far shard 7 is durable; log/: its segments
 //! ```

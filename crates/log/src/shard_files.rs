@@ -1,11 +1,12 @@
-//! The folder of one shard, and the three small values beside its log.
+//! The folder of one shard, and the small values beside its log.
 //!
 //! - promise: the claim that was promised last.
 //! - state: the bound, the impaired and wiped flags, and a cut that is being carried out.
 //! - mark: up to where the log is known to be durable; written without sync, a hint that makes damage of an idle log
 //!   provable. Counts only together with the number of cuts at which it was written.
+//! - draft: what the log has written and not synced itself (`draft.rs`).
 //!
-//! Promise and state are pairs of slots in a file that all shards of the disk share ([`SLOTS`]), so that those of many
+//! Promise, state and draft are pairs of slots in a file that all shards of the disk share ([`SLOTS`]), so that those of many
 //! shards are written with the same two syncs: an election concerns every shard that a node led. The mark is a file in the
 //! shard's folder. Folders of before that have `promise` and `state` as files are taken over when they are opened.
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use quorate_replication::{Claim, ClaimId, Epoch, Index, Position, ShardId, Stamp};
 
 use crate::disk::Disk;
+use crate::draft::Draft;
 use crate::fields::{Fields, put_u64s};
 use crate::limits::SEGMENT_HEAD_BYTES;
 use crate::node_disk::{NodeDisk, SHARDS};
@@ -26,7 +28,7 @@ pub(crate) const LOG: &str = "log";
 pub(crate) const STAGING: &str = "staging";
 pub(crate) const OLD: &str = "old";
 pub(crate) const DAMAGED: &str = "damaged";
-/// The file of all shards' promises and states: pair 2n is the promise of shard n, pair 2n + 1 its state.
+/// The file of all shards' slots: pair 3n is the promise of shard n, the next its state, the next its draft.
 pub(crate) const SLOTS: &str = "slots";
 const PROMISE: &str = "promise";
 const STATE: &str = "state";
@@ -40,14 +42,18 @@ pub(crate) struct ShardFiles {
     pub(crate) promised: Option<Claim>,
     pub(crate) kept: Kept,
     pub(crate) marked: Index,
+    /// What the log had not synced itself when it was closed.
+    pub(crate) drafted: Option<Draft>,
+    draft: Slots,
     staged: Option<Staged>,
 }
 
 /// A value that is to be written together with those of other shards.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Staged {
     Promise(Claim),
     State,
+    Draft(Vec<u8>),
 }
 
 /// What the state file holds.
@@ -72,10 +78,12 @@ impl ShardFiles {
     ) -> io::Result<()> {
         let lost = promised.is_none();
         // What a shard of this number left there before is outdone: its sequence goes on.
-        let ((promise, _), (state, _)) = open_slots(disk, shard)?;
+        let [(promise, _), (state, _), (draft, _)] = open_slots(disk, shard)?;
         let mut files = Self {
             promise,
             state,
+            draft,
+            drafted: None,
             mark: Slots::create(disk, &format!("{folder}/mark"))?,
             promised,
             kept: Kept {
@@ -99,7 +107,7 @@ impl ShardFiles {
     /// Opens them. Whatever is missing or unreadable of promise and state makes the replica wiped, for good.
     pub(crate) fn open(disk: &dyn Disk, shard: ShardId, folder: &str) -> io::Result<Self> {
         take_over(disk, shard, folder)?;
-        let ((promise, claim), (state, kept)) = open_slots(disk, shard)?;
+        let [(promise, claim), (state, kept), (draft, drafted)] = open_slots(disk, shard)?;
         let (mark, marked) = open_or_create(disk, &format!("{folder}/mark"))?;
         let promised = claim.as_deref().and_then(decode_promise);
         let known = kept.as_deref().and_then(Kept::decode);
@@ -113,9 +121,14 @@ impl ShardFiles {
             kept.wiped = true;
             kept.impaired = true;
         }
+        let drafted = drafted
+            .as_deref()
+            .and_then(|bytes| Draft::decode(bytes, kept.cuts));
         let mut files = Self {
             promise,
             state,
+            draft,
+            drafted,
             mark,
             promised,
             kept,
@@ -136,6 +149,11 @@ impl ShardFiles {
     /// Takes the state as it is, to be written by [`ShardFiles::save_staged`].
     pub(crate) fn stage_state(&mut self) {
         self.stage(Staged::State);
+    }
+
+    /// Takes a draft, to be written by [`ShardFiles::save_staged`].
+    pub(crate) fn stage_draft(&mut self, draft: &Draft) {
+        self.stage(Staged::Draft(draft.encode(self.kept.cuts)));
     }
 
     fn stage(&mut self, staged: Staged) {
@@ -166,6 +184,7 @@ impl ShardFiles {
                     writes.push((&mut files.promise, bytes));
                 }
                 Some(Staged::State) => writes.push((&mut files.state, files.kept.encode())),
+                Some(Staged::Draft(bytes)) => writes.push((&mut files.draft, bytes)),
                 None => {}
             }
         }
@@ -331,12 +350,11 @@ fn open_or_create(disk: &dyn Disk, path: &str) -> io::Result<(Slots, Option<Vec<
 /// A pair of slots, and the value in it.
 type Opened = (Slots, Option<Vec<u8>>);
 
-/// Opens the promise and the state of a shard by a handle of their own.
-fn open_slots(disk: &dyn Disk, shard: ShardId) -> io::Result<(Opened, Opened)> {
+/// Opens promise, state and draft of a shard by a handle of their own.
+fn open_slots(disk: &dyn Disk, shard: ShardId) -> io::Result<[Opened; 3]> {
     let file = disk.open(SLOTS)?;
-    let number = 2 * u64::from(shard.0);
-    let promise = Slots::open_at(Arc::clone(&file), number)?;
-    Ok((promise, Slots::open_at(file, number + 1)?))
+    let open = |pair| Slots::open_at(Arc::clone(&file), 3 * u64::from(shard.0) + pair);
+    Ok([open(0)?, open(1)?, open(2)?])
 }
 
 /// Takes over what a folder holds as files. They count until they are gone, durably: only then is anything else written.
@@ -346,7 +364,7 @@ fn take_over(disk: &dyn Disk, shard: ShardId, folder: &str) -> io::Result<()> {
     if found == [false, false] {
         return Ok(());
     }
-    let ((promise, _), (state, _)) = open_slots(disk, shard)?;
+    let [(promise, _), (state, _), _] = open_slots(disk, shard)?;
     let files = [(PROMISE, promise), (STATE, state)];
     for ((name, mut slots), is_there) in files.into_iter().zip(found) {
         if !is_there {

@@ -152,7 +152,7 @@ impl ShardLog {
         self.files.is_staged()
     }
 
-    /// Makes durable what logs of one disk have staged: promises, bounds and flags of all of them for two syncs.
+    /// Makes durable what logs of one disk have staged: promises, bounds, flags and drafts of all of them for two syncs.
     pub(crate) fn save_staged<'a>(
         logs: impl IntoIterator<Item = &'a mut Self>,
     ) -> Result<(), LogError> {
@@ -166,6 +166,26 @@ impl ShardLog {
             Some(node) => conclude(&node, outcome, None),
             None => Ok(()),
         }
+    }
+
+    /// Stages a draft of what is not durable. When it is saved, [`ShardLog::drafted`] is to be told. False: there is nothing,
+    /// or too much.
+    pub(crate) fn stage_draft(&mut self) -> Result<bool, LogError> {
+        self.check()?;
+        match self.tail.draft() {
+            Ok(Some(draft)) => {
+                self.files.stage_draft(&draft);
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(trouble) => self.conclude(Err(trouble), None).map(|()| false),
+        }
+    }
+
+    /// The draft was saved: all that was written is durable.
+    pub(crate) fn drafted(&mut self) {
+        assert!(!self.is_staged(), "the draft was saved");
+        self.tail.drafted();
     }
 
     /// Makes all that was written durable; returns the last write.

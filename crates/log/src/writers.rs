@@ -2,7 +2,7 @@
 //!
 //! **Group commit.** A thread takes everything that waits for its logs, writes it log by log, syncs each log once and
 //! reports each at once. Promises, bounds and flags of all its logs share their syncs: each log goes as far as the first of
-//! them, then they are saved together, and so on. What comes in meanwhile forms the next group. There are no timers.
+//! them, then they are saved together, and so on. Where many logs have a little to sync, so do these (`draft.rs`). What comes in meanwhile forms the next group. There are no timers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use quorate_replication::{ShardId, Write, WriteId};
 
-use crate::limits::{WAITING_WRITES_MAX, WRITERS_MAX};
+use crate::limits::{DRAFTS_MIN, WAITING_WRITES_MAX, WRITERS_MAX};
 use crate::shard_log::{LogError, ShardLog};
 
 /// Called on a writer thread: everything up to this write is durable, or the log failed, or is full for now.
@@ -174,6 +174,16 @@ struct Owned {
     due: bool,
 }
 
+/// How far one log has come.
+enum Advanced {
+    /// There is nothing to do, or it was refused or failed and that is reported.
+    Nothing,
+    /// It has staged something, and goes on when that is saved.
+    Staged,
+    /// All is written; what is left is to make it durable and to report it.
+    Written,
+}
+
 impl Writer {
     fn run(mut self) {
         while let Some(tasks) = self.queue.take() {
@@ -226,35 +236,58 @@ impl Writer {
     /// Writes and syncs what waits for these logs, and reports it.
     fn commit(&mut self, mut shards: Vec<ShardId>) {
         loop {
-            shards.retain(|shard| self.advance(*shard));
+            let mut written = Vec::new();
+            shards.retain(|shard| match self.advance(*shard) {
+                Advanced::Staged => true,
+                Advanced::Written => {
+                    written.push(*shard);
+                    false
+                }
+                Advanced::Nothing => false,
+            });
+            let drafted = self.stage_drafts(&written);
+            if drafted.is_empty() {
+                self.report(&written);
+                written.clear();
+            }
+            if !(shards.is_empty() && drafted.is_empty()) {
+                // Nothing but these has staged anything.
+                let logs = self.logs.values_mut().map(|owned| &mut owned.log);
+                if let Err(error) = ShardLog::save_staged(logs) {
+                    shards.append(&mut written);
+                    return self.fail(&shards, error);
+                }
+            }
+            for shard in drafted {
+                if let Some(owned) = self.logs.get_mut(&shard) {
+                    owned.log.drafted();
+                }
+            }
+            self.report(&written);
             if shards.is_empty() {
                 return;
-            }
-            // Nothing but these has staged anything.
-            let logs = self.logs.values_mut().map(|owned| &mut owned.log);
-            if let Err(error) = ShardLog::save_staged(logs) {
-                return self.fail(&shards, error);
             }
         }
     }
 
-    /// Goes on with what waits for one log. True: until it has staged something; otherwise it is done and reported.
-    fn advance(&mut self, shard: ShardId) -> bool {
+    /// Goes on with what waits for one log.
+    fn advance(&mut self, shard: ShardId) -> Advanced {
         let Some(owned) = self.logs.get_mut(&shard) else {
-            return false;
+            return Advanced::Nothing;
         };
         if owned.waiting.is_empty() {
-            return false;
+            return Advanced::Nothing;
         }
         owned.due = true;
         match owned.log.advance(&owned.waiting[owned.done..]) {
             Ok(count) => {
                 owned.done += count;
                 if owned.log.is_staged() {
-                    return true;
+                    return Advanced::Staged;
                 }
                 owned.waiting.clear();
-                (self.completion)(shard, owned.log.sync());
+                owned.done = 0;
+                return Advanced::Written;
             }
             Err(LogError::Full { refused }) => {
                 owned.waiting.retain(|(id, _)| Some(*id) >= refused);
@@ -268,7 +301,30 @@ impl Writer {
             }
         }
         owned.done = 0;
-        false
+        Advanced::Nothing
+    }
+
+    /// Stages drafts where many logs have something to sync, and says for which.
+    fn stage_drafts(&mut self, written: &[ShardId]) -> Vec<ShardId> {
+        if written.len() < DRAFTS_MIN {
+            return Vec::new();
+        }
+        let mut drafted = written.to_vec();
+        drafted.retain(|shard| {
+            let owned = self.logs.get_mut(shard);
+            // An error closes the log, and is told by what it is asked next.
+            owned.is_some_and(|owned| owned.log.stage_draft().unwrap_or(false))
+        });
+        drafted
+    }
+
+    /// Makes durable what these logs have written, as far as it is not, and reports it.
+    fn report(&mut self, written: &[ShardId]) {
+        for shard in written {
+            if let Some(owned) = self.logs.get_mut(shard) {
+                (self.completion)(*shard, owned.log.sync());
+            }
+        }
     }
 
     /// The disk failed while values of these logs were saved: each is told, the first why.

@@ -117,9 +117,7 @@ pub(crate) fn differs(kept: Option<&Topology>, new: &Topology) -> bool {
 /// Whether shards have to be told where destinations live, or by which settings they go.
 pub(crate) fn places_anew(kept: Option<&Topology>, new: &Topology) -> bool {
     kept.is_none_or(|kept| {
-        kept.slots != new.slots
-            || kept.overrides != new.overrides
-            || kept.settings != new.settings
+        kept.slots != new.slots || kept.overrides != new.overrides || kept.settings != new.settings
     })
 }
 

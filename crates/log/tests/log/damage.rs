@@ -7,7 +7,7 @@ use crate::memory_disk::{Dice, MemoryDisk};
 use crate::{SHARD, append, claim, entry, mark, node, open, open_at, position, read_all};
 
 /// Where the slots of the promise and of the state of `SHARD` begin in the file of slots.
-const PROMISE: usize = 7 * 4 * 4096;
+const PROMISE: usize = 7 * 6 * 4096;
 const STATE: usize = PROMISE + 2 * 4096;
 
 /// A log of several segments, closed cleanly, with a bound beyond its end.
