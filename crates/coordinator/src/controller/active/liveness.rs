@@ -123,10 +123,17 @@ impl Active {
             return;
         };
         let was_healthy = node.heartbeat.is_disk_healthy;
-        self.is_changed |= node.heartbeat.is_leaving != heartbeat.is_leaving;
+        let was_leaving = node.heartbeat.is_leaving;
+        let member = node.member();
         node.heartbeat = heartbeat;
         if was_healthy != node.heartbeat.is_disk_healthy {
             self.steady_since = now;
+        }
+        if was_leaving != node.heartbeat.is_leaving {
+            self.is_changed = true;
+            if !was_leaving {
+                self.forget_vain_moves(member);
+            }
         }
         self.check_leaderships(now, number, effects);
         self.judge_silent(now, effects);
@@ -140,7 +147,9 @@ impl Active {
         wall_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> ClockVerdict {
-        let others = self.nodes.values().filter(|node| node.row.node != number);
+        // Only of the living: what a dead one's clock showed is nothing to go by.
+        let others = self.nodes.values();
+        let others = others.filter(|node| node.row.node != number && node.is_alive());
         let others = others.filter_map(|node| node.clock.reading_ms).collect();
         let Some(node) = self.nodes.get_mut(&number) else {
             return ClockVerdict::Unknown;
@@ -150,6 +159,8 @@ impl Active {
         let verdict = node.clock.verdict;
         if before.off_ms() != verdict.off_ms() {
             self.is_changed = true;
+            // Who may lead has changed; what follows from it comes before what is merely even.
+            self.steady_since = now;
             let name = node.row.name.clone();
             let node = number;
             effects.push(Effect::Note(match verdict.off_ms() {
