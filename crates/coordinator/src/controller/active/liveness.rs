@@ -8,7 +8,7 @@ use crate::{
         clock::ClockVerdict,
         effect::{DeathCause, Effect, Note, Refusal},
         input::{Attempt, Heartbeat, RedialOutcome, StreamId},
-        node::{Redial, State},
+        node::{Node, Redial, State},
         shard::Behind,
     },
     limits::{DEAF_TIMEOUTS, GRACE_TIMEOUTS},
@@ -147,9 +147,13 @@ impl Active {
         wall_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> ClockVerdict {
-        // Only of the living: what a dead one's clock showed is nothing to go by.
-        let others = self.nodes.values();
-        let others = others.filter(|node| node.row.node != number && node.is_alive());
+        // What the clock of one that is gone showed is nothing to go by.
+        let is_there = |node: &&Node| match node.state {
+            State::Alive | State::Absent => true,
+            State::Silent | State::Dead(_) => false,
+        };
+        let others = self.nodes.values().filter(is_there);
+        let others = others.filter(|node| node.row.node != number);
         let others = others.filter_map(|node| node.clock.reading_ms).collect();
         let Some(node) = self.nodes.get_mut(&number) else {
             return ClockVerdict::Unknown;
