@@ -19,9 +19,16 @@ stop() {
 trap 'stop "$dev" INT; stop "$store_pid" KILL' EXIT
 trap 'exit 1' INT TERM
 
-# Ends once something listens on a port of this machine.
+# Ends once the store listens on a port of this machine; gives up when it ended, or after a minute.
 listens() {
-    until (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do sleep 0.2; done
+    for _ in $(seq 300); do
+        if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return; fi
+        kill -0 "$store_pid" 2>/dev/null || break
+        sleep 0.2
+    done
+    echo "the store does not listen on port $1; its log ends with:" >&2
+    tail -n 5 "$data/store.log" >&2
+    exit 1
 }
 
 start_store() {

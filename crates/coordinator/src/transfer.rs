@@ -93,6 +93,12 @@ pub enum TransferError {
         /// Named in the configuration.
         expected: String,
     },
+    /// What was read is not of one moment.
+    #[error(
+        "somebody changed the store while it was read; stop all coordinators of cluster {0} that use this store, and try \
+         again"
+    )]
+    ChangedMeanwhile(String),
     /// The store does not hold what was written to it.
     #[error("row {0} is not as it was written: somebody else changed the store meanwhile")]
     Changed(String),
@@ -143,6 +149,12 @@ impl From<RowError> for TransferError {
 /// When it was not done. An import can then be run again.
 pub async fn run(config: &Config, task: &Task) -> Result<String, TransferError> {
     match config.store {
+        // A wrong `data` would be an empty store, and another folder that somebody wonders about.
+        StoreKind::Embedded
+            if !matches!(task, Task::Import { .. }) && !EmbeddedStore::is_there(&config.data) =>
+        {
+            Err(TransferError::Nothing(config.cluster.clone()))
+        }
         StoreKind::Embedded => on(&EmbeddedStore::open(&config.data)?, config, task).await,
         StoreKind::Etcd => on(&EtcdStore::new(config.servers()?)?, config, task).await,
         StoreKind::Zookeeper => on(&ZookeeperStore::new(config.servers()?)?, config, task).await,
@@ -205,6 +217,10 @@ async fn export(
         source,
     };
     let found = store.read_all("").await?;
+    // Had this process lost its place meanwhile, another one would have counted its activation.
+    if generation(store, cluster).await? != Some((row.clone(), version)) {
+        return Err(TransferError::ChangedMeanwhile(cluster.to_owned()));
+    }
     let rows = found.iter().filter(|row| row.key != GENERATION);
     let rows = rows.map(|row| SnapshotRow::of(row).map_err(wrong));
     let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
@@ -222,7 +238,12 @@ async fn export(
     );
     if is_retired {
         let closed = Some(Closed::Retired);
-        close(store, Generation { closed, ..row }, version).await?;
+        let retired = close(store, Generation { closed, ..row }, version).await;
+        if let Err(error) = retired {
+            // It would be in the way of the next try, which finds all of it in the store, retired or not.
+            fs::remove_file(file).map_err(failed("remove", file))?;
+            return Err(error);
+        }
         said.push_str("; no coordinator uses the store any more");
     }
     Ok(said)
@@ -240,6 +261,10 @@ async fn import(
         generation: snapshot.generation,
         closed: Some(mark.clone()),
     };
+    let ended = Generation {
+        closed: None,
+        ..begun.clone()
+    };
     let version = match generation(store, cluster).await? {
         None => {
             if let Some(row) = store.read_all("").await?.first() {
@@ -254,24 +279,28 @@ async fn import(
                 let hint = ", or take this one back with `reinstate`";
                 return Err(not_empty(&format!("cluster {cluster}, retired"), hint));
             }
+            // The answer to the last step may have been lost: it is done, as long as nobody has used the store since.
+            None if row == ended && compare(store, snapshot).await.is_ok() => {
+                return Ok(imported(snapshot));
+            }
             None => return Err(not_empty(&format!("cluster {cluster}"), "")),
         },
     };
     fill(store, snapshot).await?;
-    let ended = Generation {
-        closed: None,
-        ..begun
-    };
     close(store, ended, version).await?;
-    Ok(format!(
-        "imported cluster {cluster}: {} rows; start the coordinators",
+    Ok(imported(snapshot))
+}
+
+fn imported(snapshot: &Snapshot) -> String {
+    format!(
+        "imported cluster {}: {} rows; start the coordinators",
+        snapshot.cluster,
         snapshot.rows.len()
-    ))
+    )
 }
 
 /// Makes the rows that are not there, and demands that the store then holds them and nothing else.
 async fn fill(store: &impl Store, snapshot: &Snapshot) -> Result<(), TransferError> {
-    let is_row = |found: &Versioned| found.key != GENERATION;
     let mut found = store.read_all("").await?;
     found.retain(is_row);
     let missing = snapshot
@@ -286,6 +315,15 @@ async fn fill(store: &impl Store, snapshot: &Snapshot) -> Result<(), TransferErr
         })
         .collect();
     store.compare_and_set_many(swaps).await?;
+    compare(store, snapshot).await
+}
+
+fn is_row(found: &Versioned) -> bool {
+    found.key != GENERATION
+}
+
+/// Demands that the store holds these rows and nothing else.
+async fn compare(store: &impl Store, snapshot: &Snapshot) -> Result<(), TransferError> {
     let mut found = store.read_all("").await?;
     found.retain(is_row);
     for row in &snapshot.rows {

@@ -94,8 +94,8 @@ impl ShardLog {
     }
 
     fn switch(&mut self, staging: Staging, start: TailStart) -> Result<(), Trouble> {
-        self.tail.sync()?;
-        // The durable mark speaks of the log that goes.
+        self.tail.settle()?;
+        // The durable mark and the draft speak of the log that goes.
         self.files.kept.cuts += 1;
         self.files.marked = Index(0);
         self.files.save_state().map_err(failed("note an install"))?;

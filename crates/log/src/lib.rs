@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod disk;
+mod draft;
 mod fields;
 mod install;
 pub mod limits;

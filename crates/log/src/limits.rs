@@ -8,6 +8,13 @@ pub const SECTOR_BYTES: usize = 512;
 /// One slot of a slot file; the page of the file systems in use, so that one slot never shares a page with the other.
 pub const SLOT_BYTES: usize = 4096;
 
+/// What a draft holds at most: a slot without its head, checksum and place. An epoch's first entry takes some hundred bytes.
+pub const DRAFT_BYTES_MAX: usize = SLOT_BYTES - 64;
+
+/// Logs of one writer thread that have something to sync at once before drafts are worth their own write: below it, the syncs
+/// of the logs cost about the same, and a few busy shards write nothing twice.
+pub const DRAFTS_MIN: usize = 8;
+
 /// The head of a segment: one page.
 pub const SEGMENT_HEAD_BYTES: usize = 4096;
 

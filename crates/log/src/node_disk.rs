@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! identity            two slots: disk id, boot counter, node number, cluster
+//! slots               of every shard three pairs of slots: its promise, its state, its draft
 //! reserve, spare/     room for a full disk, files to be used again
-//! shards/00007/       promise, state, mark: slot files of shard 7; log/: its segments
+//! shards/00007/       mark: a hint of how far shard 7 is durable; log/: its segments
 //! ```
 //!
 //! The identity is made when the folder is first used. A node that comes back with another one is not the member that
@@ -198,6 +199,7 @@ impl NodeDisk {
             disk.rename(IDENTITY_NEW, IDENTITY)
                 .map_err(io_error("name identity"))?;
         }
+        make_slots(disk.as_ref()).map_err(io_error("make slots of shards"))?;
         disk.sync_folder("").map_err(io_error("sync data folder"))?;
         let room = Room::open(Arc::clone(&disk), sizes).map_err(io_error("take the reserve"))?;
         disk.sync_folder("").map_err(io_error("sync data folder"))?;
@@ -387,6 +389,14 @@ fn open_identity(disk: &dyn Disk) -> Result<(Slots, Option<Identity>), DiskError
             Ok((slots, None))
         }
         Err(error) => Err(io_error("open identity")(error)),
+    }
+}
+
+/// Makes the file of the shards' slots where there is none. A shard that had its promise there is wiped then.
+fn make_slots(disk: &dyn Disk) -> io::Result<()> {
+    match disk.create(shard_files::SLOTS) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

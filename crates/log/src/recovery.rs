@@ -14,6 +14,8 @@
 //! written in part was not. Segments before the last one were synced before their successor was made: what is wrong in them
 //! is always damage. A full check of them waits for the scrub, unless the replica is impaired already.
 //!
+//! A draft (`draft.rs`) is written to where it belongs before anything is read: it is the sync of what it holds.
+//!
 //! The impaired flag is durable before anything is cut on account of damage; what is cut away or put aside then is kept in
 //! the folder `damaged` as far as it is whole files. Damage at or below the checkpoint, or in the live entries below the
 //! base, cannot be mended by appends: the whole log is put aside and comes from the leader.
@@ -23,6 +25,7 @@ use std::sync::Arc;
 
 use quorate_replication::{Claim, ClaimId, Epoch, Index, NodeId, Position, Recovered, ShardId};
 
+use crate::draft::Draft;
 use crate::install;
 use crate::limits::SCAN_BYTES;
 use crate::node_disk::{CheckpointMark, Finding, NodeDisk, Opened};
@@ -59,12 +62,17 @@ pub(crate) fn open(
         // A crash amid putting the log aside.
         shard_files::create_log(node, shard, &folder)?;
     }
-    let mut files = ShardFiles::open(disk, &folder)?;
+    let mut files = ShardFiles::open(disk, shard, &folder)?;
     if files.kept.wiped {
         findings.push(Finding::Wiped);
     }
     let log = format!("{folder}/{LOG}");
     finish_cut(node, &log, &mut files)?;
+    if let Some(draft) = files.drafted.take()
+        && draft.redo(disk, &log)?
+    {
+        files.drafted = Some(draft);
+    }
 
     let mut survey = survey(node, shard, &log)?;
     if files.kept.impaired && survey.damage.is_none() {
@@ -196,13 +204,23 @@ fn check_all(survey: &mut Survey) -> io::Result<()> {
 fn finish(
     node: &NodeDisk,
     shard: ShardId,
-    files: ShardFiles,
+    mut files: ShardFiles,
     survey: Survey,
     ending: Ending,
     checkpoint: CheckpointMark,
 ) -> io::Result<Opened> {
     let found = &ending.found;
     let file = ending.tail.file.as_ref();
+    let is_cut_off = |draft: &Draft| {
+        let head = &ending.tail.head;
+        (draft.first, draft.salt) == (head.first, head.salt) && draft.end() > found.end
+    };
+    if files.drafted.take().is_some_and(|draft| is_cut_off(&draft)) {
+        // It must not come back behind what is written there from here on.
+        files.kept.cuts += 1;
+        files.marked = Index(0);
+        files.save_state()?;
+    }
     let size = file.size_bytes()?;
     let ahead = (found.end + node.room().sizes.fill_bytes).min(size);
     let filled = ahead.max(ending.remains.end).max(found.end);

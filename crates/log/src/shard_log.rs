@@ -98,9 +98,24 @@ impl ShardLog {
 
     /// Carries out writes in their order.
     pub fn write(&mut self, writes: &[(WriteId, Write)]) -> Result<(), LogError> {
+        let mut rest = writes;
+        loop {
+            let done = self.advance(rest)?;
+            rest = &rest[done..];
+            if !self.is_staged() {
+                return Ok(());
+            }
+            Self::save_staged([&mut *self])?;
+        }
+    }
+
+    /// Carries out writes in their order until one has staged a value for this shard's slots, and says how many were
+    /// carried out. What is staged is to be saved before anything else is asked of the log; then this goes on with the
+    /// rest, be it empty.
+    pub(crate) fn advance(&mut self, writes: &[(WriteId, Write)]) -> Result<usize, LogError> {
         self.check()?;
         let mut outcome = Ok(());
-        for (id, write) in writes {
+        for (done, (id, write)) in writes.iter().enumerate() {
             assert!(
                 *id > self.written,
                 "writes come in the order of their numbers"
@@ -111,6 +126,9 @@ impl ShardLog {
             }
             self.written = *id;
             self.refused = None;
+            if self.is_staged() {
+                return Ok(done + 1);
+            }
         }
         // What was taken before a refusal is written all the same.
         let outcome = match outcome {
@@ -125,12 +143,55 @@ impl ShardLog {
         if matches!(outcome, Err(Trouble::Full)) {
             self.refused = refused;
         }
-        self.conclude(outcome, refused)
+        self.conclude(outcome, refused)?;
+        Ok(writes.len())
+    }
+
+    /// Whether a value of this shard waits to be saved.
+    pub(crate) fn is_staged(&self) -> bool {
+        self.files.is_staged()
+    }
+
+    /// Makes durable what logs of one disk have staged: promises, bounds, flags and drafts of all of them for two syncs.
+    pub(crate) fn save_staged<'a>(
+        logs: impl IntoIterator<Item = &'a mut Self>,
+    ) -> Result<(), LogError> {
+        let mut node = None;
+        let files = logs.into_iter().map(|log| {
+            node.get_or_insert_with(|| log.node.clone());
+            &mut log.files
+        });
+        let outcome = ShardFiles::save_staged(files).map_err(failed("write slots of shards"));
+        match node {
+            Some(node) => conclude(&node, outcome, None),
+            None => Ok(()),
+        }
+    }
+
+    /// Stages a draft of what is not durable. When it is saved, [`ShardLog::drafted`] is to be told. False: there is nothing,
+    /// or too much.
+    pub(crate) fn stage_draft(&mut self) -> Result<bool, LogError> {
+        self.check()?;
+        match self.tail.draft() {
+            Ok(Some(draft)) => {
+                self.files.stage_draft(&draft);
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(trouble) => self.conclude(Err(trouble), None).map(|()| false),
+        }
+    }
+
+    /// The draft was saved: all that was written is durable.
+    pub(crate) fn drafted(&mut self) {
+        assert!(!self.is_staged(), "the draft was saved");
+        self.tail.drafted();
     }
 
     /// Makes all that was written durable; returns the last write.
     pub fn sync(&mut self) -> Result<WriteId, LogError> {
         self.check()?;
+        assert!(!self.is_staged(), "what is staged is saved first");
         let outcome = self.tail.sync();
         self.conclude(outcome, None)?;
         Ok(self.written)
@@ -203,22 +264,21 @@ impl ShardLog {
             Write::Cut { after } => self.cut(*after),
             Write::Promise(claim) => {
                 self.tail.sync()?;
-                self.files
-                    .save_promise(*claim)
-                    .map_err(failed("write promise"))
+                self.files.stage_promise(*claim);
+                Ok(())
             }
             Write::Bound(bound) => {
                 self.files.kept.bound = Some(*bound);
-                self.files.save_state().map_err(failed("write bound"))
+                self.files.stage_state();
+                Ok(())
             }
             Write::Impaired(impaired) => {
                 self.tail.sync()?;
                 // A record known to be damaged is mended only by opening the log again, with the flag set.
                 let stays = self.files.kept.wiped || self.table.is_damaged();
                 self.files.kept.impaired = *impaired || stays;
-                self.files
-                    .save_state()
-                    .map_err(failed("write impaired flag"))
+                self.files.stage_state();
+                Ok(())
             }
         }
     }
@@ -325,13 +385,21 @@ impl ShardLog {
         outcome: Result<(), Trouble>,
         refused: Option<WriteId>,
     ) -> Result<(), LogError> {
-        match outcome {
-            Ok(()) => Ok(()),
-            Err(Trouble::Full) => Err(LogError::Full { refused }),
-            Err(Trouble::Failed { attempt, source }) => {
-                self.node.fail();
-                Err(LogError::Failed { attempt, source })
-            }
+        conclude(&self.node, outcome, refused)
+    }
+}
+
+fn conclude(
+    node: &NodeDisk,
+    outcome: Result<(), Trouble>,
+    refused: Option<WriteId>,
+) -> Result<(), LogError> {
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(Trouble::Full) => Err(LogError::Full { refused }),
+        Err(Trouble::Failed { attempt, source }) => {
+            node.fail();
+            Err(LogError::Failed { attempt, source })
         }
     }
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_replication::{Entry, Epoch, Index, Position, ShardId, Stamp};
 
-use crate::limits::{GATHER_PAYLOAD_BYTES, SEGMENT_HEAD_BYTES};
+use crate::draft::Draft;
+use crate::limits::{DRAFT_BYTES_MAX, GATHER_PAYLOAD_BYTES, SEGMENT_HEAD_BYTES};
 use crate::node_disk::NodeDisk;
 use crate::record::{RECORD_HEAD_BYTES, RecordHead, ZEROS, size_bytes};
 use crate::scan::Window;
@@ -39,8 +40,8 @@ pub(crate) struct Tail {
     end: Position,
     stamp: Stamp,
     durable: Index,
-    /// Something was written that no sync covers.
-    dirty: bool,
+    /// What was written from here on no sync of the file covers; a draft may hold it.
+    unsynced_from: Option<u64>,
     gather: Gather,
 }
 
@@ -128,7 +129,7 @@ impl Tail {
             durable: start.end.index,
             end: start.end,
             stamp: start.stamp,
-            dirty: false,
+            unsynced_from: None,
             gather: Gather::default(),
         }
     }
@@ -184,7 +185,7 @@ impl Tail {
         });
         written.map_err(failed("write entries"))?;
         drop(parts);
-        self.dirty = true;
+        self.unsynced_from.get_or_insert(self.gather.start);
         let mut extent = self.active.extent();
         for placed in self.gather.records.drain(..) {
             extent.push(placed.point, placed.begins, placed.end);
@@ -195,20 +196,60 @@ impl Tail {
         Ok(())
     }
 
-    /// Makes everything that was placed durable.
+    /// Makes everything that was placed durable, unless it is so as a draft.
     pub(crate) fn sync(&mut self) -> Result<(), Trouble> {
+        if self.durable < self.end.index {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything that was placed durable in the segment itself.
+    pub(crate) fn settle(&mut self) -> Result<(), Trouble> {
         self.flush()?;
-        if self.dirty {
+        if self.unsynced_from.is_some() {
             self.active.file.sync().map_err(failed("sync entries"))?;
-            self.dirty = false;
+            self.unsynced_from = None;
         }
         self.durable = self.end.index;
         Ok(())
     }
 
-    /// Writes zeros ahead if few are left, so that the next writes need not.
+    /// All that no sync of the segment covers, if anything of it is not durable and it is little.
+    pub(crate) fn draft(&self) -> Result<Option<Draft>, Trouble> {
+        assert!(self.gather.parts.is_empty(), "what is gathered is written");
+        let Some(from) = self.unsynced_from else {
+            return Ok(None);
+        };
+        let size = usize::try_from(self.offset - from).unwrap_or(usize::MAX);
+        if self.durable == self.end.index || size > DRAFT_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; size];
+        let read = self.active.file.read_at(from, &mut bytes);
+        if read.map_err(failed("read entries back"))? < size {
+            return Ok(None);
+        }
+        Ok(Some(Draft {
+            first: self.active.head.first,
+            salt: self.active.head.salt,
+            offset: from,
+            bytes,
+        }))
+    }
+
+    /// The draft of what is there is durable.
+    pub(crate) fn drafted(&mut self) {
+        self.durable = self.end.index;
+    }
+
+    /// Writes zeros ahead if few are left, so that the next writes need not. A log that was just opened has as many as this
+    /// asks for: of hundreds, the first entry of each must not cost that again.
     pub(crate) fn prepare(&mut self) -> Result<(), Trouble> {
         let ahead = self.node.room().sizes.fill_bytes;
+        if self.filled.saturating_sub(self.offset) >= ahead / 2 {
+            return Ok(());
+        }
         let wanted = (self.offset + ahead).min(self.active.head.capacity);
         match self.fill_to(wanted) {
             // Whoever appends next will be told.
@@ -236,7 +277,7 @@ impl Tail {
 
     /// Goes on in a new segment.
     fn roll(&mut self) -> Result<(), Trouble> {
-        self.sync()?;
+        self.settle()?;
         let old = Arc::clone(&self.active);
         let largest = self.node.room().sizes.segment_max_bytes;
         let head = SegmentHead {
@@ -268,7 +309,7 @@ impl Tail {
 
     /// Looks up what a cut after an index would do.
     pub(crate) fn plan_cut(&mut self, after: Index) -> Result<Cut, Trouble> {
-        self.sync()?;
+        self.settle()?;
         let active = self
             .table
             .find(after.next())
@@ -314,7 +355,7 @@ impl Tail {
         self.end = cut.end;
         self.stamp = cut.stamp;
         self.durable = cut.end.index;
-        self.dirty = false;
+        self.unsynced_from = None;
         Ok(())
     }
 }

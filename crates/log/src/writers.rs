@@ -1,7 +1,8 @@
 //! Writer threads: a few per disk, each log served by one of them.
 //!
 //! **Group commit.** A thread takes everything that waits for its logs, writes it log by log, syncs each log once and
-//! reports each at once. What comes in meanwhile forms the next group. There are no timers.
+//! reports each at once. Promises, bounds and flags of all its logs share their syncs: each log goes as far as the first of
+//! them, then they are saved together, and so on. Where many logs have a little to sync, so do these (`draft.rs`). What comes in meanwhile forms the next group. There are no timers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use quorate_replication::{ShardId, Write, WriteId};
 
-use crate::limits::{WAITING_WRITES_MAX, WRITERS_MAX};
+use crate::limits::{DRAFTS_MIN, WAITING_WRITES_MAX, WRITERS_MAX};
 use crate::shard_log::{LogError, ShardLog};
 
 /// Called on a writer thread: everything up to this write is durable, or the log failed, or is full for now.
@@ -167,8 +168,20 @@ struct Owned {
     log: ShardLog,
     /// What waits to be written, in order; more than one group only after a refusal.
     waiting: Vec<(WriteId, Write)>,
+    /// So many of them are carried out, and not reported.
+    done: usize,
     /// The last group was written and its sync is due.
     due: bool,
+}
+
+/// How far one log has come.
+enum Advanced {
+    /// There is nothing to do, or it was refused or failed and that is reported.
+    Nothing,
+    /// It has staged something, and goes on when that is saved.
+    Staged,
+    /// All is written; what is left is to make it durable and to report it.
+    Written,
 }
 
 impl Writer {
@@ -177,10 +190,8 @@ impl Writer {
             for (shard, task) in tasks {
                 self.take(shard, task);
             }
-            let shards: Vec<ShardId> = self.logs.keys().copied().collect();
-            for shard in &shards {
-                self.commit(*shard);
-            }
+            let shards = self.logs.keys().copied().collect();
+            self.commit(shards);
             for owned in self.logs.values_mut() {
                 if mem::take(&mut owned.due)
                     && let Err(error) = owned.log.prepare()
@@ -197,6 +208,7 @@ impl Writer {
                 let owned = Owned {
                     log: *log,
                     waiting: Vec::new(),
+                    done: 0,
                     due: false,
                 };
                 self.logs.insert(shard, owned);
@@ -207,13 +219,13 @@ impl Writer {
                 }
             }
             Task::Run(job) => {
-                self.commit(shard);
+                self.commit(vec![shard]);
                 if let Some(owned) = self.logs.get_mut(&shard) {
                     job(&mut owned.log);
                 }
             }
             Task::Release(answer) => {
-                self.commit(shard);
+                self.commit(vec![shard]);
                 let log = self.logs.remove(&shard).map(|owned| owned.log);
                 // Whoever asked may have gone; then the log is closed with this.
                 drop(answer.send(log));
@@ -221,27 +233,109 @@ impl Writer {
         }
     }
 
-    /// Writes and syncs what waits for one log, and reports it.
-    fn commit(&mut self, shard: ShardId) {
+    /// Writes and syncs what waits for these logs, and reports it.
+    fn commit(&mut self, mut shards: Vec<ShardId>) {
+        loop {
+            let mut written = Vec::new();
+            shards.retain(|shard| match self.advance(*shard) {
+                Advanced::Staged => true,
+                Advanced::Written => {
+                    written.push(*shard);
+                    false
+                }
+                Advanced::Nothing => false,
+            });
+            let drafted = self.stage_drafts(&written);
+            if drafted.is_empty() {
+                self.report(&written);
+                written.clear();
+            }
+            if !(shards.is_empty() && drafted.is_empty()) {
+                // Nothing but these has staged anything.
+                let logs = self.logs.values_mut().map(|owned| &mut owned.log);
+                if let Err(error) = ShardLog::save_staged(logs) {
+                    shards.append(&mut written);
+                    return self.fail(&shards, error);
+                }
+            }
+            for shard in drafted {
+                if let Some(owned) = self.logs.get_mut(&shard) {
+                    owned.log.drafted();
+                }
+            }
+            self.report(&written);
+            if shards.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Goes on with what waits for one log.
+    fn advance(&mut self, shard: ShardId) -> Advanced {
         let Some(owned) = self.logs.get_mut(&shard) else {
-            return;
+            return Advanced::Nothing;
         };
         if owned.waiting.is_empty() {
-            return;
+            return Advanced::Nothing;
         }
         owned.due = true;
-        let group = mem::take(&mut owned.waiting);
-        let written = owned.log.write(&group);
-        match written {
-            Ok(()) => (self.completion)(shard, owned.log.sync()),
+        match owned.log.advance(&owned.waiting[owned.done..]) {
+            Ok(count) => {
+                owned.done += count;
+                if owned.log.is_staged() {
+                    return Advanced::Staged;
+                }
+                owned.waiting.clear();
+                owned.done = 0;
+                return Advanced::Written;
+            }
             Err(LogError::Full { refused }) => {
-                owned.waiting = group;
                 owned.waiting.retain(|(id, _)| Some(*id) >= refused);
                 // What was taken before the refusal counts.
                 (self.completion)(shard, owned.log.sync());
                 (self.completion)(shard, Err(LogError::Full { refused }));
             }
-            Err(error) => (self.completion)(shard, Err(error)),
+            Err(error) => {
+                owned.waiting.clear();
+                (self.completion)(shard, Err(error));
+            }
+        }
+        owned.done = 0;
+        Advanced::Nothing
+    }
+
+    /// Stages drafts where many logs have something to sync, and says for which.
+    fn stage_drafts(&mut self, written: &[ShardId]) -> Vec<ShardId> {
+        if written.len() < DRAFTS_MIN {
+            return Vec::new();
+        }
+        let mut drafted = written.to_vec();
+        drafted.retain(|shard| {
+            let owned = self.logs.get_mut(shard);
+            // An error closes the log, and is told by what it is asked next.
+            owned.is_some_and(|owned| owned.log.stage_draft().unwrap_or(false))
+        });
+        drafted
+    }
+
+    /// Makes durable what these logs have written, as far as it is not, and reports it.
+    fn report(&mut self, written: &[ShardId]) {
+        for shard in written {
+            if let Some(owned) = self.logs.get_mut(shard) {
+                (self.completion)(*shard, owned.log.sync());
+            }
+        }
+    }
+
+    /// The disk failed while values of these logs were saved: each is told, the first why.
+    fn fail(&mut self, shards: &[ShardId], error: LogError) {
+        let later = shards.iter().skip(1).map(|_| LogError::Closed);
+        for (shard, error) in shards.iter().zip([error].into_iter().chain(later)) {
+            if let Some(owned) = self.logs.get_mut(shard) {
+                owned.waiting.clear();
+                owned.done = 0;
+            }
+            (self.completion)(*shard, Err(error));
         }
     }
 }

@@ -295,8 +295,11 @@ impl Opener {
                 .sessions
                 .set(i64::try_from(self.parts.sessions.len()).unwrap_or(i64::MAX));
             let wanted = topology::shards_of(&new, self.member);
-            self.open_all(wanted).await?;
-            self.place(&new);
+            let is_any_new = self.open_all(wanted).await?;
+            // Not with each picture of an election: that would wake every shard for nothing.
+            if is_any_new || topology::places_anew(kept.as_ref(), &new) {
+                self.place(&new);
+            }
             if topology::differs(kept.as_ref(), &new) {
                 let (file, new) = (self.file.clone(), new.clone());
                 if let Err(error) = tokio::task::spawn_blocking(move || file.save(&new)).await? {
@@ -323,11 +326,13 @@ impl Opener {
         }
     }
 
-    async fn open_all(&mut self, wanted: Vec<ShardId>) -> Result<(), NodeError> {
+    /// Opens those that are not open; whether there were any.
+    async fn open_all(&mut self, wanted: Vec<ShardId>) -> Result<bool, NodeError> {
         let missing: Vec<ShardId> = wanted
             .into_iter()
             .filter(|shard| !self.opened.contains(shard))
             .collect();
+        let is_any_new = !missing.is_empty();
         for shard in missing {
             let (parts, config) = (Arc::clone(&self.parts), self.config.clone());
             let task =
@@ -340,6 +345,6 @@ impl Opener {
         if !self.opened.is_empty() {
             self.health.ready(COMPONENT_SHARDS);
         }
-        Ok(())
+        Ok(is_any_new)
     }
 }

@@ -114,6 +114,13 @@ pub(crate) fn differs(kept: Option<&Topology>, new: &Topology) -> bool {
         || kept.overrides != new.overrides
 }
 
+/// Whether shards have to be told where destinations live, or by which settings they go.
+pub(crate) fn places_anew(kept: Option<&Topology>, new: &Topology) -> bool {
+    kept.is_none_or(|kept| {
+        kept.slots != new.slots || kept.overrides != new.overrides || kept.settings != new.settings
+    })
+}
+
 /// FNV-1a, folded: against a file that was not written whole, not against anybody.
 fn checksum(bytes: &[u8]) -> u32 {
     let hash = bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| {
@@ -189,5 +196,24 @@ mod tests {
         assert!(!differs(Some(&topology()), &new));
         new.shards[0].voters.pop();
         assert!(differs(Some(&topology()), &new));
+    }
+
+    #[test]
+    fn shards_are_told_of_slots_overrides_and_settings_and_of_nothing_else() {
+        let mut new = topology();
+        new.shards[0].leader = 2;
+        new.version += 1;
+        assert!(!places_anew(Some(&topology()), &new));
+        assert!(places_anew(None, &new));
+        let changes: [fn(&mut Topology); 3] = [
+            |new| new.slots.push(4),
+            |new| new.overrides = vec![1].into(),
+            |new| new.settings = vec![1].into(),
+        ];
+        for change in changes {
+            let mut new = topology();
+            change(&mut new);
+            assert!(places_anew(Some(&topology()), &new));
+        }
     }
 }

@@ -201,8 +201,8 @@ impl Active {
             Input::Elapsed => {}
         }
         self.run_due(now, effects);
-        self.hand_in(effects);
         if is_due {
+            self.hand_in(effects);
             self.publish(now, effects);
         }
         self.last_step = now;
@@ -210,9 +210,9 @@ impl Active {
 
     /// When to step at the latest.
     pub(super) fn next_deadline(&self) -> Time {
-        // At once, but after the inputs that wait: a picture of hundreds of shards for each answer about one of them
-        // would take longer than their elections.
-        if self.is_changed {
+        // At once, but after the inputs that wait: a write of the store, and a picture of hundreds of shards, for each
+        // answer about one of them would take longer than their elections.
+        if self.is_changed || !self.outbox.is_empty() {
             return self.last_step;
         }
         let redials = self
@@ -274,7 +274,7 @@ impl Active {
         self.note_stuck(now, effects);
     }
 
-    /// Asks for what the step gathered: one write for all changes.
+    /// Asks for what the steps gathered: one write for all changes.
     fn hand_in(&mut self, effects: &mut Vec<Effect>) {
         if !self.outbox.is_empty() {
             let (changes, purposes) = self.outbox.drain(..).unzip();

@@ -52,6 +52,11 @@ impl EmbeddedStore {
         })
     }
 
+    /// Whether a store was ever used in a folder. Makes nothing.
+    pub(crate) fn is_there(folder: &Path) -> bool {
+        worker::files(folder).exists()
+    }
+
     fn sender(&self) -> Result<mpsc::Sender<Request>, StoreError> {
         self.requests
             .lock()

@@ -101,8 +101,88 @@ async fn what_is_exported_is_imported_byte_for_byte() {
     // Neither a file nor a store is written over.
     let said = refusal(&old, &folder.export(false)).await;
     assert!(said.contains("exists"), "{said}");
+    // The very same once more is done already, as its answer may have been lost; but not when the store was used since.
+    run(&new, &folder.import()).await.expect("imported before");
+    put(&new, &[("shards/2", SHARD.as_bytes())]).await;
     let said = refusal(&new, &folder.import()).await;
     assert!(said.contains("not empty"), "{said}");
+}
+
+/// A store whose place is lost to a coordinator after all was read, or before the first change.
+#[derive(Clone)]
+struct Lapsing {
+    store: EmbeddedStore,
+    when: Lapse,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lapse {
+    AfterReading,
+    BeforeChanging,
+}
+
+impl Store for Lapsing {
+    async fn campaign(&self) -> Result<(), StoreError> {
+        self.store.campaign().await
+    }
+    async fn lost(&self) {
+        self.store.lost().await;
+    }
+    async fn resign(&self) {
+        self.store.resign().await;
+    }
+    async fn read(&self, key: &str) -> Result<Option<Versioned>, StoreError> {
+        self.store.read(key).await
+    }
+    async fn read_all(&self, prefix: &str) -> Result<Vec<Versioned>, StoreError> {
+        let found = self.store.read_all(prefix).await?;
+        if self.when == Lapse::AfterReading {
+            let generation = self.store.read(GENERATION).await?;
+            let (swap, _) = crate::rows::generation::next(generation.as_ref(), "test")
+                .expect("a coordinator may be active");
+            self.store.compare_and_set(swap).await?;
+        }
+        Ok(found)
+    }
+    async fn compare_and_set_many(&self, swaps: Vec<Swap>) -> Result<Vec<Swapped>, StoreError> {
+        if self.when == Lapse::BeforeChanging {
+            return Err(StoreError::NotActive);
+        }
+        self.store.compare_and_set_many(swaps).await
+    }
+    async fn publish_member(&self, name: &str, member: Option<Bytes>) -> Result<(), StoreError> {
+        self.store.publish_member(name, member).await
+    }
+}
+
+#[tokio::test]
+async fn an_export_that_loses_its_place_leaves_no_file() {
+    for (when, expected) in [
+        (Lapse::AfterReading, "while it was read"),
+        (Lapse::BeforeChanging, "not the active coordinator"),
+    ] {
+        let folder = Folder::new();
+        let config = folder.config("old");
+        cluster(&config).await;
+        let store = EmbeddedStore::open(&config.data).expect("open");
+        let lapsing = Lapsing { store, when };
+        let task = folder.export(true);
+        let error = on(&lapsing, &config, &task).await.expect_err("refused");
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!folder.file().exists());
+        run(&config, &task).await.expect("the next try is exported");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_folder_is_refused_and_not_made() {
+    let folder = Folder::new();
+    let config = folder.config("wrong");
+    for task in [folder.export(false), Task::Reinstate] {
+        let said = refusal(&config, &task).await;
+        assert!(said.contains("holds nothing of cluster test"), "{said}");
+        assert!(!config.data.exists());
+    }
 }
 
 #[tokio::test]

@@ -6,6 +6,10 @@ use quorate_replication::{Entry, Index, Write, WriteId};
 use crate::memory_disk::{Dice, MemoryDisk};
 use crate::{SHARD, append, claim, entry, mark, node, open, open_at, position, read_all};
 
+/// Where the slots of the promise and of the state of `SHARD` begin in the file of slots.
+const PROMISE: usize = 7 * 6 * 4096;
+const STATE: usize = PROMISE + 2 * 4096;
+
 /// A log of several segments, closed cleanly, with a bound beyond its end.
 fn written(disk: &MemoryDisk) -> Vec<Entry> {
     let mut log = open(disk).log;
@@ -13,6 +17,9 @@ fn written(disk: &MemoryDisk) -> Vec<Entry> {
     log.write(&[(WriteId(1), Write::Bound(position(2, 1000)))])
         .unwrap();
     let mut entries = append(&mut log, &mut id, 1, &[700; 30]);
+    id += 1;
+    log.write(&[(WriteId(id), Write::Promise(claim(2)))])
+        .unwrap();
     entries.extend(append(&mut log, &mut id, 2, &[900; 30]));
     entries.extend(append(&mut log, &mut id, 2, &[333; 3]));
     entries
@@ -24,9 +31,12 @@ fn a_flipped_bit_is_noticed_wherever_it_is() {
         let mut dice = Dice(seed);
         let disk = MemoryDisk::default();
         let entries = written(&disk);
-        let files = disk.files("shards");
+        let mut files = disk.files("shards");
+        files.push("slots".to_owned());
         let path = &files[dice.below(files.len())];
         disk.change(path, |bytes| {
+            let from = if path == "slots" { PROMISE } else { 0 };
+            let bytes = &mut bytes[from..];
             let used = bytes
                 .iter()
                 .rposition(|byte| *byte != 0)
@@ -159,7 +169,7 @@ fn damage_below_the_checkpoint_puts_the_log_aside() {
 fn a_lost_promise_means_wiped_for_good() {
     let disk = MemoryDisk::default();
     written(&disk);
-    disk.change("shards/00007/promise", |bytes| bytes.fill(0));
+    disk.change("slots", |bytes| bytes[PROMISE..STATE].fill(0));
     let mut opened = open(&disk);
     assert_eq!(
         (opened.recovered.promise, opened.recovered.impaired),
@@ -333,8 +343,10 @@ fn rot_in_one_slot_takes_no_promise_back() {
         log.write(&[(WriteId(4), Write::Bound(position(5, 2)))])
             .unwrap();
         drop(log);
-        disk.change("shards/00007/promise", |bytes| bytes[slot * 4096 + 20] ^= 1);
-        disk.change("shards/00007/state", |bytes| bytes[slot * 4096 + 20] ^= 1);
+        disk.change("slots", |bytes| {
+            bytes[PROMISE + slot * 4096 + 20] ^= 1;
+            bytes[STATE + slot * 4096 + 20] ^= 1;
+        });
         for _ in 0..2 {
             let recovered = open(&disk).recovered;
             assert_eq!(

@@ -8,6 +8,7 @@ mod install;
 mod memory_disk;
 mod space;
 mod threads;
+mod together;
 
 use std::sync::Arc;
 

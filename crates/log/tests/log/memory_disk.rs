@@ -74,6 +74,16 @@ impl Dice {
     }
 }
 
+impl Node {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folder(this), Self::Folder(other)) => Arc::ptr_eq(this, other),
+            (Self::File(this), Self::File(other)) => Arc::ptr_eq(this, other),
+            (Self::Folder(_), Self::File(_)) | (Self::File(_), Self::Folder(_)) => false,
+        }
+    }
+}
+
 impl MemoryDisk {
     /// Lets the power go after so many operations.
     pub(crate) fn light_fuse(&self, operations: u64) {
@@ -329,6 +339,24 @@ fn used(folder: &Folder) -> u64 {
     folder.current.values().map(size).sum()
 }
 
+/// A rename is undone or not; never is there neither the old name nor the new one.
+fn keep_renames_whole(folder: &Folder, is_kept: &mut BTreeMap<String, bool>) {
+    let mut renames = Vec::new();
+    for (old, node) in &folder.synced {
+        let renamed = |(name, now): &(&String, &Node)| *name != old && node.is(now);
+        if let Some((new, _)) = folder.current.iter().find(renamed) {
+            renames.push((old, new));
+        }
+    }
+    // One may have made room for another.
+    for _ in 0..renames.len() {
+        for (old, new) in &renames {
+            let with = is_kept[*old];
+            is_kept.insert((*new).clone(), with);
+        }
+    }
+}
+
 fn crash(folder: &mut Folder, dice: &mut Dice) {
     let names: BTreeSet<String> = folder
         .current
@@ -336,9 +364,14 @@ fn crash(folder: &mut Folder, dice: &mut Dice) {
         .chain(folder.synced.keys())
         .cloned()
         .collect();
+    let mut is_kept: BTreeMap<String, bool> = names
+        .into_iter()
+        .map(|name| (name, dice.below(2) == 0))
+        .collect();
+    keep_renames_whole(folder, &mut is_kept);
     let mut left = BTreeMap::new();
-    for name in names {
-        let from = if dice.below(2) == 0 {
+    for (name, is_kept) in is_kept {
+        let from = if is_kept {
             &folder.current
         } else {
             &folder.synced

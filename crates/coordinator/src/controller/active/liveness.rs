@@ -8,7 +8,7 @@ use crate::{
         clock::ClockVerdict,
         effect::{DeathCause, Effect, Note, Refusal},
         input::{Attempt, Heartbeat, RedialOutcome, StreamId},
-        node::{Redial, State},
+        node::{Node, Redial, State},
         shard::Behind,
     },
     limits::{DEAF_TIMEOUTS, GRACE_TIMEOUTS},
@@ -123,10 +123,17 @@ impl Active {
             return;
         };
         let was_healthy = node.heartbeat.is_disk_healthy;
-        self.is_changed |= node.heartbeat.is_leaving != heartbeat.is_leaving;
+        let was_leaving = node.heartbeat.is_leaving;
+        let member = node.member();
         node.heartbeat = heartbeat;
         if was_healthy != node.heartbeat.is_disk_healthy {
             self.steady_since = now;
+        }
+        if was_leaving != node.heartbeat.is_leaving {
+            self.is_changed = true;
+            if !was_leaving {
+                self.forget_vain_moves(member);
+            }
         }
         self.check_leaderships(now, number, effects);
         self.judge_silent(now, effects);
@@ -140,7 +147,13 @@ impl Active {
         wall_ms: u64,
         effects: &mut Vec<Effect>,
     ) -> ClockVerdict {
-        let others = self.nodes.values().filter(|node| node.row.node != number);
+        // What the clock of one that is gone showed is nothing to go by.
+        let is_there = |node: &&Node| match node.state {
+            State::Alive | State::Absent => true,
+            State::Silent | State::Dead(_) => false,
+        };
+        let others = self.nodes.values().filter(is_there);
+        let others = others.filter(|node| node.row.node != number);
         let others = others.filter_map(|node| node.clock.reading_ms).collect();
         let Some(node) = self.nodes.get_mut(&number) else {
             return ClockVerdict::Unknown;
@@ -150,6 +163,8 @@ impl Active {
         let verdict = node.clock.verdict;
         if before.off_ms() != verdict.off_ms() {
             self.is_changed = true;
+            // Who may lead has changed; what follows from it comes before what is merely even.
+            self.steady_since = now;
             let name = node.row.name.clone();
             let node = number;
             effects.push(Effect::Note(match verdict.off_ms() {

@@ -125,6 +125,16 @@ impl Active {
         shard.move_after = now.after(Duration::from_millis(wait));
     }
 
+    /// A node is about to stop: it does not wait, so that moves which were for nothing before are tried again at once.
+    pub(super) fn forget_vain_moves(&mut self, leader: Member) {
+        for shard in self.shards.values_mut() {
+            if shard.record.leader == Some(leader) {
+                shard.vain_moves = 0;
+                shard.move_after = Time::default();
+            }
+        }
+    }
+
     /// Gives up moves that were not answered, and moves leaderships away from nodes that should have none.
     pub(super) fn tend_moves(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let shards = self.shards.values_mut();

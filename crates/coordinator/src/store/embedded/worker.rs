@@ -1,7 +1,12 @@
 //! The thread that owns sled: it takes all requests that wait, applies them in order, makes them durable with one
 //! flush and one sync, and only then answers them.
 
-use std::{collections::BTreeMap, fs::File, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -54,6 +59,11 @@ struct Worker {
     broken: Option<StoreError>,
 }
 
+/// Where sled keeps its files.
+pub(super) fn files(folder: &Path) -> PathBuf {
+    folder.join("sled")
+}
+
 /// Runs until every handle is gone. `lock` is held as long.
 pub(super) fn run(
     folder: &Path,
@@ -86,7 +96,7 @@ pub(super) fn run(
 
 impl Worker {
     fn open(folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join("sled");
+        let path = files(folder);
         let db = sled::Config::new()
             .path(&path)
             .cache_capacity(STORE_CACHE_BYTES)
