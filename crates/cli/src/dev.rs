@@ -192,8 +192,11 @@ fn write_users(data: &Path) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
-    fs::write(&path, "# Users of OpenWire: name=password\nsystem=manager\n")
-        .with_context(|| format!("write {}", path.display()))
+    fs::write(
+        &path,
+        "# Users of OpenWire: name=password\nsystem=manager\n",
+    )
+    .with_context(|| format!("write {}", path.display()))
 }
 
 /// Starts everything and waits until it serves.

@@ -110,13 +110,12 @@ impl<S: AsyncRead + AsyncWrite> Speaker<S> {
         self.writer.write_all(&self.said).await?;
         self.said.clear();
         loop {
-            if let Some(command) = self.decoder.next(&mut self.heard)? {
-                // The decoder takes nothing else at this point.
-                if let Command::WireFormatInfo(theirs) = command {
-                    let format = offer.agree(&theirs)?;
-                    self.decoder.agree(format);
-                    return Ok(format);
-                }
+            // The decoder takes nothing else at this point.
+            let command = self.decoder.next(&mut self.heard)?;
+            if let Some(Command::WireFormatInfo(theirs)) = command {
+                let format = offer.agree(&theirs)?;
+                self.decoder.agree(format);
+                return Ok(format);
             }
             self.read().await?;
         }

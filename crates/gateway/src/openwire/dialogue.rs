@@ -37,7 +37,7 @@ mod transacting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_wire::openwire::{Command, ConnectionId};
+use quorate_wire::openwire::Command;
 
 pub(crate) use effect::{Closing, Effect};
 pub(crate) use input::{BrowsedMessage, Input, Refusal};
@@ -274,12 +274,6 @@ impl Dialogue {
             false => Err(Exception::jms(format!(
                 "connection {connection_id:?} is not this one; use the id that it was opened with"
             ))),
-        }
-    }
-
-    fn wire_id(&self) -> ConnectionId {
-        ConnectionId {
-            value: self.connection_id.clone(),
         }
     }
 

@@ -20,10 +20,8 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use identity::{consumer_id, hash16, message_id, origin_id, position_of, producer_id};
-pub(crate) use inbound::{inbound, inbound_to};
-pub(crate) use names::{
-    NameError, Source, Targets, destination_of, is_temporary, owner, sources, targets, text,
-};
+pub(crate) use identity::{consumer_id, hash16, origin_id, producer_id};
+pub(crate) use inbound::inbound;
+pub(crate) use names::{Source, destination_of, owner, sources, targets};
 pub(crate) use outbound::{Seen, outbound};
 pub(crate) use refusal::Refusal;

@@ -71,21 +71,6 @@ pub(crate) fn message_id(
     }
 }
 
-/// Where the message of this id is, if [`message_id`] made it.
-pub(crate) fn position_of(id: &openwire::MessageId) -> Option<(ShardId, MessagePosition)> {
-    let producer = &id.producer_id;
-    let shard = producer.connection_id.strip_prefix(CONNECTION)?;
-    let entry = u64::try_from(producer.value).ok()?;
-    let number = u64::try_from(id.producer_sequence_id)
-        .ok()?
-        .checked_sub(1)?;
-    let is_ours = entry >> (u64::BITS - NUMBER_BITS) == 0 && number >> NUMBER_BITS == 0;
-    is_ours.then_some((
-        ShardId(shard.parse().ok()?),
-        MessagePosition::from_value(entry << NUMBER_BITS | number),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,7 +114,8 @@ mod tests {
     }
 
     #[test]
-    fn a_position_comes_back_from_its_message() {
+    fn every_position_has_an_id_of_its_own() {
+        let mut ids = std::collections::BTreeSet::new();
         for position in [
             MessagePosition::new(0, 0),
             MessagePosition::new(77, 1023),
@@ -137,12 +123,10 @@ mod tests {
             MessagePosition::from_value(u64::MAX),
         ] {
             let id = message_id(ShardId(3), position, None, 9);
-            assert_eq!(position_of(&id), Some((ShardId(3), position)));
             assert!((1..=1024).contains(&id.producer_sequence_id));
+            assert!(ids.insert(id.to_string()), "{id}");
         }
         let id = message_id(ShardId(3), MessagePosition::new(7, 4), None, 9);
         assert_eq!(id.to_string(), "ID:quorate-3:1:7:5");
-        let foreign: openwire::MessageId = "ID:host-1-1:1:1:1:1".parse().expect("an id");
-        assert_eq!(position_of(&foreign), None);
     }
 }

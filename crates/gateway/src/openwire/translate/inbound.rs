@@ -21,24 +21,11 @@ use crate::session::Publication;
 /// # Errors
 /// What is wrong with the message, by name; then nothing is added to the buffer.
 pub(crate) fn inbound(
-    message: openwire::Message,
-    body_bytes_max: usize,
-    buffer: &mut BytesMut,
-) -> Result<Publication, Refusal> {
-    let targets = names::targets(&message.destination)?;
-    inbound_to(targets, message, body_bytes_max, buffer)
-}
-
-/// As [`inbound`], for whoever knows already what the message's destination names: producers mostly stay with one.
-///
-/// # Errors
-/// As [`inbound`].
-pub(crate) fn inbound_to(
-    targets: Targets,
     mut message: openwire::Message,
     body_bytes_max: usize,
     buffer: &mut BytesMut,
 ) -> Result<Publication, Refusal> {
+    let targets = names::targets(&message.destination)?;
     let number = number(&message)?;
     let mut facts = Facts {
         is_droppable: message.droppable,

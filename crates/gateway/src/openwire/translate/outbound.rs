@@ -249,7 +249,7 @@ fn virtual_origin(destination: &openwire::Destination) -> Option<openwire::Desti
     match destination {
         openwire::Destination::Queue(queue) => {
             let physical_name = virtual_topic(&queue.physical_name)?.to_owned();
-            Some(openwire::Topic { physical_name }.into())
+            Some(Topic { physical_name }.into())
         }
         openwire::Destination::Topic(_)
         | openwire::Destination::TempQueue(_)
