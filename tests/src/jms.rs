@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::eventually::eventually;
 
@@ -21,6 +21,16 @@ const PROGRESS_LIMIT: Duration = Duration::from_secs(90);
 const END_LIMIT: Duration = Duration::from_secs(180);
 /// Lines that are kept for a failure's message.
 const LAST_LINES: usize = 20;
+
+/// Checks of what ActiveMQ does and Quorate does not: docs/migrating-from-activemq.md says so. One that passes fails the test,
+/// so that this list and that page stay true.
+const DIFFERENT: [&str; 5] = [
+    "destination_as_a_property",
+    "acknowledgements_through_a_wildcard",
+    "wildcard_of_queues_that_come_later",
+    "wildcard_of_queues_that_exist",
+    "client_id_of_another_address_too",
+];
 
 /// The script that compiles the Java clients and runs one.
 fn script() -> Result<Command> {
@@ -60,15 +70,29 @@ pub async fn checks(url: &str, second: Option<&str>, names: &[&str]) -> Result<V
     let output = finished(script()?, &arguments).await?;
     let said = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<String> = said.lines().map(str::to_owned).collect();
-    if output.status.success() {
-        return Ok(lines);
-    }
-    let failed: Vec<&String> = lines
-        .iter()
-        .filter(|line| line.starts_with("FAILED"))
-        .collect();
     let errors = String::from_utf8_lossy(&output.stderr);
-    bail!("of {} checks: {failed:#?}\n{errors}", lines.len())
+    ensure!(
+        lines.last().is_some_and(|last| last.starts_with("done")),
+        "the checks did not end: {said}\n{errors}"
+    );
+    let wrong: Vec<&String> = lines.iter().filter(|line| is_wrong(line)).collect();
+    ensure!(
+        wrong.is_empty(),
+        "of {} checks: {wrong:#?}\n{errors}",
+        lines.len()
+    );
+    Ok(lines)
+}
+
+/// Whether a check failed, or did not where we are known to differ from ActiveMQ.
+fn is_wrong(line: &str) -> bool {
+    let mut words = line.split([' ', ':']);
+    let (word, name) = (words.next(), words.next().unwrap_or_default());
+    match word {
+        Some("FAILED") => !DIFFERENT.contains(&name),
+        Some("ok") => DIFFERENT.contains(&name),
+        Some(_) | None => false,
+    }
 }
 
 /// Runs a command to its end; the test goes on meanwhile.

@@ -38,7 +38,12 @@ public final class Selecting extends Fixture {
         selects(session, "JMSDeliveryMode = 'PERSISTENT' AND JMSPriority = 4");
         selects(session, "number * 2 + 1 = 15 OR colour = 'blue'");
         selects(session, "price + number >= 8.5");
-        selects(session, "JMSDestination LIKE '%' OR JMSMessageID LIKE 'ID:%'");
+        selects(session, "JMSMessageID LIKE 'ID:%'");
+    }
+
+    @Check
+    public void destination_as_a_property() throws JMSException {
+        selects(session(), "JMSDestination LIKE '%'");
     }
 
     @Check
