@@ -53,6 +53,13 @@ pub(crate) struct Doors {
     pub(crate) openwire: mpsc::Sender<Connection>,
 }
 
+/// What a port serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serves {
+    Everything,
+    OpenWire,
+}
+
 /// Connections are accepted, on all ports together at most so many at one time; further ones wait in the system's backlog.
 #[derive(Clone, Debug)]
 pub(crate) struct Accepting {
@@ -71,7 +78,7 @@ impl Accepting {
     }
 
     /// Accepts until nobody serves any more.
-    pub(crate) async fn accept(self, listener: TcpListener) {
+    pub(crate) async fn accept(self, listener: TcpListener, serves: Serves) {
         while let Ok(permit) = Arc::clone(&self.places).acquire_owned().await {
             let Some((stream, peer)) = next(&listener, &self.doors.grpc).await else {
                 return;
@@ -90,16 +97,20 @@ impl Accepting {
                     gauge: self.gauge.clone(),
                 },
             };
-            tokio::spawn(hand_over(connection, self.doors.clone()));
+            tokio::spawn(hand_over(connection, serves, self.doors.clone()));
         }
     }
 }
 
 /// Finds out what a connection speaks and hands it to who serves that.
-async fn hand_over(mut connection: Connection, doors: Doors) {
+async fn hand_over(mut connection: Connection, serves: Serves, doors: Doors) {
     let peer = connection.peer;
     let recognised = tokio::time::timeout(FIRST_BYTES_TIMEOUT, recognise(&mut connection)).await;
     let served = match recognised {
+        Ok(Ok(Detection::Http2)) if serves == Serves::OpenWire => {
+            debug!(%peer, "client speaks gRPC, which this port does not serve; use the one of `listen`");
+            true
+        }
         Ok(Ok(Detection::Http2)) => doors.grpc.send(Ok(connection)).await.is_ok(),
         Ok(Ok(Detection::OpenWire)) => doors.openwire.send(connection).await.is_ok(),
         Ok(Ok(Detection::Tls)) => {

@@ -55,12 +55,15 @@ impl Context {
     fn peers(&self) -> Vec<String> {
         let topology = self.view.borrow().topology.clone();
         let told = topology.iter().flat_map(|topology| &topology.gateways);
-        let mut peers: BTreeSet<String> = told
-            .map(|gateway| format!("tcp://{}", gateway.address))
-            .collect();
-        peers.insert(self.url.clone());
-        peers.into_iter().collect()
+        let told = told.map(|gateway| format!("tcp://{}", gateway.address));
+        let peers: BTreeSet<String> = told.chain([self.url.clone()]).collect();
+        peers.into_iter().filter(|peer| leads_somewhere(peer)).collect()
     }
+}
+
+/// Whether an address is one to connect to: a gateway that listens everywhere and has no `advertise` tells none.
+fn leads_somewhere(url: &str) -> bool {
+    !url.starts_with("tcp://0.0.0.0:") && !url.starts_with("tcp://[::]:")
 }
 
 /// Serves the connections that come.

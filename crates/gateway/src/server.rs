@@ -27,7 +27,7 @@ use crate::{
         CLIENT_STREAM_WINDOW_BYTES, HEADER_BYTES_MAX, LEAVE_FLUSH, LEAVE_TIMEOUT,
         PENDING_RESETS_MAX, REQUEST_BYTES_MAX, STOP_TIMEOUT,
     },
-    listener::{Accepting, Doors},
+    listener::{Accepting, Doors, Serves},
     messaging::Messaging,
     metrics::GatewayMetrics,
     nodes::Nodes,
@@ -78,7 +78,7 @@ pub struct Gateway {
     config: Config,
     accounts: Accounts,
     listener: TcpListener,
-    /// For OpenWire alone.
+    /// Serves OpenWire alone.
     openwire: Option<TcpListener>,
     address: SocketAddr,
 }
@@ -169,10 +169,10 @@ impl Gateway {
         let doors = Doors { grpc, openwire };
         let connected = counts.connections.clone();
         let accepting = Accepting::new(config.max_connections, connected, doors);
-        for listener in std::iter::once(self.listener).chain(self.openwire) {
-            tokio::spawn(accepting.clone().accept(listener));
+        if let Some(openwire) = self.openwire {
+            tokio::spawn(accepting.clone().accept(openwire, Serves::OpenWire));
         }
-        drop(accepting);
+        tokio::spawn(accepting.accept(self.listener, Serves::Everything));
         info!(address = %self.address, "clients are served");
         let connections = ReceiverStream::new(connections);
         let stop = shutdown.clone();
