@@ -57,7 +57,10 @@ impl Context {
         let told = topology.iter().flat_map(|topology| &topology.gateways);
         let told = told.map(|gateway| format!("tcp://{}", gateway.address));
         let peers: BTreeSet<String> = told.chain([self.url.clone()]).collect();
-        peers.into_iter().filter(|peer| leads_somewhere(peer)).collect()
+        peers
+            .into_iter()
+            .filter(|peer| leads_somewhere(peer))
+            .collect()
     }
 }
 
