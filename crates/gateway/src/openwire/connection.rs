@@ -400,6 +400,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
                 }
                 self.step(Input::Admitted(admitted));
             }
+            Effect::Vacate => self.seat = None,
             Effect::Announce {
                 destination,
                 is_there,
@@ -411,7 +412,10 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             } => self.browsing.begin(browser, queue, selector),
             Effect::BrowseMore { browser } => self.once_said(Once::More(browser)).await?,
             Effect::StopBrowse { browser } => self.browsing.end(browser),
-            Effect::Close(closing) => self.closing = Some(closing),
+            Effect::Close(closing) => {
+                self.closing = Some(closing);
+                self.seat = None;
+            }
         }
         Ok(())
     }

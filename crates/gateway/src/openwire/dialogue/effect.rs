@@ -34,6 +34,8 @@ pub(crate) enum Effect {
         /// Secret.
         password: Option<String>,
     },
+    /// The client leaves: its client id is free from here on.
+    Vacate,
     /// The client made a temporary destination or removed it: other connections may be told.
     Announce {
         /// The destination.

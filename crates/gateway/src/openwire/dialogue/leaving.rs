@@ -41,7 +41,10 @@ impl Dialogue {
         let delivered = Delivered::of(info.last_delivered_sequence_id);
         let calls = match &info.object_id {
             Removed::Connection(id) => match self.own(&id.value) {
-                Ok(()) => self.remove_all(delivered, effects),
+                Ok(()) => {
+                    effects.push(Effect::Vacate);
+                    self.remove_all(delivered, effects)
+                }
                 Err(exception) => return self.refuse(asked, exception, effects),
             },
             Removed::Session(id) => match self.own(&id.connection_id) {

@@ -104,6 +104,8 @@ fn the_end_of_a_connection_waits_for_what_was_sent() {
     let effects = bench.ask(|header| remove(header, connection(), -1));
     assert!(responses(&effects).is_empty(), "it might be lost");
     assert!(is_finished(&effects, call));
+    let is_free = effects.iter().any(|it| matches!(it, Effect::Vacate));
+    assert!(is_free, "another connection may have its client id");
     assert_eq!(
         bench.dialogue.next_deadline(),
         None,

@@ -131,6 +131,7 @@ impl Cluster {
                 Effect::Say(_)
                 | Effect::Admit { .. }
                 | Effect::Announce { .. }
+                | Effect::Vacate
                 | Effect::Browse { .. }
                 | Effect::BrowseMore { .. }
                 | Effect::StopBrowse { .. } => {}
