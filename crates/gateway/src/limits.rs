@@ -304,3 +304,6 @@ pub const OPENWIRE_FAREWELL: Duration = Duration::from_secs(2);
 /// Announcements of temporary destinations that an OpenWire connection may be behind before it is told anew of all that
 /// are there.
 pub const ANNOUNCEMENTS_MAX: usize = 1024;
+
+/// Signs of life go to an OpenWire client no more often than this, however short a time the client has asked for.
+pub const OPENWIRE_ALIVE_MIN: Duration = Duration::from_millis(50);

@@ -77,3 +77,16 @@ pub(crate) async fn serve(mut connections: mpsc::Receiver<Connection>, context: 
         tokio::spawn(served);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_no_address_that_leads_nowhere() {
+        assert!(leads_somewhere("tcp://gw01:61616"));
+        assert!(leads_somewhere("tcp://127.0.0.1:60001"));
+        assert!(!leads_somewhere("tcp://0.0.0.0:60001"));
+        assert!(!leads_somewhere("tcp://[::]:60001"));
+    }
+}

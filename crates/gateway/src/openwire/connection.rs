@@ -25,7 +25,10 @@ use super::{
 use crate::{
     calls::Told,
     engine::ConnectionCalls,
-    limits::{NEGOTIATION_TIMEOUT, OPENWIRE_FAREWELL, OPENWIRE_OUT_BYTES, OPENWIRE_READ_BYTES},
+    limits::{
+        NEGOTIATION_TIMEOUT, OPENWIRE_ALIVE_MIN, OPENWIRE_FAREWELL, OPENWIRE_OUT_BYTES,
+        OPENWIRE_READ_BYTES,
+    },
     mailbox::{Frames, Mailbox},
     session::{self, CallId, Time},
 };
@@ -248,9 +251,10 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
                 return Ok(closing);
             }
             let may_take = self.speaker.said.len() < OPENWIRE_OUT_BYTES;
-            let may_read = may_take && self.dialogue.may_read();
-            if !may_read {
-                // Who is not listened to is not silent.
+            let is_heard = self.dialogue.may_read();
+            let may_read = may_take && is_heard;
+            if !is_heard {
+                // Who is not listened to is not silent. Who takes nothing is: it shows life by taking.
                 self.speaker.last_heard = Instant::now();
             }
             let timer = tokio::time::sleep_until(self.next_timer());
@@ -278,10 +282,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
                 Some(page) = self.pages.recv(), if may_take => Wake::Machine(page),
                 told = announced(self.listener.as_mut()), if may_take => Wake::Machine(told),
                 () = is_wanted(self.seat.as_ref()) => Wake::Machine(Input::TakenOver),
-                Ok(()) = view.changed() => {
-                    view.mark_unchanged();
-                    Wake::Machine(Input::Peers(context.peers()))
-                }
+                Ok(()) = view.changed() => Wake::Machine(Input::Peers(context.peers())),
                 () = timer => Wake::Timer,
                 () = context.shutdown.requested() => Wake::Stop,
             };
@@ -294,6 +295,9 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             Wake::Heard => self.speaker.last_heard = Instant::now(),
             Wake::Wrote => {
                 self.speaker.last_said = Instant::now();
+                if self.speaker.said.len() >= OPENWIRE_OUT_BYTES {
+                    self.speaker.last_heard = self.speaker.last_said;
+                }
                 self.taken().await?;
             }
             Wake::Told(told) => {
@@ -480,7 +484,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
         if now >= self.silent_from(inactivity) {
             return Err(Broken::Silent(inactivity));
         }
-        if now.duration_since(self.speaker.last_said) >= inactivity / 3 {
+        if now.duration_since(self.speaker.last_said) >= alive_after(inactivity) {
             self.speaker.last_said = now;
             self.say(&Command::KeepAliveInfo(openwire::KeepAliveInfo {
                 header: Header::default(),
@@ -505,7 +509,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
         match self.format.inactivity {
             Some(inactivity) => due
                 .min(self.silent_from(inactivity))
-                .min(self.speaker.last_said + inactivity / 3),
+                .min(self.speaker.last_said + alive_after(inactivity)),
             None => due,
         }
     }
@@ -517,6 +521,11 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             debug!(peer = %self.peer, %error, "connection gives back nothing");
         }
     }
+}
+
+/// How long nothing is said before a sign of life is.
+fn alive_after(inactivity: Duration) -> Duration {
+    (inactivity / 3).max(OPENWIRE_ALIVE_MIN)
 }
 
 /// Sends that are told to the engine at one time.
@@ -549,3 +558,6 @@ fn joined(earlier: &mut session::Input, later: session::Input) -> Option<session
         (_, later) => Some(later),
     }
 }
+
+#[cfg(test)]
+mod tests;
