@@ -203,7 +203,7 @@ impl Dialogue {
         };
         let asked = Asked::of(header);
         match command {
-            Command::Message(message) => self.send(now, *message, asked, effects),
+            Command::Message(message) => self.send(*message, asked, effects),
             Command::MessageAck(ack) => self.acknowledge(now, &ack, asked, effects),
             Command::MessagePull(pull) => self.pull(now, &pull, asked, effects),
             Command::TransactionInfo(info) => self.transact(now, &info, asked, effects),

@@ -9,7 +9,7 @@ use quorate_wire::openwire::{
     Command, Header, Message, ProducerAck, ProducerId, ProducerInfo, TransactionId,
 };
 
-use super::{Closing, Dialogue, Effect, Now, answering::Asked, calls::Role, exception::Exception};
+use super::{Closing, Dialogue, Effect, answering::Asked, calls::Role, exception::Exception};
 use crate::{
     limits::{PRODUCERS_MAX, SENDS_MAX},
     openwire::translate::{self, Refusal},
@@ -90,13 +90,7 @@ impl Dialogue {
     }
 
     /// A message comes in.
-    pub(super) fn send(
-        &mut self,
-        now: Now,
-        mut message: Message,
-        asked: Asked,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn send(&mut self, mut message: Message, asked: Asked, effects: &mut Vec<Effect>) {
         let ack = self.window_ack(&message, &asked);
         let transaction = message.transaction_id.take();
         if let Err(exception) = self.own(&message.message_id.producer_id.connection_id) {
@@ -109,7 +103,7 @@ impl Dialogue {
                 Self::give_window(ack, effects);
                 let sent = self.publication(message);
                 let sent = sent.map(|(_, publication)| publication);
-                let went = self.send_in_transaction(now, &id, sent, effects);
+                let went = self.send_in_transaction(&id, sent, effects);
                 self.answer(asked, went, effects);
             }
             Some(TransactionId::Xa(_)) => {

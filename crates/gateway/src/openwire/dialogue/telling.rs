@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use quorate_message::{DestinationName, Pattern};
 use quorate_wire::openwire::{
     Command, ConnectionId, ConsumerId, ConsumerInfo, Destination, DestinationInfo,
-    DestinationOperation, Header, Map, Message, MessageDispatch, MessageId, MessageKind,
-    ProducerId, Structure, Topic, Value,
+    DestinationOperation, Header, Map, Message, MessageDispatch, MessageId, ProducerId, Structure,
+    Topic, Value,
 };
 
 use super::{Dialogue, Effect, Now, consumer::ConsumerKey};
@@ -263,46 +263,25 @@ impl Dialogue {
             broker_path: None,
         };
         let now_ms = i64::try_from(now.wall_ms).unwrap_or(i64::MAX);
+        let id = MessageId {
+            text_view: None,
+            producer_id,
+            producer_sequence_id: self.advisories.sequence,
+            broker_sequence_id: 0,
+        };
+        let topic = Topic {
+            physical_name: topic.to_owned(),
+        };
         Message {
-            kind: MessageKind::Plain,
-            header: Header::default(),
-            producer_id: producer_id.clone(),
-            destination: Destination::Topic(Topic {
-                physical_name: topic.to_owned(),
-            }),
-            transaction_id: None,
-            original_destination: None,
-            message_id: MessageId {
-                text_view: None,
-                producer_id,
-                producer_sequence_id: self.advisories.sequence,
-                broker_sequence_id: 0,
-            },
-            original_transaction_id: None,
-            group_id: None,
-            group_sequence: 0,
-            correlation_id: None,
-            persistent: false,
-            expiration: 0,
             priority: 0,
-            reply_to: None,
             timestamp: now_ms,
             jms_type: Some("Advisory".to_owned()),
-            content: None,
             marshalled_properties: self.origin().encode().ok(),
             data_structure: Some(Structure::Command(Box::new(Command::DestinationInfo(told)))),
             target_consumer_id: Some(consumer.clone()),
-            compressed: false,
-            redelivery_counter: 0,
-            broker_path: None,
-            arrival: 0,
-            user_id: None,
-            received_by_df_bridge: false,
-            droppable: false,
-            cluster: None,
             broker_in_time: now_ms,
             broker_out_time: now_ms,
-            jmsx_group_first_for_consumer: false,
+            ..Message::new(id, topic.into())
         }
     }
 

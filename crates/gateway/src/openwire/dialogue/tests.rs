@@ -275,44 +275,16 @@ pub(super) fn consumer_info(value: i64) -> ConsumerInfo {
 
 /// The `sequence`th message of producer 1.
 pub(super) fn message(header: Header, sequence: i64, destination: Destination) -> Message {
-    Message {
-        kind: MessageKind::Plain,
-        header,
+    let id = MessageId {
+        text_view: None,
         producer_id: producer_id(1),
-        destination,
-        transaction_id: None,
-        original_destination: None,
-        message_id: MessageId {
-            text_view: None,
-            producer_id: producer_id(1),
-            producer_sequence_id: sequence,
-            broker_sequence_id: 0,
-        },
-        original_transaction_id: None,
-        group_id: None,
-        group_sequence: 0,
-        correlation_id: None,
+        producer_sequence_id: sequence,
+        broker_sequence_id: 0,
+    };
+    Message {
+        header,
         persistent: true,
-        expiration: 0,
-        priority: 4,
-        reply_to: None,
-        timestamp: 0,
-        jms_type: None,
-        content: None,
-        marshalled_properties: None,
-        data_structure: None,
-        target_consumer_id: None,
-        compressed: false,
-        redelivery_counter: 0,
-        broker_path: None,
-        arrival: 0,
-        user_id: None,
-        received_by_df_bridge: false,
-        droppable: false,
-        cluster: None,
-        broker_in_time: 0,
-        broker_out_time: 0,
-        jmsx_group_first_for_consumer: false,
+        ..Message::new(id, destination)
     }
 }
 

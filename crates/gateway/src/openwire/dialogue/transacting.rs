@@ -110,7 +110,6 @@ impl Dialogue {
     /// A message is sent in a transaction. One that cannot be sent is not left out: the transaction fails.
     pub(super) fn send_in_transaction(
         &mut self,
-        _now: Now,
         id: &LocalTransactionId,
         sent: Result<Publication, Exception>,
         effects: &mut Vec<Effect>,

@@ -5,7 +5,7 @@ use quorate_message::{
     DestinationName, GROUP_PROPERTY, GROUP_SEQUENCE_PROPERTY, Message, MessageError,
     MessagePosition, Pattern, Value, virtual_topic,
 };
-use quorate_wire::openwire::{self, Map, MessageKind, Topic};
+use quorate_wire::openwire::{self, Map, Topic};
 
 use super::facts::{COMPRESSED_PROPERTY, FACTS_PROPERTY, Facts};
 use super::properties::{CORRELATION_PROPERTY, TYPE_PROPERTY, USER_PROPERTY, fits_field, java};
@@ -80,38 +80,22 @@ fn blank(stored: &Message, facts: &mut Facts, seen: &Seen<'_>) -> openwire::Mess
     };
     let original = facts.original_destination.take();
     openwire::Message {
-        kind: MessageKind::Plain,
-        header: openwire::Header::default(),
-        producer_id: message_id.producer_id.clone(),
-        destination: destination(seen.destination, facts.topic.take()),
-        transaction_id: None,
         original_destination: original.as_deref().map(names::from_text),
-        message_id,
-        original_transaction_id: None,
-        group_id: None,
-        group_sequence: 0,
         correlation_id,
         persistent: !facts.is_non_persistent && !seen.position.is_transient(),
         expiration: time(stored.expires_at_ms),
         priority: i8::try_from(stored.priority).expect("a stored priority is at most 9"),
         reply_to: present(&stored.reply_to).map(names::from_text),
         timestamp: time(stored.timestamp_ms),
-        jms_type: None,
-        content: None,
-        marshalled_properties: None,
-        data_structure: None,
-        target_consumer_id: None,
-        compressed: false,
         redelivery_counter: seen.redelivery_counter,
-        broker_path: None,
-        arrival: 0,
-        user_id: None,
-        received_by_df_bridge: false,
         droppable: facts.is_droppable,
-        cluster: None,
         broker_in_time: time(stored.timestamp_ms),
         broker_out_time: seen.now_ms,
         jmsx_group_first_for_consumer: seen.is_first_in_group,
+        ..openwire::Message::new(
+            message_id,
+            destination(seen.destination, facts.topic.take()),
+        )
     }
 }
 

@@ -27,49 +27,22 @@ fn topic(name: &str) -> openwire::Destination {
 
 /// A message as a client sends it.
 fn sent(kind: MessageKind, content: Option<&[u8]>) -> openwire::Message {
-    let producer_id = openwire::ProducerId {
-        connection_id: "ID:host-40123-1700000000000-1:1".to_owned(),
-        session_id: 1,
-        value: 1,
+    let id = openwire::MessageId {
+        text_view: None,
+        producer_id: openwire::ProducerId {
+            connection_id: "ID:host-40123-1700000000000-1:1".to_owned(),
+            session_id: 1,
+            value: 1,
+        },
+        producer_sequence_id: 7,
+        broker_sequence_id: 0,
     };
     openwire::Message {
         kind,
-        header: openwire::Header::default(),
-        producer_id: producer_id.clone(),
-        destination: queue("orders"),
-        transaction_id: None,
-        original_destination: None,
-        message_id: openwire::MessageId {
-            text_view: None,
-            producer_id,
-            producer_sequence_id: 7,
-            broker_sequence_id: 0,
-        },
-        original_transaction_id: None,
-        group_id: None,
-        group_sequence: 0,
-        correlation_id: None,
         persistent: true,
-        expiration: 0,
-        priority: 4,
-        reply_to: None,
         timestamp: 1_764_160_000_123,
-        jms_type: None,
         content: content.map(Bytes::copy_from_slice),
-        marshalled_properties: None,
-        data_structure: None,
-        target_consumer_id: None,
-        compressed: false,
-        redelivery_counter: 0,
-        broker_path: None,
-        arrival: 0,
-        user_id: None,
-        received_by_df_bridge: false,
-        droppable: false,
-        cluster: None,
-        broker_in_time: 0,
-        broker_out_time: 0,
-        jmsx_group_first_for_consumer: false,
+        ..openwire::Message::new(id, queue("orders"))
     }
 }
 
