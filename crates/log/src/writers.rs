@@ -2,7 +2,8 @@
 //!
 //! **Group commit.** A thread takes everything that waits for its logs, writes it log by log, syncs each log once and
 //! reports each at once. Promises, bounds and flags of all its logs share their syncs: each log goes as far as the first of
-//! them, then they are saved together, and so on. Where many logs have a little to sync, so do these (`draft.rs`). What comes in meanwhile forms the next group. There are no timers.
+//! them, then they are saved together, and so on. Where many logs have a little to sync, so do these (`draft.rs`). What comes
+//! in meanwhile forms the next group. There are no timers.
 
 use std::collections::BTreeMap;
 use std::fmt;

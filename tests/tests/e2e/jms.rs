@@ -8,10 +8,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use quorate_client::Client;
 use quorate_sim::rng::Rng;
 use quorate_tests::{
-    cluster::{Cluster, Size},
+    cluster::{Cluster, Size, free_ports},
     jms::{self, App, Report},
 };
 use tokio::time::sleep;
@@ -47,6 +48,16 @@ async fn conclude_unnoticed(app: App, cluster: &Cluster) -> Result<Report> {
     Ok(report)
 }
 
+/// Runs checks, which must pass.
+async fn check(cluster: &Cluster, url: &str, second: Option<&str>, names: &[&str]) -> Result<()> {
+    let lines = jms::checks(url, second, names)
+        .await
+        .with_context(|| cluster.log_ends())?;
+    eprintln!("{}", lines.join("\n"));
+    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_check_passes_through_one_gateway() -> Result<()> {
     let cluster = Cluster::start(Size {
@@ -54,12 +65,7 @@ async fn every_check_passes_through_one_gateway() -> Result<()> {
         gateways: 1,
     })
     .await?;
-    let lines = jms::checks(&through(&cluster, &[0]), None, &[])
-        .await
-        .with_context(|| cluster.log_ends())?;
-    eprintln!("{}", lines.join("\n"));
-    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
-    Ok(())
+    check(&cluster, &through(&cluster, &[0]), None, &[]).await
 }
 
 #[tokio::test]
@@ -76,12 +82,53 @@ async fn what_clients_share_they_share_across_gateways() -> Result<()> {
     ];
     let second = format!("tcp://127.0.0.1:{}", cluster.gateway_ports[1]);
     for first in [cluster.url(), through(&cluster, &[0])] {
-        let lines = jms::checks(&first, Some(&second), &families)
-            .await
-            .with_context(|| cluster.log_ends())?;
-        eprintln!("{}", lines.join("\n"));
+        check(&cluster, &first, Some(&second), &families).await?;
     }
-    ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
+    Ok(())
+}
+
+/// Users are asked for at both ports, and the one for OpenWire serves nothing else.
+#[tokio::test]
+async fn who_does_not_know_a_users_password_is_not_let_in() -> Result<()> {
+    let mut cluster = Cluster::start(Size {
+        nodes: 3,
+        gateways: 1,
+    })
+    .await?;
+    let folder = tempfile::tempdir()?;
+    let users = folder.path().join("users.properties");
+    std::fs::write(&users, "# as ActiveMQ is shipped\nsystem=manager\n")?;
+    let [port] = free_ports(1)?[..] else {
+        bail!("one port was asked for");
+    };
+    let own = format!("127.0.0.1:{port}");
+    let gateway = &mut cluster.gateways[0];
+    ensure!(gateway.stop()?, "a clean stop");
+    gateway.set("USERS_FILE", users.to_str().context("a path that is text")?);
+    gateway.set("OPENWIRE_LISTEN", &own);
+    gateway.start()?;
+    cluster.ready().await?;
+    let known = ["--user", "system", "--password", "manager"];
+    let names = [
+        &known[..],
+        &["unknown_user", "wrong_password", "says_what_the_broker_is"],
+    ]
+    .concat();
+    for url in [format!("tcp://{own}"), through(&cluster, &[0])] {
+        check(&cluster, &url, None, &names).await?;
+        // Nobody is let in without a name.
+        let refused = jms::checks(&url, None, &["says_what_the_broker_is"]).await;
+        let said = format!("{:?}", refused.err().context("it was let in")?);
+        ensure!(said.contains("JMSSecurityException"), "{said}");
+    }
+    let here = Client::connect(cluster.url().parse()?).await?;
+    here.cluster().await?;
+    let there = Client::connect(format!("tcp://{own}?timeout=500").parse()?).await;
+    let is_served = match there {
+        Ok(there) => there.cluster().await.is_ok(),
+        Err(_) => false,
+    };
+    ensure!(!is_served, "gRPC is served at the port for OpenWire");
     Ok(())
 }
 
