@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     /// What was read to tell the protocol.
     first: Bytes,
     pub(crate) peer: SocketAddr,
+    /// What the port serves by which it came.
+    pub(crate) port: Serves,
     _place: Place,
 }
 
@@ -92,22 +94,23 @@ impl Accepting {
                 stream,
                 first: Bytes::new(),
                 peer,
+                port: serves,
                 _place: Place {
                     _permit: permit,
                     gauge: self.gauge.clone(),
                 },
             };
-            tokio::spawn(hand_over(connection, serves, self.doors.clone()));
+            tokio::spawn(hand_over(connection, self.doors.clone()));
         }
     }
 }
 
 /// Finds out what a connection speaks and hands it to who serves that.
-async fn hand_over(mut connection: Connection, serves: Serves, doors: Doors) {
+async fn hand_over(mut connection: Connection, doors: Doors) {
     let peer = connection.peer;
     let recognised = tokio::time::timeout(FIRST_BYTES_TIMEOUT, recognise(&mut connection)).await;
     let served = match recognised {
-        Ok(Ok(Detection::Http2)) if serves == Serves::OpenWire => {
+        Ok(Ok(Detection::Http2)) if connection.port == Serves::OpenWire => {
             debug!(%peer, "client speaks gRPC, which this port does not serve; use the one of `listen`");
             true
         }

@@ -21,8 +21,12 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::{announcements::Announcements, clients::Clients};
 use crate::{
-    accounts::Accounts, browse::Browser, engine::Engine, limits::OPENWIRE_FRAME_OVERHEAD,
-    listener::Connection, topology::ClusterView,
+    accounts::Accounts,
+    browse::Browser,
+    engine::Engine,
+    limits::OPENWIRE_FRAME_OVERHEAD,
+    listener::{Connection, Serves},
+    topology::ClusterView,
 };
 use quorate_service::shutdown::Shutdown;
 
@@ -51,8 +55,12 @@ impl Context {
         }
     }
 
-    /// Where the gateways are, this one among them.
-    fn peers(&self) -> Vec<String> {
+    /// Where the gateways are, this one among them. Who came by a port for OpenWire alone is told nothing: what gateways
+    /// advertise is the other port, which may not be for it.
+    fn peers(&self, port: Serves) -> Vec<String> {
+        if port == Serves::OpenWire {
+            return Vec::new();
+        }
         let topology = self.view.borrow().topology.clone();
         let told = topology.iter().flat_map(|topology| &topology.gateways);
         let told = told.map(|gateway| format!("tcp://{}", gateway.address));
@@ -72,8 +80,8 @@ fn leads_somewhere(url: &str) -> bool {
 /// Serves the connections that come.
 pub(crate) async fn serve(mut connections: mpsc::Receiver<Connection>, context: Arc<Context>) {
     while let Some(connection) = connections.recv().await {
-        let peer = connection.peer;
-        let served = connection::serve(connection, peer, Arc::clone(&context));
+        let from = (connection.peer, connection.port);
+        let served = connection::serve(connection, from, Arc::clone(&context));
         tokio::spawn(served);
     }
 }

@@ -29,6 +29,7 @@ use crate::{
         NEGOTIATION_TIMEOUT, OPENWIRE_ALIVE_MIN, OPENWIRE_FAREWELL, OPENWIRE_OUT_BYTES,
         OPENWIRE_READ_BYTES,
     },
+    listener::Serves,
     mailbox::{Frames, Mailbox},
     session::{self, CallId, Time},
 };
@@ -55,7 +56,7 @@ enum Broken {
 }
 
 /// Serves a client until one of both ends it.
-pub(super) async fn serve<S>(socket: S, peer: SocketAddr, context: Arc<Context>)
+pub(super) async fn serve<S>(socket: S, (peer, port): (SocketAddr, Serves), context: Arc<Context>)
 where
     S: AsyncRead + AsyncWrite,
 {
@@ -75,7 +76,7 @@ where
         Ok(format) => format,
         Err(error) => return debug!(%peer, %error, "openwire connection ended at its beginning"),
     };
-    let mut task = match Task::new(speaker, format, peer, context) {
+    let mut task = match Task::new(speaker, format, (peer, port), context) {
         Ok(task) => task,
         Err(error) => return debug!(%peer, %error, "openwire connection cannot be served"),
     };
@@ -167,6 +168,7 @@ struct Task<S> {
     format: Format,
     agreed_at: Instant,
     peer: SocketAddr,
+    port: Serves,
     context: Arc<Context>,
     dialogue: Dialogue,
     calls: ConnectionCalls,
@@ -203,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
     fn new(
         speaker: Speaker<S>,
         format: Format,
-        peer: SocketAddr,
+        (peer, port): (SocketAddr, Serves),
         context: Arc<Context>,
     ) -> Result<Self, getrandom::Error> {
         let mailbox = Mailbox::new();
@@ -214,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             broker_id: context.broker_id.clone(),
             broker_name: context.name.clone(),
             broker_url: context.url.clone(),
-            peers: context.peers(),
+            peers: context.peers(port),
             message_bytes_max: context.message_bytes_max,
             seed: getrandom::u64()?,
         });
@@ -223,6 +225,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             format,
             agreed_at: Instant::now(),
             peer,
+            port,
             context,
             dialogue,
             calls,
@@ -282,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
                 Some(page) = self.pages.recv(), if may_take => Wake::Machine(page),
                 told = announced(self.listener.as_mut()), if may_take => Wake::Machine(told),
                 () = is_wanted(self.seat.as_ref()) => Wake::Machine(Input::TakenOver),
-                Ok(()) = view.changed() => Wake::Machine(Input::Peers(context.peers())),
+                Ok(()) = view.changed() => Wake::Machine(Input::Peers(context.peers(self.port))),
                 () = timer => Wake::Timer,
                 () = context.shutdown.requested() => Wake::Stop,
             };

@@ -53,7 +53,7 @@ fn context() -> Arc<Context> {
 async fn connected(inactivity: Duration) -> (DuplexStream, Format, JoinHandle<()>) {
     let (mut client, here) = tokio::io::duplex(1024);
     let peer = SocketAddr::from(([127, 0, 0, 1], 40_123));
-    let served = tokio::spawn(serve(here, peer, context()));
+    let served = tokio::spawn(serve(here, (peer, Serves::Everything), context()));
     let offer = Offer {
         inactivity,
         inactivity_initial_delay: Duration::ZERO,
@@ -150,4 +150,11 @@ fn sends_of_one_producer_are_told_together_and_no_others() {
         panic!("it stays what it is");
     };
     assert_eq!(messages.len(), 2);
+}
+
+#[tokio::test]
+async fn who_came_by_the_port_for_openwire_is_told_of_no_other() {
+    let context = context();
+    assert_eq!(context.peers(Serves::Everything), ["tcp://gw01:61616"]);
+    assert!(context.peers(Serves::OpenWire).is_empty());
 }
