@@ -525,6 +525,9 @@ impl Broker {
                         removed += dispatcher.purged(batch.destination(destination), &self.state);
                     }
                     Change::Ended(queue) => dispatcher.ended(queue, effects),
+                    Change::Deleted(destination, queue) => {
+                        dispatcher.deleted(batch.destination(destination), queue);
+                    }
                     Change::GatewayAttached(gateway) => {
                         dispatcher.gateway_attached(gateway, &self.state);
                     }

@@ -13,6 +13,7 @@ mod gateways;
 mod groups;
 mod handover;
 mod lane;
+mod orphans;
 mod parked;
 mod pump;
 mod relocator;
@@ -40,12 +41,12 @@ pub(crate) use consumer::{Consumer, ConsumerRef};
 use fetching::Fetching;
 pub(crate) use gateways::Gateways;
 pub(crate) use lane::{Held, Holder, Lane};
+use orphans::Orphans;
 pub(crate) use relocator::Relocator;
 use resolver::Resolver;
 use returns::Returns;
 use sift::Sifters;
 use timed::Timed;
-use topic::Orphans;
 use transient::Transient;
 
 /// A queue as the leader delivers it, by the order in which lanes were made.
@@ -66,7 +67,7 @@ pub(crate) struct Dispatcher {
     is_frozen: bool,
     lanes: Vec<Lane>,
     by_name: BTreeMap<Destination, LaneId>,
-    /// Lanes of subscriptions that ended.
+    /// Lanes of what is no more.
     free_lanes: Vec<LaneId>,
     orphans: Orphans,
     by_queue: BTreeMap<QueueId, LaneId>,
@@ -365,8 +366,12 @@ impl Dispatcher {
     pub(crate) fn removed(&mut self, queue: QueueId, turn: Turn) {
         self.timed.removed(turn.position());
         self.sifters.forget(queue, turn.position());
-        if let Some(id) = self.by_queue.get(&queue).copied() {
-            self.forget(id, turn);
+        let Some(id) = self.by_queue.get(&queue).copied() else {
+            return self.orphans.suspect(queue);
+        };
+        self.forget(id, turn);
+        if self.lanes[id.0].consumers == 0 {
+            self.orphans.suspect(queue);
         }
     }
 
@@ -507,7 +512,7 @@ impl Dispatcher {
                 LaneId(self.lanes.len() - 1)
             }
         };
-        self.lanes[id.0].serve(queue);
+        self.lanes[id.0].serve(destination.clone(), queue);
         self.by_name.insert(destination.clone(), id);
         if let Some(queue) = queue {
             self.by_queue.insert(queue, id);

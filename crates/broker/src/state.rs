@@ -47,8 +47,8 @@ pub(crate) use topic::Topics;
 pub(crate) use transaction::Transactions;
 pub(crate) use turn::Turn;
 
-/// A queue, by the order in which the shard's queues were made. Queues are never removed. Topics and subscriptions
-/// have a place among them; that of a subscription which ended goes to the next destination that is made.
+/// A queue, by the order in which the shard's queues were made. Topics and subscriptions have a place among them; that of
+/// one which is no more goes to the next destination that is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct QueueId(pub(crate) u32);
 

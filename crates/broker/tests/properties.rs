@@ -61,11 +61,13 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(consumer, settlement, most)| Action::Settle { consumer, settlement, most }),
         1 => (0..3_u8, 0..60_u16).prop_map(|(queue, place)| Action::SettleAny { queue, place }),
         1 => (0..3_u8).prop_map(Action::Purge),
+        1 => (0..3_u8, any::<bool>())
+            .prop_map(|(queue, with_messages)| Action::Delete { queue, with_messages }),
         1 => (0..3_u8, 0..9_u64, on_full())
             .prop_map(|(queue, most, on_full)| Action::Limit { queue, most, on_full }),
         5 => (any::<bool>(), 0..4_u8).prop_map(|(all, skip)| Action::AnswerFetch { all, skip }),
         1 => any::<bool>().prop_map(Action::Lease),
-        2 => (0..800_000_u64).prop_map(Action::Advance),
+        2 => prop_oneof![0..800_000_u64, Just(15_000_000)].prop_map(Action::Advance),
         2 => Just(Action::CommitProposals),
         1 => Just(Action::Checkpoint),
         1 => any::<bool>().prop_map(|restarts| Action::Failover { restarts }),

@@ -370,6 +370,12 @@ impl Stage {
             ] => {
                 self.settle(how, queue, &positions(settled), &mut shown);
             }
+            ["delete", at, ref how @ ..] => {
+                let mut builder = BatchBuilder::persistent();
+                let with_messages = how == ["with-messages"];
+                builder.delete(&destination(at), with_messages).unwrap();
+                self.commit(&mut builder, &mut shown);
+            }
             ["purge", queue] => {
                 let mut builder = BatchBuilder::persistent();
                 builder.purge(&name(queue)).unwrap();

@@ -26,7 +26,7 @@ use crate::{
     placement,
     rules::{self, Rules},
     scheduled,
-    session::Input,
+    session::{Input, Removal},
     transfers::{self, Action},
 };
 
@@ -275,7 +275,7 @@ impl AdminService for Admin {
         let purge = |call| Input::Purge {
             call,
             destination: Destination::queue(queue),
-            only: None,
+            what: Removal::Messages,
         };
         match ask(&self.engine, purge).instrument(span).await? {
             Answer::Purged(removed) => Ok(Response::new(v1::PurgeQueueResponse { removed })),
@@ -474,7 +474,7 @@ impl AdminService for Admin {
         let cancel = |call| Input::Purge {
             call,
             destination,
-            only: Some(position),
+            what: Removal::Message(position),
         };
         match ask(&self.engine, cancel).instrument(span).await? {
             Answer::Purged(removed) => Ok(Response::new(v1::CancelScheduledResponse {

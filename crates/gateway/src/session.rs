@@ -36,8 +36,8 @@ pub use self::core::{Config, Core};
 pub use effect::{Cause, Command, Effect, Failure, Leaving, Note};
 pub use ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId, Time};
 pub use input::{
-    Credit, Input, NodeEvent, OpenConsumer, Outcomes, Publication, Sent, StoredDelivery, Topology,
-    TopologyNode, TopologyShard, TransactedSettlement,
+    Credit, Input, NodeEvent, OpenConsumer, Outcomes, Publication, Removal, Sent, StoredDelivery,
+    Topology, TopologyNode, TopologyShard, TransactedSettlement,
 };
 pub use quorate_message::Outcome;
 pub(crate) use transacting::may_transact;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::layout::{
-    CHECKPOINT, COMMAND_BYTES, CONFIGURE, DECIDE, FINISH, FLAG_TRANSIENT, FORGET, GROUPED,
+    CHECKPOINT, COMMAND_BYTES, CONFIGURE, DECIDE, DELETE, FINISH, FLAG_TRANSIENT, FORGET, GROUPED,
     HEAD_BYTES, PAUSE, PREPARE, PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE,
     QUEUE, REGISTER, RELOCATE, RELOCATED, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE,
     SUBSCRIPTION, TICK, TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
@@ -286,6 +286,10 @@ impl Batch {
                 judged_to: MessagePosition::from_value(record.second),
             },
             REGISTER => Command::Register { destination },
+            DELETE => Command::Delete {
+                destination,
+                with_messages: record.detail == 1,
+            },
             CHECKPOINT => Command::Checkpoint {
                 previous: (record.detail == 1).then_some(PreviousCheckpoint {
                     entry: record.first,
@@ -397,13 +401,13 @@ fn takes(command: u8, kind: DestinationKind) -> bool {
     match (command, kind) {
         (PUBLISH, DestinationKind::Subscription) => false,
         (PUBLISH, DestinationKind::Queue | DestinationKind::Topic) => true,
-        (RELOCATE, DestinationKind::Subscription) => false,
+        (RELOCATE | DELETE, DestinationKind::Subscription) => false,
         (SUBSCRIBE | UNSUBSCRIBE | SKIP, kind) => kind == DestinationKind::Subscription,
         (REGISTER, kind) => kind == DestinationKind::Queue,
         (TRANSFERRED, _) => true,
         (_, DestinationKind::Queue | DestinationKind::Subscription) => true,
         // What is scheduled for a topic can be cancelled there, and moves with it.
-        (SETTLE | TRANSFER | RELOCATE, DestinationKind::Topic) => true,
+        (SETTLE | TRANSFER | RELOCATE | DELETE, DestinationKind::Topic) => true,
         (_, DestinationKind::Topic) => false,
     }
 }
@@ -532,10 +536,12 @@ fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str>
             }
             (rest.destination, rest.first, rest.second) = (0, 0, 0);
         }
-        SUBSCRIBE | UNSUBSCRIBE | REGISTER | SKIP if is_transient => return Err("kind"),
+        SUBSCRIBE | UNSUBSCRIBE | REGISTER | SKIP | DELETE if is_transient => return Err("kind"),
         SUBSCRIBE => (rest.destination, rest.offset, rest.length) = (0, 0, 0),
         UNSUBSCRIBE => (rest.destination, rest.first) = (0, 0),
         REGISTER => rest.destination = 0,
+        DELETE if record.detail > 1 => return Err("detail"),
+        DELETE => (rest.detail, rest.destination) = (0, 0),
         SKIP => {
             if MessagePosition::from_value(record.second).is_transient() {
                 return Err("position");

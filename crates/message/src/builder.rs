@@ -11,9 +11,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::layout::{
-    CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, GROUPED, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, PURGE,
-    QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE, SUBSCRIPTION, TICK,
-    TOPIC, UNSUBSCRIBE, VERSION,
+    CHECKPOINT, COMMAND_BYTES, DELETE, FLAG_TRANSIENT, GROUPED, HEAD_BYTES, PRODUCER_BYTES,
+    PUBLISH, PURGE, QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE,
+    SUBSCRIPTION, TICK, TOPIC, UNSUBSCRIBE, VERSION,
 };
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_BYTES_TARGET, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX,
@@ -313,6 +313,26 @@ impl BatchBuilder {
         Ok(self.push(Record {
             kind: REGISTER,
             destination,
+            ..Record::default()
+        }))
+    }
+
+    /// Adds the deletion of a queue or topic and returns the command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient.
+    pub fn delete(
+        &mut self,
+        destination: &Destination,
+        with_messages: bool,
+    ) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        self.check_room(Some(&destination.name), None, 0)?;
+        let place = self.destination(destination.kind, &destination.name);
+        Ok(self.push(Record {
+            kind: DELETE,
+            detail: u8::from(with_messages),
+            destination: place,
             ..Record::default()
         }))
     }

@@ -116,6 +116,13 @@ pub enum Command {
         /// Index of the destination.
         destination: u16,
     },
+    /// Deletes a queue or topic, unless something is still to be done about it: then it stays, and is tried again.
+    Delete {
+        /// Index of the destination.
+        destination: u16,
+        /// Whether messages that are in it go with it, those in flight included. If not, only one without any goes.
+        with_messages: bool,
+    },
     /// Orders a checkpoint at this entry.
     Checkpoint {
         /// The proposer's digest at the checkpoint before, to be compared.

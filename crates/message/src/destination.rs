@@ -90,6 +90,12 @@ impl DestinationName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a destination of this name goes when nobody uses it, as [`temporary_owner`] says.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        temporary_owner(&self.0).is_some()
+    }
 }
 
 impl Destination {
@@ -153,6 +159,15 @@ pub fn virtual_topic(queue: &str) -> Option<&str> {
     let (consumer, topic) = queue.strip_prefix("Consumer.")?.split_once('.')?;
     let rest = topic.strip_prefix("VirtualTopic.")?;
     (!consumer.is_empty() && !rest.is_empty()).then_some(topic)
+}
+
+/// The connection that a temporary destination belongs to, if the name is that of one: `ID:` and whatever makes the
+/// connection's id, a colon, a number. So do clients of ActiveMQ name them.
+#[must_use]
+pub fn temporary_owner(name: &str) -> Option<&str> {
+    let (of_id, number) = name.strip_prefix("ID:")?.rsplit_once(':')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && !of_id.is_empty()).then(|| &name[..name.len() - number.len() - 1])
 }
 
 fn check(name: &str) -> Result<(), DestinationError> {

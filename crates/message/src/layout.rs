@@ -36,6 +36,7 @@ pub(crate) const DISPATCHED: u8 = 11;
 pub(crate) const SUBSCRIBE: u8 = 12;
 pub(crate) const UNSUBSCRIBE: u8 = 13;
 pub(crate) const REGISTER: u8 = 15;
+pub(crate) const DELETE: u8 = 14;
 pub(crate) const SKIP: u8 = 18;
 pub(crate) const CONFIGURE: u8 = 6;
 pub(crate) const PAUSE: u8 = 7;
@@ -111,6 +112,8 @@ pub(crate) const PUBLISH_FIRST: u16 = 16;
 /// | first | 0 | generation | 0 | the entry that made it |
 /// | second | 0 | 0 | 0 | position |
 /// | body | `Subscription` | none | none | `Skipped` |
+///
+/// The deletion of a queue or topic (14) has 1 in `detail` when messages go with it.
 ///
 /// And those of settings:
 ///

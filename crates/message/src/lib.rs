@@ -39,7 +39,7 @@ pub use command::{Command, Outcome, PreviousCheckpoint, Settlement};
 pub use cron::{Cron, CronError};
 pub use destination::{
     Destination, DestinationError, DestinationKind, DestinationName, SLOTS, Slot, hashed, slot,
-    virtual_topic,
+    temporary_owner, virtual_topic,
 };
 pub use identity::{ConsumerId, GatewayId, IdentityError, ProducerId};
 pub use message::{Message, MessageError};

@@ -55,6 +55,7 @@ enum Wish {
     Publish(u8, u8, u64, Message),
     Settle(u8, u64, Settlement),
     Purge(u8),
+    Delete(u8, bool),
     Transfer(u8, u64, u8, MoveReason),
     Transferred(u8, u64, u64),
     Subscribe(u8, u64),
@@ -109,6 +110,7 @@ fn wish() -> impl Strategy<Value = Wish> {
         2 => (0..4_u8, 0..1_u64 << 63, settlement())
             .prop_map(|(queue, position, settlement)| Wish::Settle(queue, position, settlement)),
         1 => (0..4_u8).prop_map(Wish::Purge),
+        1 => (0..4_u8, any::<bool>()).prop_map(|(queue, with_messages)| Wish::Delete(queue, with_messages)),
         1 => (0..4_u8, 0..1_u64 << 63, 0..4_u8, 1..=8_u8).prop_map(|(queue, position, target, reason)| {
             Wish::Transfer(queue, position, target, MoveReason::from_code(reason).unwrap())
         }),
@@ -220,6 +222,9 @@ fn build(wishes: &[Wish]) -> Bytes {
                     .unwrap()
             }
             Wish::Purge(queue) => builder.purge(&name(*queue)).unwrap(),
+            Wish::Delete(queue, with_messages) => builder
+                .delete(&destination(*queue), *with_messages)
+                .unwrap(),
             Wish::Transfer(queue, position, target, reason) => {
                 let position = MessagePosition::from_value(*position);
                 builder
@@ -327,6 +332,16 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 assert_eq!(settlement, *wished);
                 assert_eq!(batch.message(ordinal), None);
                 assert_eq!(batch.body(ordinal), Some(Bytes::new()));
+            }
+            (
+                Command::Delete {
+                    destination: to,
+                    with_messages,
+                },
+                Wish::Delete(queue, wished),
+            ) => {
+                assert_eq!(*batch.destination(to), destination(*queue));
+                assert_eq!(with_messages, *wished);
             }
             (Command::Purge { destination }, Wish::Purge(queue)) => {
                 assert_eq!(batch.destination(destination).name, name(*queue));
@@ -454,7 +469,8 @@ fn use_everything(batch: &Batch) {
             | Command::Unsubscribe { destination, .. }
             | Command::Skip { destination, .. }
             | Command::Dispatched { destination, .. }
-            | Command::Register { destination } => {
+            | Command::Register { destination }
+            | Command::Delete { destination, .. } => {
                 assert!(!batch.destination(destination).name.as_str().is_empty());
             }
             Command::Transfer {

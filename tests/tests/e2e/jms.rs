@@ -13,6 +13,7 @@ use quorate_client::Client;
 use quorate_sim::rng::Rng;
 use quorate_tests::{
     cluster::{Cluster, Size, free_ports},
+    eventually::eventually,
     jms::{self, App, Report},
 };
 use tokio::time::sleep;
@@ -21,6 +22,9 @@ use crate::failover::{rejoin, run_for_a_while, seed};
 
 /// How long no send may return without a majority of nodes. Elections are over long before.
 const WAITS: Duration = Duration::from_secs(5);
+
+/// Temporary destinations of clients that have gone stay for 15 s at most.
+const DELETED_LIMIT: Duration = Duration::from_secs(60);
 
 /// An address of some gateways, by their places: a place may come twice.
 fn through(cluster: &Cluster, gateways: &[usize]) -> String {
@@ -85,6 +89,29 @@ async fn what_clients_share_they_share_across_gateways() -> Result<()> {
         check(&cluster, &first, Some(&second), &families).await?;
     }
     Ok(())
+}
+
+/// A request makes a queue for its answer. What is asked here leaves none, whether it waits for its answer or not.
+#[tokio::test]
+async fn temporary_destinations_leave_no_names() -> Result<()> {
+    let cluster = Cluster::start(Size {
+        nodes: 3,
+        gateways: 1,
+    })
+    .await?;
+    check(&cluster, &through(&cluster, &[0]), None, &["Temporary"]).await?;
+    let client = Client::connect(cluster.url().parse()?).await?;
+    eventually(
+        "temporary queues to be deleted",
+        DELETED_LIMIT,
+        async || {
+            let queues = client.queues("").await?.queues;
+            let mut names = queues.into_iter().map(|queue| queue.name);
+            let left = names.find(|name| name.starts_with("ID:"));
+            Ok(left.is_none().then_some(()))
+        },
+    )
+    .await
 }
 
 /// Users are asked for at both ports, and the one for OpenWire serves nothing else.

@@ -352,8 +352,13 @@ impl Dispatcher {
     fn leave_lane(&mut self, id: LaneId) {
         let lane = &mut self.lanes[id.0];
         lane.consumers -= 1;
-        if let Some(queue) = lane.queue.filter(|_| lane.consumers == 0) {
-            self.orphans.suspect(queue);
+        if lane.consumers > 0 {
+            return;
+        }
+        match (lane.queue, &lane.destination) {
+            (Some(queue), _) => self.orphans.suspect(queue),
+            (None, Some(at)) if at.name.is_temporary() => self.orphans.suspect_lane(id),
+            (None, Some(_) | None) => {}
         }
     }
 

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_message::limits::PRIORITY_MAX;
-use quorate_message::{GatewayId, MessagePosition, Settlement};
+use quorate_message::{Destination, GatewayId, MessagePosition, Settlement};
 use roaring::RoaringTreemap;
 
 use super::ConsumerRef;
@@ -56,6 +56,8 @@ const ALL_LEVELS: u16 = (1 << PRIORITIES) - 1;
 /// One queue's delivery.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
+    /// None: the lane is free.
+    pub(super) destination: Option<Destination>,
     /// None while nothing persistent was ever stored in it.
     pub(crate) queue: Option<QueueId>,
     /// Of each priority.
@@ -93,6 +95,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(super) fn new(queue: Option<QueueId>) -> Self {
         Self {
+            destination: None,
             queue,
             cursors: [MessagePosition::default(); PRIORITIES],
             ahead: if queue.is_some() { ALL_LEVELS } else { 0 },
@@ -117,9 +120,10 @@ impl Lane {
         }
     }
 
-    /// A lane that is empty delivers this queue.
-    pub(super) fn serve(&mut self, queue: Option<QueueId>) {
+    /// A lane that is free delivers this destination.
+    pub(super) fn serve(&mut self, destination: Destination, queue: Option<QueueId>) {
         let fresh = Self::new(queue);
+        self.destination = Some(destination);
         (self.queue, self.ahead) = (fresh.queue, fresh.ahead);
     }
 

@@ -1,54 +1,15 @@
-//! Topics at the leader: non-persistent messages go to every subscription, consumers lose a subscription that ended,
-//! and a live subscription that nobody receives from any longer is ended through the log.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Topics at the leader: non-persistent messages go to every subscription, and consumers lose a subscription that ended.
 
 use bytes::Bytes;
 use quorate_message::{
-    BatchBuilder, Destination, DestinationKind, DestinationName, Lifetime, Outcome, ProducerId,
-    Sharing,
+    Destination, DestinationKind, DestinationName, Outcome, ProducerId, Sharing,
 };
 
 use super::transient::TransientMessage;
-use super::{ConsumerRef, Dispatcher, Lane, LaneId};
-use crate::limits::{LIVE_GRACE, MESSAGE_OVERHEAD_BYTES, RETURN_RETRY};
+use super::{ConsumerRef, Dispatcher, LaneId};
+use crate::limits::MESSAGE_OVERHEAD_BYTES;
 use crate::state::{QueueId, State};
 use crate::{AttachRefusal, Effect};
-
-/// Live subscriptions that nobody receives from.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Orphans {
-    /// Those that may be.
-    suspects: BTreeSet<QueueId>,
-    /// When each is ended.
-    until: BTreeMap<QueueId, u64>,
-    due: BTreeSet<(u64, QueueId)>,
-    /// Whether those of an earlier leader were looked at.
-    is_known: bool,
-}
-
-impl Orphans {
-    fn wait(&mut self, id: QueueId, until: u64) {
-        self.forget(id);
-        self.until.insert(id, until);
-        self.due.insert((until, id));
-    }
-
-    fn forget(&mut self, id: QueueId) {
-        if let Some(until) = self.until.remove(&id) {
-            self.due.remove(&(until, id));
-        }
-    }
-
-    /// Nobody may receive from it; what is none of a live subscription does no harm.
-    pub(super) fn suspect(&mut self, id: QueueId) {
-        self.suspects.insert(id);
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<u64> {
-        self.due.first().map(|(until, _)| *until)
-    }
-}
 
 impl Dispatcher {
     /// What a lost consumer of an exclusive subscription left behind goes back at once, when another comes.
@@ -114,10 +75,7 @@ impl Dispatcher {
 
     /// A subscription ended: its consumers are told, and its lane is another's.
     pub(crate) fn ended(&mut self, queue: QueueId, effects: &mut Vec<Effect>) {
-        self.orphans.forget(queue);
-        self.orphans.suspects.remove(&queue);
-        self.sifters.ended(queue);
-        self.bounds.forget(queue);
+        self.forget_place(queue);
         let Some(id) = self.by_queue.get(&queue).copied() else {
             return;
         };
@@ -137,65 +95,7 @@ impl Dispatcher {
         }
         self.empty(id);
         self.by_queue.remove(&queue);
-        self.by_name.retain(|_, other| *other != id);
-        let (is_touched, is_hungry) = {
-            let lane = &self.lanes[id.0];
-            (lane.is_touched, lane.is_hungry)
-        };
-        self.lanes[id.0] = Lane::new(None);
-        self.lanes[id.0].is_touched = is_touched;
-        self.lanes[id.0].is_hungry = is_hungry;
-        self.idle.remove(&id);
-        self.orphans.suspects.remove(&queue);
-        self.free_lanes.push(id);
-    }
-
-    /// Ends live subscriptions that had no consumer for long enough.
-    pub(super) fn end_orphans(&mut self, now: u64, state: &State, effects: &mut Vec<Effect>) {
-        if !self.orphans.is_known {
-            self.orphans.is_known = true;
-            let all = state.topics().subscriptions().map(|(id, _)| id);
-            self.orphans.suspects.extend(all);
-        }
-        for id in std::mem::take(&mut self.orphans.suspects) {
-            if self.is_orphan(id, state) {
-                self.orphans.wait(id, now.saturating_add(LIVE_GRACE));
-            }
-        }
-        let mut builder = BatchBuilder::persistent();
-        while let Some((until, id)) = self.orphans.due.first().copied() {
-            if until > now {
-                break;
-            }
-            self.orphans.forget(id);
-            let subscription = state.topics().subscription(id);
-            let Some(subscription) = subscription.filter(|_| self.is_orphan(id, state)) else {
-                continue;
-            };
-            // If this is not committed it is tried again.
-            self.orphans.wait(id, now.saturating_add(RETURN_RETRY));
-            let key = state.queue(id).name();
-            if builder.unsubscribe(key, subscription.generation).is_err() {
-                effects.push(Effect::Propose {
-                    batch: builder.finish(),
-                });
-                builder
-                    .unsubscribe(key, subscription.generation)
-                    .expect("one command fits a batch");
-            }
-        }
-        if !builder.is_empty() {
-            effects.push(Effect::Propose {
-                batch: builder.finish(),
-            });
-        }
-    }
-
-    fn is_orphan(&self, id: QueueId, state: &State) -> bool {
-        let subscription = state.topics().subscription(id);
-        let is_live = subscription.is_some_and(|s| s.lifetime == Lifetime::Live);
-        let lane = self.by_queue.get(&id).map(|lane| &self.lanes[lane.0]);
-        is_live && lane.is_none_or(|lane| lane.consumers == 0)
+        self.free_lane(id);
     }
 
     /// Takes a non-persistent message of a topic: it goes to everything that gets the topic's messages.

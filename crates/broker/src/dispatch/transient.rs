@@ -191,6 +191,7 @@ impl Dispatcher {
                 | Command::Subscribe { .. }
                 | Command::Unsubscribe { .. }
                 | Command::Register { .. }
+                | Command::Delete { .. }
                 | Command::Skip { .. }
                 | Command::Prepare { .. }
                 | Command::Decide { .. }
@@ -257,6 +258,11 @@ impl Dispatcher {
             Verdict::Duplicate => Some(Outcome::Duplicate),
             Verdict::TooOld => Some(Outcome::NumberTooOld),
         }
+    }
+
+    /// Forgets which numbers of which producers a lane has had.
+    pub(super) fn forget_windows(&mut self, id: LaneId) {
+        self.transient.dedup.forget_clients(Self::window_key(id));
     }
 
     /// The position that the next message gets.

@@ -40,6 +40,9 @@ pub(crate) enum Change {
     Transferred(TargetId),
     /// A subscription ended. Its place may be another's by now.
     Ended(QueueId),
+    /// A queue or topic, by its index in the batch, was deleted, with the place that it had. That may be another's by
+    /// now; the log may not have known it.
+    Deleted(u16, Option<QueueId>),
     /// It was logged what the selector of a subscription came to.
     Sifted(QueueId),
     /// Names move, or have moved.
@@ -100,7 +103,7 @@ impl Record {
 }
 
 impl Record {
-    /// Where destinations are has to be looked up again: a subscription ended.
+    /// Where destinations are has to be looked up again: one is no more.
     pub(super) fn forget_places(&mut self) {
         self.resolved.fill(Resolved::NotYet);
     }
@@ -187,6 +190,10 @@ impl State {
                 judged_to,
             } => self.skip(destination, (made, judged_to), (batch, ordinal), record),
             Command::Register { destination } => self.register(destination, batch, record),
+            Command::Delete {
+                destination,
+                with_messages,
+            } => self.delete((destination, with_messages), batch, record),
             Command::Tick { until_ms } => {
                 self.tick(until_ms, record);
                 Outcome::Applied
@@ -495,7 +502,7 @@ fn rules_of(batch: &Batch, ordinal: u16) -> Settings {
 }
 
 /// Whether a gateway said all this before, and it was done.
-fn is_repeat(record: &Record) -> bool {
+pub(super) fn is_repeat(record: &Record) -> bool {
     match record.giver {
         Giver::Gateway { is_repeat, .. } => is_repeat,
         Giver::Anybody => false,

@@ -197,7 +197,7 @@ impl Dedup {
     }
 
     /// Forgets the producers of a queue that are no shards.
-    pub(super) fn forget_clients(&mut self, queue: QueueId) {
+    pub(crate) fn forget_clients(&mut self, queue: QueueId) {
         let windows = self
             .windows_after(queue, None)
             .map(|(producer, _)| producer);

@@ -1,8 +1,8 @@
-//! Subscriptions come and go, through the log.
+//! Subscriptions come and go, through the log, and so do queues and topics that nobody needs any more.
 
-use quorate_message::{Batch, Destination, Outcome};
+use quorate_message::{Batch, Destination, DestinationKind, Outcome, virtual_topic};
 
-use super::apply::{Change, Record};
+use super::apply::{Change, Record, is_repeat};
 use super::{Queue, QueueId, Sift, Stage, State};
 
 impl State {
@@ -77,13 +77,98 @@ impl State {
         let key = self.queue(id).name().clone();
         let removed = self.empty(id);
         self.drop_prepared(id);
+        self.vacate(id, record);
+        self.topics.unsubscribed(id, &key);
+        record.changes.push(Change::Ended(id));
+        removed
+    }
+
+    /// Deletes a queue or topic. One that something else depends on stays.
+    pub(super) fn delete(
+        &mut self,
+        (destination, with_messages): (u16, bool),
+        batch: &Batch,
+        record: &mut Record,
+    ) -> Outcome {
+        if is_repeat(record) {
+            return Outcome::Applied;
+        }
+        let at = batch.destination(destination);
+        if self.is_managed_elsewhere(at) {
+            return Outcome::Moved;
+        }
+        let id = self.queue_of(destination, batch, record);
+        if with_messages && at.kind == DestinationKind::Queue {
+            record.removed += id.map_or(0, |id| self.empty(id));
+            record.changes.push(Change::Purged(destination));
+        }
+        if id.is_some_and(|id| !self.is_deletable(id, with_messages)) {
+            return Outcome::UnknownMessage;
+        }
+        if let Some(id) = id {
+            record.removed += self.empty(id);
+            self.dedup.forget_clients(id);
+            match at.kind {
+                DestinationKind::Topic => self.topics.topic_deleted(id, &at.name),
+                DestinationKind::Queue | DestinationKind::Subscription => {
+                    self.by_name.remove(&at.name);
+                    self.topics.queue_deleted(id);
+                }
+            }
+            self.vacate(id, record);
+        }
+        record.changes.push(Change::Deleted(destination, id));
+        Outcome::Applied
+    }
+
+    /// Whether nothing depends on a queue or topic, but what goes with it.
+    fn is_deletable(&self, id: QueueId, with_messages: bool) -> bool {
+        let queue = self.queue(id);
+        let at = queue.destination();
+        let is_unused = match at.kind {
+            DestinationKind::Queue => {
+                virtual_topic(at.name.as_str()).is_none()
+                    && queue.is_emptied()
+                    && (with_messages || !queue.is_paused)
+            }
+            DestinationKind::Topic => with_messages || self.is_unheard(id),
+            DestinationKind::Subscription => false,
+        };
+        // What a shard has forwarded must be known as long as it may be forwarded again.
+        let mut producers = self
+            .dedup
+            .windows_after(id, None)
+            .map(|(producer, _)| producer);
+        is_unused
+            && queue.locked == 0
+            && self.relocations.of(&at).is_none()
+            && !self.transactions.has_prepared(&at.name)
+            && producers.all(|producer| producer.shard().is_none())
+    }
+
+    /// Whether a topic goes to nobody and keeps nothing.
+    pub(crate) fn is_unheard(&self, topic: QueueId) -> bool {
+        let queue = self.queue(topic);
+        self.topics.targets(topic).is_empty() && !queue.keeps_any() && queue.is_emptied()
+    }
+
+    /// Whether a temporary destination has nothing, as far as the log knows.
+    pub(crate) fn is_idle(&self, id: QueueId) -> bool {
+        let queue = self.queue(id);
+        queue.name().is_temporary()
+            && match queue.kind() {
+                DestinationKind::Queue => queue.is_emptied() && !queue.is_paused(),
+                DestinationKind::Topic => self.is_unheard(id),
+                DestinationKind::Subscription => false,
+            }
+    }
+
+    /// Nobody has this place any more.
+    fn vacate(&mut self, id: QueueId, record: &mut Record) {
         let nobody = Queue::nobody();
         self.settings.made(id, nobody.settings_name());
         self.queues[id.0 as usize] = nobody;
-        self.topics.unsubscribed(id, &key);
         record.forget_places();
-        record.changes.push(Change::Ended(id));
-        removed
     }
 
     /// Makes a queue that somebody consumes from, so that a virtual topic goes to it.

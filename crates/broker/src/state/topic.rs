@@ -22,7 +22,7 @@ pub(crate) struct Topics {
     pub(super) subscriptions: BTreeMap<QueueId, Subscription>,
     /// Of the subscriptions that have a selector.
     pub(super) sifts: BTreeMap<QueueId, Sift>,
-    /// Places among the queues that nobody has: those of subscriptions that ended.
+    /// Places among the queues that nobody has.
     pub(super) free: BTreeSet<QueueId>,
     /// What follows is derived.
     by_topic: BTreeMap<DestinationName, QueueId>,
@@ -220,6 +220,22 @@ impl Topics {
             topic.targets.retain(|target| *target != id);
         }
         self.retarget(&stood_for);
+        self.free.insert(id);
+    }
+
+    /// A queue of no virtual topic is no more.
+    pub(super) fn queue_deleted(&mut self, id: QueueId) {
+        self.free.insert(id);
+    }
+
+    /// A topic is no more. Whoever gets the messages of its name gets those of one made later.
+    pub(super) fn topic_deleted(&mut self, id: QueueId, name: &DestinationName) {
+        let topic = self.topics.remove(&id);
+        let step = topic.and_then(|topic| topic.history.front().copied());
+        if let Some(step) = step {
+            self.due.remove(&(step.until_ms, id));
+        }
+        self.by_topic.remove(name);
         self.free.insert(id);
     }
 

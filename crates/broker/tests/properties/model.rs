@@ -41,6 +41,10 @@ pub(crate) enum Action {
         place: u16,
     },
     Purge(u8),
+    Delete {
+        queue: u8,
+        with_messages: bool,
+    },
     /// The queue may hold so many messages; 0: any number.
     Limit {
         queue: u8,
@@ -213,7 +217,12 @@ pub(crate) struct World {
 }
 
 fn name(queue: u8) -> DestinationName {
-    DestinationName::new(&format!("queue.{queue}")).unwrap()
+    // The last is deleted when nobody uses it.
+    let text = match queue {
+        2 => "ID:model:2".to_owned(),
+        _ => format!("queue.{queue}"),
+    };
+    DestinationName::new(&text).unwrap()
 }
 
 fn consumer_id(consumer: u8) -> ConsumerId {
@@ -309,6 +318,10 @@ impl World {
                 self.settle(*queue, &[position], Settlement::Accept);
             }
             Action::Purge(queue) => self.purge(*queue),
+            Action::Delete {
+                queue,
+                with_messages,
+            } => self.delete(*queue, *with_messages),
             Action::Limit {
                 queue,
                 most,
@@ -767,6 +780,49 @@ impl World {
     fn purge(&mut self, queue: u8) {
         let mut builder = BatchBuilder::persistent();
         builder.purge(&name(queue)).unwrap();
+        let removed = self.emptied(queue);
+        self.commit(
+            Batch::parse(builder.finish()).unwrap(),
+            Some(&[Outcome::Applied]),
+            Some(removed),
+        );
+    }
+
+    fn delete(&mut self, queue: u8, with_messages: bool) {
+        let mut builder = BatchBuilder::persistent();
+        let destination = Destination::queue(name(queue));
+        builder.delete(&destination, with_messages).unwrap();
+        let removed = match with_messages {
+            true => self.emptied(queue),
+            false => 0,
+        };
+        let outcome = match self.deleted(queue) {
+            true => Outcome::Applied,
+            false => Outcome::UnknownMessage,
+        };
+        self.commit(
+            Batch::parse(builder.finish()).unwrap(),
+            Some(&[outcome]),
+            Some(removed),
+        );
+    }
+
+    /// A queue that may go does, and nobody's numbers are known in it; whether it went.
+    fn deleted(&mut self, queue: u8) -> bool {
+        let has_messages = self
+            .queues
+            .get(&queue)
+            .is_some_and(|queue| !queue.is_empty());
+        let knows_forwarded = self.arrived.iter().any(|(at, _)| *at == queue);
+        let goes = !has_messages && !knows_forwarded;
+        if goes {
+            self.numbers.retain(|(_, at, _), _| *at != queue);
+        }
+        goes
+    }
+
+    /// All messages of a queue go; how many there were.
+    fn emptied(&mut self, queue: u8) -> u64 {
         let stored = self.queues.get(&queue).map_or(0, BTreeMap::len) as u64;
         let mut removed = stored;
         let mut gone: BTreeSet<MessagePosition> = BTreeSet::new();
@@ -780,11 +836,7 @@ impl World {
         for known in self.consumers.values_mut() {
             known.held.retain(|held| !gone.contains(held));
         }
-        self.commit(
-            Batch::parse(builder.finish()).unwrap(),
-            Some(&[Outcome::Applied]),
-            Some(removed),
-        );
+        removed
     }
 
     fn checkpoint(&mut self) {
@@ -902,6 +954,13 @@ impl World {
                     let place = transit.position(|(to, at, _)| (to, *at) == (target, position));
                     self.transit.remove(place.unwrap());
                 }
+            }
+            Command::Delete {
+                destination,
+                with_messages,
+            } => {
+                assert!(!with_messages && batch.destination(destination).name == name(2));
+                self.deleted(2);
             }
             // Whose the batch is; no session here names a gateway.
             Command::Origin { .. } => {}

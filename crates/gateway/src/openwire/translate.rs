@@ -22,6 +22,7 @@ mod tests;
 
 pub(crate) use identity::{consumer_id, hash16, origin_id, producer_id};
 pub(crate) use inbound::inbound;
-pub(crate) use names::{Source, destination_of, owner, sources, targets};
+pub(crate) use names::{Source, destination_of, sources, targets};
 pub(crate) use outbound::{Seen, outbound};
+pub(crate) use quorate_message::temporary_owner as owner;
 pub(crate) use refusal::Refusal;

@@ -276,8 +276,8 @@ impl Core {
             Input::Purge {
                 call,
                 destination,
-                only,
-            } => self.purge(now, call, (&destination, only), effects),
+                what,
+            } => self.purge(now, call, (&destination, what), effects),
             Input::Pause {
                 call,
                 queue,

@@ -81,14 +81,14 @@ pub enum Input {
         /// When not zero, the outcomes are reported with it.
         token: u64,
     },
-    /// An operator empties a queue, or removes one message with its schedule. Answered by `Effect::Purged` or `Effect::Failed`.
+    /// An operator removes something. Answered by `Effect::Purged` or `Effect::Failed`.
     Purge {
         /// The call.
         call: CallId,
-        /// The queue; of one message, also a topic.
+        /// From where; a topic only if not its messages are to go.
         destination: Destination,
-        /// The one message.
-        only: Option<MessagePosition>,
+        /// What.
+        what: Removal,
     },
     /// A client adds to a transaction, which is the call's. Nothing of it happens before its commit; to drop the call rolls
     /// it back.
@@ -254,6 +254,17 @@ pub struct Credit {
     pub messages: u64,
     /// Bytes of bodies.
     pub bytes: u64,
+}
+
+/// What an operator removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// All messages of a queue.
+    Messages,
+    /// One message, with its schedule.
+    Message(MessagePosition),
+    /// The destination, with its messages. It comes into being again when it is used.
+    Destination,
 }
 
 /// What a storage node says about one shard.

@@ -16,7 +16,7 @@ use super::{
     backlog::{Origin, Place},
     diverting::IsTransient,
     ids::{BatchNumber, CallId, Time},
-    input::Publication,
+    input::{Publication, Removal},
 };
 
 /// For whom commands of a batch are, in their order.
@@ -322,12 +322,13 @@ impl Lane {
         now: Time,
         numbers: &mut BatchNumber,
         call: CallId,
-        (destination, only): (&Destination, Option<MessagePosition>),
+        (destination, what): (&Destination, Removal),
     ) -> Result<(), BatchFull> {
         let part = Part::Purge { call };
-        self.single(now, numbers, part, |builder| match only {
-            None => builder.purge(&destination.name),
-            Some(position) => builder.settle_at(
+        self.single(now, numbers, part, |builder| match what {
+            Removal::Messages => builder.purge(&destination.name),
+            Removal::Destination => builder.delete(destination, true),
+            Removal::Message(position) => builder.settle_at(
                 (destination.kind, &destination.name),
                 position,
                 Settlement::Cancel,

@@ -13,7 +13,7 @@ use super::{
     diverting::IsTransient,
     effect::{Effect, Failure},
     ids::{CallId, ShardId, Time},
-    input::{Outcomes, Publication, Sent},
+    input::{Outcomes, Publication, Removal, Sent},
     lane::{Part, Pending, Producer, check},
     shard::Kind,
 };
@@ -272,7 +272,7 @@ impl Core {
         &mut self,
         now: Time,
         call: CallId,
-        (destination, only): (&Destination, Option<MessagePosition>),
+        (destination, what): (&Destination, Removal),
         effects: &mut Vec<Effect>,
     ) {
         let id = self.shard_of(&destination.name);
@@ -282,7 +282,7 @@ impl Core {
         let id = shard.id;
         self.calls.insert(call, Call::Purging);
         let (lane, numbers) = shard.lane(Kind::Settle);
-        if let Err(full) = lane.purge(now, numbers, call, (destination, only)) {
+        if let Err(full) = lane.purge(now, numbers, call, (destination, what)) {
             let reason = Arc::from(full.to_string());
             self.fail(call, Failure::Malformed { shard: id, reason }, effects);
         }

@@ -374,6 +374,8 @@ impl Cluster {
         ]);
         if self.rng.chance(1, 3) {
             deeds.push(Deed::Purge("ops"));
+        } else if self.rng.chance(1, 2) {
+            deeds.push(Deed::Delete("ops"));
         }
     }
 }

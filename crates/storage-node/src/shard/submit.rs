@@ -297,6 +297,7 @@ impl Shard {
                 | Command::Subscribe { .. }
                 | Command::Unsubscribe { .. }
                 | Command::Register { .. }
+                | Command::Delete { .. }
                 | Command::Pause { .. }
                 | Command::Origin { .. }
                 | Command::Purge { .. } => {}

@@ -1,5 +1,5 @@
 //! Temporary destinations of the connection: its client makes and removes them, and they go with it. A client may remove
-//! a queue as well, as an administrator does with ActiveMQ: it is emptied, and a queue without messages is as good as none.
+//! a queue or topic as well, as an administrator does with ActiveMQ.
 
 use std::collections::BTreeSet;
 
@@ -105,7 +105,7 @@ impl Dialogue {
             }
             Destination::Queue(_) | Destination::Topic(_) => {}
         }
-        if let Some(asked) = self.purge(destination, asked, effects) {
+        if let Some(asked) = self.delete(destination, asked, effects) {
             Self::done(asked, effects);
         }
     }
@@ -114,31 +114,25 @@ impl Dialogue {
     pub(super) fn remove_temporaries(&mut self, effects: &mut Vec<Effect>) {
         for destination in std::mem::take(&mut self.temporaries.own) {
             announce_end(&destination, effects);
-            let _nobody_waits = self.purge(&destination, Asked::nobody(), effects);
+            let _nobody_waits = self.delete(&destination, Asked::nobody(), effects);
         }
     }
 
-    /// Empties a queue. What a topic had goes with its subscriptions; then the answer is given back.
-    fn purge(
+    /// Deletes a queue or topic with what is in it. The answer is given back if there can be none of that name.
+    fn delete(
         &mut self,
         destination: &Destination,
         asked: Asked,
         effects: &mut Vec<Effect>,
     ) -> Option<Asked> {
-        let queue = match destination {
-            Destination::TempQueue(_) | Destination::Queue(_) => {
-                translate::targets(destination).ok()
-            }
-            Destination::TempTopic(_) | Destination::Topic(_) => None,
-        };
-        let Some(queue) = queue else {
+        let Ok(targets) = translate::targets(destination) else {
             return Some(asked);
         };
         let call = self.begin(Role::Purging(asked), effects);
         effects.push(Effect::Tell(session::Input::Purge {
             call,
-            destination: queue.first,
-            only: None,
+            destination: targets.first,
+            what: session::Removal::Destination,
         }));
         None
     }

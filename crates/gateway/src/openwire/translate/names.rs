@@ -11,6 +11,7 @@
 
 use quorate_message::{
     Destination, DestinationError, DestinationKind, DestinationName, Pattern, PatternError,
+    temporary_owner,
 };
 use quorate_wire::openwire;
 use thiserror::Error;
@@ -162,18 +163,9 @@ pub(super) fn from_text(text: &str) -> openwire::Destination {
     made(kind, name)
 }
 
-/// Whether a name has the form that clients give their temporary destinations: `ID:` and a connection's id, a colon, a
-/// number.
+/// Whether a name has the form that clients give their temporary destinations.
 pub(crate) fn is_temporary(name: &str) -> bool {
-    owner(name).is_some()
-}
-
-/// The id of the connection that a temporary destination belongs to.
-pub(crate) fn owner(name: &str) -> Option<&str> {
-    let (connection, number) = name.rsplit_once(':')?;
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    (is_number && connection.len() > "ID:".len() && connection.starts_with("ID:"))
-        .then_some(connection)
+    temporary_owner(name).is_some()
 }
 
 /// Whether a destination is several.

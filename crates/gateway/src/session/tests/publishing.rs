@@ -347,7 +347,7 @@ fn a_purge_is_alone_in_its_batch_and_tells_how_many_it_removed() {
     let effects = bench.step(Input::Purge {
         call: CALL,
         destination: Destination::queue(queue()),
-        only: None,
+        what: Removal::Messages,
     });
     assert!(matches!(commands(&effects)[..], [Command::Submit { .. }]));
     let answer = NodeEvent::Outcomes {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use quorate_coordinator::controller as coordination;
-use quorate_gateway::session::{CallId, Input};
+use quorate_gateway::session::{CallId, Input, Removal};
 use quorate_message::settings::Rule;
 use quorate_message::{Destination, Pattern, Settings};
 use quorate_replication::ShardId;
@@ -24,6 +24,8 @@ pub(in crate::cluster) enum Deed {
     /// A setting of a pattern gets one of these values.
     Vary(&'static str, &'static str, &'static [&'static str]),
     Purge(&'static str),
+    /// With whatever is in it.
+    Delete(&'static str),
     Pause(&'static str),
     Move(&'static str, &'static str),
     Copy(&'static str, &'static str),
@@ -106,7 +108,8 @@ impl Cluster {
                 let at = self.rng.index(values.len());
                 self.set_rule(pattern, setting, values[at]);
             }
-            Deed::Purge(queue) => self.purge(client, queue),
+            Deed::Purge(queue) => self.purge(client, queue, Removal::Messages),
+            Deed::Delete(queue) => self.purge(client, queue, Removal::Destination),
             Deed::Pause(queue) => {
                 if let Role::Operator(operator) = &mut self.clients[client].role {
                     operator.paused.insert(queue);
@@ -197,7 +200,7 @@ impl Cluster {
         self.step_coordinator(active, input);
     }
 
-    fn purge(&mut self, client: usize, queue: &'static str) {
+    fn purge(&mut self, client: usize, queue: &'static str, what: Removal) {
         let Some((gateway, call)) = self.call(client, None) else {
             return;
         };
@@ -213,7 +216,7 @@ impl Cluster {
         let input = Input::Purge {
             call,
             destination,
-            only: None,
+            what,
         };
         self.step_gateway(gateway, input);
     }

@@ -5,6 +5,7 @@ use quorate_wire::openwire::{
 };
 
 use super::*;
+use crate::session::Removal;
 
 fn change(
     bench: &mut Bench,
@@ -212,7 +213,7 @@ fn own_destinations_are_told_to_those_who_want_to_hear_of_them() {
 }
 
 #[test]
-fn a_temporary_queue_is_emptied_when_it_is_removed() {
+fn a_temporary_queue_is_deleted_when_it_is_removed() {
     let mut bench = Bench::open();
     make(&mut bench, temporary(CLIENT, 1));
     assert_eq!(
@@ -226,7 +227,7 @@ fn a_temporary_queue_is_emptied_when_it_is_removed() {
         Told::Purge {
             call,
             destination,
-            only: None,
+            what: Removal::Destination,
         },
     ] = told(&effects)[..]
     else {
@@ -278,7 +279,7 @@ fn a_connection_makes_no_other_ones_destinations() {
 }
 
 #[test]
-fn a_queue_is_made_by_its_use_and_emptied_when_a_client_removes_it() {
+fn a_queue_is_made_by_its_use_and_deleted_when_a_client_removes_it() {
     let mut bench = Bench::open();
     assert_eq!(response(&make(&mut bench, queue("orders"))), None);
     let effects = unmake(&mut bench, queue("orders"));
@@ -294,11 +295,21 @@ fn a_queue_is_made_by_its_use_and_emptied_when_a_client_removes_it() {
     let (call, removed) = (*call, 3);
     let effects = bench.answer(Answer::Purged { call, removed });
     assert_eq!(response(&effects), None);
-    assert_eq!(
-        response(&unmake(&mut bench, topic("prices"))),
-        None,
-        "nothing to do"
-    );
+    let effects = unmake(&mut bench, topic("prices"));
+    let [
+        Told::Purge {
+            call,
+            destination,
+            what: Removal::Destination,
+        },
+    ] = told(&effects)[..]
+    else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(destination.to_string(), "topic://prices");
+    let (call, removed) = (*call, 0);
+    let effects = bench.answer(Answer::Purged { call, removed });
+    assert_eq!(response(&effects), None);
     bench.consume(1, "orders", 1);
     let effects = unmake(&mut bench, queue("orders"));
     assert_eq!(
