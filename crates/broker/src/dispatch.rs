@@ -13,6 +13,7 @@ mod gateways;
 mod groups;
 mod handover;
 mod lane;
+mod lanes;
 mod orphans;
 mod parked;
 mod pump;
@@ -492,53 +493,6 @@ impl Dispatcher {
             session,
             number,
             outcomes,
-        }
-    }
-
-    /// The lane of a queue, made if need be; none when there are too many.
-    fn lane_of(&mut self, destination: &Destination, state: &State) -> Option<LaneId> {
-        if let Some(id) = self.by_name.get(destination) {
-            return Some(*id);
-        }
-        let queue = state.id_of(destination);
-        // Lanes of stored queues are bounded with those; twice as many leaves room for the others.
-        if queue.is_none() && self.lanes.len() >= 2 * self.limits.queues_max as usize {
-            return None;
-        }
-        let id = match self.free_lanes.pop() {
-            Some(id) => id,
-            None => {
-                self.lanes.push(Lane::new(None));
-                LaneId(self.lanes.len() - 1)
-            }
-        };
-        self.lanes[id.0].serve(destination.clone(), queue);
-        self.by_name.insert(destination.clone(), id);
-        if let Some(queue) = queue {
-            self.by_queue.insert(queue, id);
-            self.hold_all_skipped(queue, id, state);
-        }
-        Some(id)
-    }
-
-    fn lane_ids(&self) -> impl Iterator<Item = LaneId> + use<> {
-        (0..self.lanes.len()).map(LaneId)
-    }
-
-    fn touch(&mut self, id: LaneId) {
-        let lane = &mut self.lanes[id.0];
-        if !lane.is_touched {
-            lane.is_touched = true;
-            self.touched.push_back(id);
-        }
-    }
-
-    fn touch_all(&mut self) {
-        for id in self.lane_ids() {
-            let lane = &self.lanes[id.0];
-            if !lane.ring.is_empty() || !lane.sharing.is_empty() {
-                self.touch(id);
-            }
         }
     }
 

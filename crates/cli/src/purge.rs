@@ -1,4 +1,4 @@
-//! `quorate purge`: removes all messages of a queue, after asking.
+//! `quorate purge`: removes all messages of a queue, and the queue if that is wanted, after asking.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -17,6 +17,10 @@ pub(crate) struct Purge {
     /// The queue
     queue: String,
 
+    /// Delete the queue as well; it is there again when it is used
+    #[arg(long)]
+    delete: bool,
+
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -33,10 +37,11 @@ pub(crate) async fn run(common: &Common, arguments: Purge) -> Result<()> {
     if !arguments.yes && !agreed(&arguments.queue)? {
         bail!("nothing was removed");
     }
-    let removed = client
-        .purge(&arguments.queue)
-        .await
-        .with_context(|| format!("purge {}", arguments.queue))?;
+    let removed = match arguments.delete {
+        true => client.delete_queue(&arguments.queue).await,
+        false => client.purge(&arguments.queue).await,
+    };
+    let removed = removed.with_context(|| format!("purge {}", arguments.queue))?;
     match common.output {
         Format::Json => output::json(&Purged {
             queue: arguments.queue,

@@ -111,10 +111,24 @@ impl Client {
     /// # Errors
     /// If no gateway answers in time, or the name is wrong.
     pub async fn purge(&self, queue: &str) -> Result<u64, Error> {
+        self.remove(queue, false).await
+    }
+
+    /// Deletes a queue with every message and returns how many there were. It is there again when it is used. A queue of
+    /// a virtual topic, one that moves, and one that a transaction or another shard is about to send to is emptied only.
+    ///
+    /// # Errors
+    /// If no gateway answers in time, or the name is wrong.
+    pub async fn delete_queue(&self, queue: &str) -> Result<u64, Error> {
+        self.remove(queue, true).await
+    }
+
+    async fn remove(&self, queue: &str, delete_queue: bool) -> Result<u64, Error> {
         self.ask(async |channel| {
             AdminServiceClient::new(channel)
                 .purge_queue(question(PurgeQueueRequest {
                     queue: queue.to_owned(),
+                    delete_queue,
                 }))
                 .await
         })

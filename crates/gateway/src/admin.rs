@@ -271,11 +271,16 @@ impl AdminService for Admin {
         request: Request<v1::PurgeQueueRequest>,
     ) -> Result<Response<v1::PurgeQueueResponse>, Status> {
         let span = span_of(info_span!("purge_queue"), request.metadata());
-        let queue = convert::queue(&request.into_inner().queue)?;
+        let request = request.into_inner();
+        let queue = convert::queue(&request.queue)?;
+        let what = match request.delete_queue {
+            true => Removal::Destination,
+            false => Removal::Messages,
+        };
         let purge = |call| Input::Purge {
             call,
             destination: Destination::queue(queue),
-            what: Removal::Messages,
+            what,
         };
         match ask(&self.engine, purge).instrument(span).await? {
             Answer::Purged(removed) => Ok(Response::new(v1::PurgeQueueResponse { removed })),

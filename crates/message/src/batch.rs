@@ -1,5 +1,6 @@
 //! A batch of commands: the payload of one log entry, checked once so that applying it cannot fail.
 
+mod fields;
 mod transaction;
 
 use bytes::Bytes;
@@ -7,11 +8,11 @@ use thiserror::Error;
 
 use crate::layout::{
     CHECKPOINT, COMMAND_BYTES, CONFIGURE, DECIDE, DELETE, FINISH, FLAG_TRANSIENT, FORGET, GROUPED,
-    HEAD_BYTES, PAUSE, PREPARE, PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PUBLISH_FLAGS, PURGE,
-    QUEUE, REGISTER, RELOCATE, RELOCATED, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE,
-    SUBSCRIPTION, TICK, TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
+    HEAD_BYTES, PAUSE, PREPARE, PRODUCER_BYTES, PUBLISH, PUBLISH_FIRST, PURGE, QUEUE, REGISTER,
+    RELOCATE, RELOCATED, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE, SUBSCRIPTION, TICK,
+    TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
 };
-use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX};
 use crate::reader::Reader;
 use crate::{
     Command, Destination, DestinationKind, DestinationName, MessagePosition, MoveReason,
@@ -19,6 +20,7 @@ use crate::{
     Subscription,
 };
 use crate::{gateway, relocation};
+use fields::check_fields;
 
 /// A checked view over the bytes of a batch. Cloning shares the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -475,98 +477,6 @@ fn read_destinations(bytes: &[u8], count: usize) -> Result<Vec<Destination>, Bat
         });
     }
     Ok(destinations)
-}
-
-/// Checks what a publish says by itself.
-fn check_publish(record: &Record, is_transient: bool) -> Result<(), &'static str> {
-    if record.first == 0 {
-        return Err("number");
-    }
-    if record.detail > PRIORITY_MAX {
-        return Err("priority");
-    }
-    if record.flags & !PUBLISH_FLAGS != 0 {
-        return Err("flags");
-    }
-    if is_transient && is_scheduled(record) {
-        return Err("schedule");
-    }
-    if is_relocated(record) && (is_transient || is_scheduled(record)) {
-        return Err("relocation");
-    }
-    Ok(())
-}
-
-/// Checks what a record says by itself, and that what its kind does not use is zero.
-fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str> {
-    let mut rest = *record;
-    match record.kind {
-        PUBLISH => return check_publish(record, is_transient),
-        SETTLE => {
-            settlement(record.detail).ok_or("settlement")?;
-            if MessagePosition::from_value(record.first).is_transient() != is_transient {
-                return Err("position");
-            }
-            (rest.detail, rest.destination, rest.first) = (0, 0, 0);
-        }
-        PURGE if is_transient => return Err("kind"),
-        PURGE => rest.destination = 0,
-        CONFIGURE | PAUSE if is_transient => return Err("kind"),
-        CONFIGURE => (rest.first, rest.offset, rest.length) = (0, 0, 0),
-        PAUSE => {
-            if !matches!(record.detail, 1 | 2) {
-                return Err("detail");
-            }
-            (rest.detail, rest.destination) = (0, 0);
-        }
-        TRANSFER | TRANSFERRED if is_transient => return Err("kind"),
-        TRANSFER => {
-            MoveReason::from_code(record.detail).ok_or("reason")?;
-            if MessagePosition::from_value(record.first).is_transient() {
-                return Err("position");
-            }
-            (rest.detail, rest.destination, rest.producer, rest.first) = (0, 0, 0, 0);
-            if record.detail == MoveReason::Relocated.code() {
-                rest.second = 0;
-            }
-        }
-        TRANSFERRED => {
-            if record.first == 0 || record.first > record.second {
-                return Err("numbers");
-            }
-            (rest.destination, rest.first, rest.second) = (0, 0, 0);
-        }
-        SUBSCRIBE | UNSUBSCRIBE | REGISTER | SKIP | DELETE if is_transient => return Err("kind"),
-        SUBSCRIBE => (rest.destination, rest.offset, rest.length) = (0, 0, 0),
-        UNSUBSCRIBE => (rest.destination, rest.first) = (0, 0),
-        REGISTER => rest.destination = 0,
-        DELETE if record.detail > 1 => return Err("detail"),
-        DELETE => (rest.detail, rest.destination) = (0, 0),
-        SKIP => {
-            if MessagePosition::from_value(record.second).is_transient() {
-                return Err("position");
-            }
-            (rest.destination, rest.first, rest.second) = (0, 0, 0);
-            (rest.offset, rest.length) = (0, 0);
-        }
-        CHECKPOINT if is_transient => return Err("kind"),
-        CHECKPOINT => match record.detail {
-            0 => {}
-            1 => (rest.detail, rest.first, rest.second) = (0, 0, 0),
-            _ => return Err("detail"),
-        },
-        TICK if is_transient => return Err("kind"),
-        TICK => rest.first = 0,
-        RELOCATE => relocation::check(&mut rest, is_transient)?,
-        kind if gateway::is_about(kind) => gateway::check(&mut rest, is_transient)?,
-        _ => return Err("kind"),
-    }
-    rest.kind = 0;
-    if rest == Record::default() {
-        Ok(())
-    } else {
-        Err("unused field")
-    }
 }
 
 fn is_scheduled(record: &Record) -> bool {

@@ -1,5 +1,6 @@
 //! Gathers commands into one batch. A builder is persistent or transient for good.
 
+mod ending;
 mod forwarding;
 mod governing;
 mod repeating;
@@ -11,9 +12,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::layout::{
-    CHECKPOINT, COMMAND_BYTES, DELETE, FLAG_TRANSIENT, GROUPED, HEAD_BYTES, PRODUCER_BYTES,
-    PUBLISH, PURGE, QUEUE, REGISTER, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE,
-    SUBSCRIPTION, TICK, TOPIC, UNSUBSCRIBE, VERSION,
+    CHECKPOINT, COMMAND_BYTES, FLAG_TRANSIENT, GROUPED, HEAD_BYTES, PRODUCER_BYTES, PUBLISH, QUEUE,
+    RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE, SUBSCRIPTION, TICK, TOPIC, VERSION,
 };
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_BYTES_TARGET, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, PRIORITY_MAX,
@@ -280,76 +280,6 @@ impl BatchBuilder {
             destination,
             ..Record::default()
         })
-    }
-
-    /// Adds the end of a subscription, unless it has a higher generation, and returns the command's ordinal.
-    ///
-    /// # Errors
-    /// When the batch is full or transient.
-    pub fn unsubscribe(
-        &mut self,
-        key: &DestinationName,
-        generation: u64,
-    ) -> Result<u16, BatchFull> {
-        self.check_persistent()?;
-        self.check_room(Some(key), None, 0)?;
-        let destination = self.destination(DestinationKind::Subscription, key);
-        Ok(self.push(Record {
-            kind: UNSUBSCRIBE,
-            destination,
-            first: generation,
-            ..Record::default()
-        }))
-    }
-
-    /// Adds the making of a queue and returns the command's ordinal.
-    ///
-    /// # Errors
-    /// When the batch is full or transient.
-    pub fn register(&mut self, queue: &DestinationName) -> Result<u16, BatchFull> {
-        self.check_persistent()?;
-        self.check_room(Some(queue), None, 0)?;
-        let destination = self.destination(DestinationKind::Queue, queue);
-        Ok(self.push(Record {
-            kind: REGISTER,
-            destination,
-            ..Record::default()
-        }))
-    }
-
-    /// Adds the deletion of a queue or topic and returns the command's ordinal.
-    ///
-    /// # Errors
-    /// When the batch is full or transient.
-    pub fn delete(
-        &mut self,
-        destination: &Destination,
-        with_messages: bool,
-    ) -> Result<u16, BatchFull> {
-        self.check_persistent()?;
-        self.check_room(Some(&destination.name), None, 0)?;
-        let place = self.destination(destination.kind, &destination.name);
-        Ok(self.push(Record {
-            kind: DELETE,
-            detail: u8::from(with_messages),
-            destination: place,
-            ..Record::default()
-        }))
-    }
-
-    /// Adds a purge and returns the command's ordinal.
-    ///
-    /// # Errors
-    /// When the batch is full or transient.
-    pub fn purge(&mut self, queue: &DestinationName) -> Result<u16, BatchFull> {
-        self.check_persistent()?;
-        self.check_room(Some(queue), None, 0)?;
-        let destination = self.destination(DestinationKind::Queue, queue);
-        Ok(self.push(Record {
-            kind: PURGE,
-            destination,
-            ..Record::default()
-        }))
     }
 
     /// Adds a checkpoint and returns the command's ordinal.

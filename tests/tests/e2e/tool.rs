@@ -194,6 +194,11 @@ async fn a_queue_is_browsed_and_purged() -> Result<()> {
         queued(&url, "letters").await? == 0,
         "the purge left something"
     );
+
+    let deleted = json(&url, &["purge", "letters", "--delete", "--yes"]).await?;
+    ensure!(deleted["removed"] == 0, "{deleted}");
+    let queues = json(&url, &["queues"]).await?.to_string();
+    ensure!(!queues.contains("letters"), "{queues}");
     ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
     ensure!(cluster.warnings().is_empty(), "{:#?}", cluster.warnings());
     Ok(())

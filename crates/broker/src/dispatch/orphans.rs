@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_message::{BatchBuilder, BatchFull, Destination, DestinationKind, Lifetime};
 
-use super::{Dispatcher, Lane, LaneId};
+use super::{Dispatcher, LaneId};
 use crate::Effect;
 use crate::limits::{LIVE_GRACE, RETURN_RETRY};
 use crate::state::{Queue, QueueId, State};
@@ -48,6 +48,11 @@ impl Orphans {
     /// Nobody may use a lane.
     pub(super) fn suspect_lane(&mut self, id: LaneId) {
         self.lanes.insert(id);
+    }
+
+    /// The lane is nobody's.
+    pub(super) fn forget_lane(&mut self, id: LaneId) {
+        self.lanes.remove(&id);
     }
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
@@ -110,7 +115,8 @@ impl Dispatcher {
             None => state.is_idle(id),
         };
         let lane = self.by_queue.get(&id).map(|lane| &self.lanes[lane.0]);
-        is_unused && lane.is_none_or(|lane| lane.consumers == 0 && !has_transient(lane))
+        is_unused
+            && lane.is_none_or(|lane| lane.consumers == 0 && lane.transient.messages.is_empty())
     }
 
     /// A queue or topic is no more, if there was one in the log. Consumers wait for one that is made later.
@@ -134,40 +140,11 @@ impl Dispatcher {
         self.sifters.ended(queue);
         self.bounds.forget(queue);
     }
-
-    fn free_if_unused(&mut self, id: LaneId) {
-        let lane = &self.lanes[id.0];
-        let is_unused = lane.queue.is_none()
-            && lane.consumers == 0
-            && lane.in_flight.is_empty()
-            && !has_transient(lane);
-        if is_unused && lane.destination.is_some() {
-            self.free_lane(id);
-        }
-    }
-
-    /// The lane is empty and nobody's any more: another destination gets it.
-    pub(super) fn free_lane(&mut self, id: LaneId) {
-        let freed = std::mem::replace(&mut self.lanes[id.0], Lane::new(None));
-        self.lanes[id.0].is_touched = freed.is_touched;
-        self.lanes[id.0].is_hungry = freed.is_hungry;
-        if let Some(destination) = freed.destination {
-            self.by_name.remove(&destination);
-        }
-        self.forget_windows(id);
-        self.idle.remove(&id);
-        self.orphans.lanes.remove(&id);
-        self.free_lanes.push(id);
-    }
 }
 
 fn is_temporary_topic(id: QueueId, state: &State) -> bool {
     let queue = state.queue(id);
     queue.kind() == DestinationKind::Topic && queue.name().is_temporary()
-}
-
-fn has_transient(lane: &Lane) -> bool {
-    !lane.transient.messages.is_empty()
 }
 
 /// Adds the end of what has this place.

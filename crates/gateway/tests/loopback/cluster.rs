@@ -213,7 +213,7 @@ impl State {
                     Some(_) => v1::Outcome::Applied as i32,
                     None => v1::Outcome::UnknownMessage as i32,
                 },
-                Command::Purge { .. } => {
+                Command::Purge { .. } | Command::Delete { .. } => {
                     removed = self.messages.len() as u64;
                     self.messages.clear();
                     v1::Outcome::Applied as i32

@@ -366,6 +366,7 @@ async fn operators_see_queues_messages_and_the_cluster() {
     assert_eq!(located.await.unwrap().into_inner().leader, 1);
     let purge = v1::PurgeQueueRequest {
         queue: "orders".to_owned(),
+        delete_queue: false,
     };
     let purged = soon(admin.purge_queue(purge)).await.unwrap().into_inner();
     assert_eq!(purged.removed, 100);

@@ -271,43 +271,11 @@ impl Shard {
         let mut frees_space = true;
         let mut is_transaction = false;
         for (_, command) in batch.commands() {
-            match command {
-                Command::Publish { producer, .. } if producer.shard().is_some() => {
-                    return Err(malformed("producer: the name is a shard's".to_owned()));
-                }
-                Command::Publish { .. } => frees_space = false,
-                Command::Settle {
-                    settlement: Settlement::Expire,
-                    ..
-                }
-                | Command::Checkpoint { .. }
-                | Command::Tick { .. }
-                | Command::GatewayAttached { .. }
-                | Command::GatewayLost { .. }
-                | Command::Dispatched { .. }
-                | Command::Skip { .. }
-                | Command::Relocate { .. }
-                | Command::Transfer { .. }
-                | Command::Transferred { .. } => {
-                    let reason = "checkpoints, ticks, expiries, transfers, moves, gateways, bounds and \
-                                  what selectors skip are the shard's own";
-                    return Err(malformed(reason.to_owned()));
-                }
-                Command::Settle { .. }
-                | Command::Subscribe { .. }
-                | Command::Unsubscribe { .. }
-                | Command::Register { .. }
-                | Command::Delete { .. }
-                | Command::Pause { .. }
-                | Command::Origin { .. }
-                | Command::Purge { .. } => {}
-                Command::Configure { .. } => {
-                    return Err(malformed("settings come from the coordinator".to_owned()));
-                }
-                Command::Prepare { .. }
-                | Command::Decide { .. }
-                | Command::Finish { .. }
-                | Command::Forget { .. } => is_transaction = true,
+            match Sort::of(command) {
+                Sort::Message => frees_space = false,
+                Sort::Transaction => is_transaction = true,
+                Sort::Other => {}
+                Sort::NotTheirs(reason) => return Err(malformed(reason.to_owned())),
             }
         }
         if self.submits.is_space_low && !frees_space {
@@ -382,6 +350,54 @@ impl Shard {
             );
             let epoch = self.replica.epoch();
             self.refuse_all(epoch, out);
+        }
+    }
+}
+
+/// What a gateway may ask for, as far as it makes a difference here.
+enum Sort {
+    Message,
+    Transaction,
+    Other,
+    NotTheirs(&'static str),
+}
+
+impl Sort {
+    fn of(command: Command) -> Self {
+        match command {
+            Command::Publish { producer, .. } if producer.shard().is_some() => {
+                Self::NotTheirs("producer: the name is a shard's")
+            }
+            Command::Publish { .. } => Self::Message,
+            Command::Settle {
+                settlement: Settlement::Expire,
+                ..
+            }
+            | Command::Checkpoint { .. }
+            | Command::Tick { .. }
+            | Command::GatewayAttached { .. }
+            | Command::GatewayLost { .. }
+            | Command::Dispatched { .. }
+            | Command::Skip { .. }
+            | Command::Relocate { .. }
+            | Command::Transfer { .. }
+            | Command::Transferred { .. } => Self::NotTheirs(
+                "checkpoints, ticks, expiries, transfers, moves, gateways, bounds and what selectors \
+                 skip are the shard's own",
+            ),
+            Command::Configure { .. } => Self::NotTheirs("settings come from the coordinator"),
+            Command::Settle { .. }
+            | Command::Subscribe { .. }
+            | Command::Unsubscribe { .. }
+            | Command::Register { .. }
+            | Command::Delete { .. }
+            | Command::Pause { .. }
+            | Command::Origin { .. }
+            | Command::Purge { .. } => Self::Other,
+            Command::Prepare { .. }
+            | Command::Decide { .. }
+            | Command::Finish { .. }
+            | Command::Forget { .. } => Self::Transaction,
         }
     }
 }

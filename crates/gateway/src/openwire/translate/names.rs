@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn temporary_ones_are_known_by_their_form() {
-        assert_eq!(owner("ID:host-1-1:1:3"), Some("ID:host-1-1:1"));
+        assert_eq!(temporary_owner("ID:host-1-1:1:3"), Some("ID:host-1-1:1"));
         for name in [
             "orders",
             "ID:host",
