@@ -261,6 +261,10 @@ pub const ROOM_MICROS_MIN: u64 = 20_000;
 /// gateway, and room is found within this.
 pub const ROOM_MICROS_MAX: u64 = 500_000;
 
+/// Temporary destinations that are over and known to be: those of the last seconds where each request makes one. About
+/// 2 MB.
+pub const GONE_NAMES_MAX: usize = 10_000;
+
 /// Messages that are sent again at one time for one destination: about a batch.
 pub const ROOM_TRY_MESSAGES: usize = 1024;
 

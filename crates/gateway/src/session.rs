@@ -18,6 +18,7 @@ mod diverting;
 mod effect;
 mod following;
 mod forerunners;
+mod gone;
 mod group;
 mod hanging;
 mod holding_back;

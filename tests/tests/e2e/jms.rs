@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use quorate_client::Client;
 use quorate_sim::rng::Rng;
 use quorate_tests::{
@@ -108,7 +108,7 @@ async fn temporary_destinations_leave_no_names() -> Result<()> {
             let queues = client.queues("").await?.queues;
             let mut names = queues.into_iter().map(|queue| queue.name);
             let left = names.find(|name| name.starts_with("ID:"));
-            Ok(left.is_none().then_some(()))
+            left.map_or(Ok(Some(())), |name| Err(anyhow!("{name} is there")))
         },
     )
     .await

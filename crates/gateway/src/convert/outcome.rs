@@ -10,6 +10,7 @@ pub(crate) fn outcome_error(outcome: Outcome, cause: Option<&Cause>) -> String {
         || "the destination".to_owned(),
         |cause| cause.destination.to_string(),
     );
+    let is_temporary = cause.is_some_and(|cause| cause.destination.name.is_temporary());
     match outcome {
         Outcome::Stored | Outcome::Duplicate | Outcome::Applied | Outcome::UnknownMessage => {
             String::new()
@@ -34,6 +35,9 @@ pub(crate) fn outcome_error(outcome: Outcome, cause: Option<&Cause>) -> String {
             "{} and the message is not stored; consume or purge some, or raise the limit with `quorate settings \
              set`, then retry",
             fullness(&name, cause)
+        ),
+        Outcome::UnknownDestination if is_temporary => format!(
+            "{name} does not exist any more; whoever made it has deleted it, or is gone"
         ),
         Outcome::UnknownDestination => format!(
             "{name} does not exist, and its settings (auto_create) do not let a message make it; look at the name, \
@@ -116,6 +120,19 @@ mod tests {
     use quorate_message::Destination;
 
     use super::*;
+
+    #[test]
+    fn of_a_temporary_destination_it_is_said_that_it_is_over() {
+        let destination = "queue://ID:host-1-1:1:3".parse::<Destination>();
+        let cause = Cause {
+            destination: destination.expect("a name"),
+            max_messages: 0,
+            max_bytes: 0,
+            is_moving: false,
+        };
+        let text = outcome_error(Outcome::UnknownDestination, Some(&cause));
+        assert!(text.contains("queue://ID:host-1-1:1:3 does not exist any more"));
+    }
 
     #[test]
     fn an_error_names_the_destination_the_limit_and_the_remedy() {

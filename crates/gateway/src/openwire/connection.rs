@@ -21,6 +21,7 @@ use super::{
     browsing::Browsing,
     clients::{Seat, is_wanted},
     dialogue::{Closing, Dialogue, DialogueConfig, Effect, Input, Now, Refusal},
+    translate,
 };
 use crate::{
     calls::Told,
@@ -411,7 +412,14 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             Effect::Announce {
                 destination,
                 is_there,
-            } => self.context.announcements.announce(destination, is_there),
+            } => {
+                if let Ok(targets) = translate::targets(&destination) {
+                    let name = targets.first.name;
+                    self.tell(session::Input::Temporary { name, is_there })
+                        .await?;
+                }
+                self.context.announcements.announce(destination, is_there);
+            }
             Effect::Browse {
                 browser,
                 queue,

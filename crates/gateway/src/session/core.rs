@@ -19,6 +19,7 @@ use super::{
     effect::{Effect, Failure, Note},
     following::Following,
     forerunners::Forerunners,
+    gone::Gone,
     group::Group,
     ids::{CallId, LinkId, NodeId, ShardId, Time},
     input::{Input, NodeEvent, Publication},
@@ -102,6 +103,7 @@ pub struct Core {
     /// What waits for room, by destination.
     pub(super) backlogs: Backlogs,
     pub(super) forerunners: Forerunners,
+    pub(super) gone: Gone,
     /// When the present step is.
     pub(super) now: Time,
     /// Consumers that are not attached.
@@ -145,6 +147,7 @@ impl Core {
             composites: BTreeMap::new(),
             backlogs: Backlogs::default(),
             forerunners: Forerunners::default(),
+            gone: Gone::default(),
             now: Time(0),
             detached: BTreeSet::new(),
             unopened: BTreeMap::new(),
@@ -206,6 +209,7 @@ impl Core {
                     self.called(now, input, effects);
                 }
             }
+            Input::Temporary { name, is_there } => self.gone.told(name, is_there),
             Input::Dropped { call } => self.dropped(call),
             Input::GiveUp { call } => self.give_up(call, effects),
             Input::Leave => self.leave(),
@@ -303,6 +307,7 @@ impl Core {
             | Input::Linked { .. }
             | Input::LinkLost { .. }
             | Input::FromNode { .. }
+            | Input::Temporary { .. }
             | Input::Dropped { .. }
             | Input::GiveUp { .. }
             | Input::Leave

@@ -90,6 +90,13 @@ pub enum Input {
         /// What.
         what: Removal,
     },
+    /// A client of some gateway has made a temporary destination, or it is over: no message of a client makes it again.
+    Temporary {
+        /// The queue or topic.
+        name: DestinationName,
+        /// Whether it is made.
+        is_there: bool,
+    },
     /// A client adds to a transaction, which is the call's. Nothing of it happens before its commit; to drop the call rolls
     /// it back.
     Transact {

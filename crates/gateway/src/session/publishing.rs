@@ -139,6 +139,10 @@ impl Core {
                 self.copies(now, (call, ordinal), copied, &mut touched, effects)?;
                 continue;
             }
+            if self.gone.has(&publication.destination.name) {
+                self.refuse_late((call, ordinal), &publication, effects);
+                continue;
+            }
             let sender = self.producer_of(producer, &mut publication);
             let is_transient = IsTransient(publication.non_persistent);
             if self.is_held_back(&publication.destination, is_transient) {

@@ -12,6 +12,7 @@ use super::*;
 
 mod consuming;
 mod following;
+mod gone;
 mod hanging;
 mod holding_back;
 mod properties;

@@ -1,0 +1,63 @@
+//! Temporary destinations that are over: a late answer does not make one once more.
+//!
+//! Known of those that this gateway was told of, the latest [`GONE_NAMES_MAX`]. What is not known here goes through, and
+//! the shard deletes what nobody uses.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use quorate_message::{DestinationName, Outcome};
+
+use super::{core::Core, effect::Effect, ids::CallId, input::Publication};
+use crate::limits::GONE_NAMES_MAX;
+
+/// The latest.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    names: BTreeSet<DestinationName>,
+    order: VecDeque<DestinationName>,
+}
+
+impl Gone {
+    /// It is over, or it is there: a client that comes back has those again that it had.
+    pub(super) fn told(&mut self, name: DestinationName, is_there: bool) {
+        if is_there {
+            if self.names.remove(&name) {
+                self.order.retain(|other| *other != name);
+            }
+            return;
+        }
+        if !name.is_temporary() || !self.names.insert(name.clone()) {
+            return;
+        }
+        self.order.push_back(name);
+        if self.order.len() > GONE_NAMES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.names.remove(&oldest);
+        }
+    }
+
+    pub(super) fn has(&self, name: &DestinationName) -> bool {
+        !self.names.is_empty() && self.names.contains(name)
+    }
+}
+
+impl Core {
+    /// A message is for a destination that is over.
+    pub(super) fn refuse_late(
+        &mut self,
+        (call, ordinal): (CallId, u64),
+        publication: &Publication,
+        effects: &mut Vec<Effect>,
+    ) {
+        effects.push(Effect::Confirmed {
+            call,
+            first: ordinal,
+            count: 1,
+            outcome: Outcome::UnknownDestination,
+            cause: Some(self.cause(&publication.destination)),
+        });
+        let size = publication.message.len() as u64;
+        self.unburden(call, 1, size, effects);
+    }
+}
