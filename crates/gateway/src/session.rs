@@ -32,6 +32,7 @@ mod subscribing;
 mod transacting;
 mod transaction;
 mod unopened;
+mod unrouted;
 
 pub use self::core::{Config, Core};
 pub use effect::{Cause, Command, Effect, Failure, Leaving, Note};

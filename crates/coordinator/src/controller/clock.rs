@@ -4,7 +4,7 @@
 //! ```text
 //!  Unknown --most agree with it--> Agrees --most differ, for a while--> Off
 //!     +------------------most differ--------------------------------->--+
-//!     +<-----neither-----------------------------------------------<----+--most agree--> Agrees
+//!     +<-----neither, and it has moved-----------------------------<----+--most agree--> Agrees
 //! ```
 //! A reading is a node's wall clock less the clock of this coordinator at the moment at which it comes in. It can come
 //! late and is then too low, never too high: one alone does not make a clock wrong that was right. What the nodes' clocks
@@ -48,6 +48,8 @@ pub(super) struct NodeClock {
     pub verdict: ClockVerdict,
     /// Since when a clock that agreed seems to differ.
     doubted_since: Option<Time>,
+    /// The reading that was found to differ last, in milliseconds.
+    differed_ms: Option<i64>,
 }
 
 impl NodeClock {
@@ -62,9 +64,12 @@ impl NodeClock {
         let reading_ms = wall_ms - own_ms;
         self.reading_ms = Some(reading_ms);
         let found = judge(reading_ms, others, self.verdict.off_ms().is_some());
-        if found.off_ms().is_none() {
-            self.doubted_since = None;
+        match found.off_ms() {
+            Some(_) => self.differed_ms = Some(reading_ms),
+            None => self.doubted_since = None,
         }
+        let last_ms = self.differed_ms;
+        let has_moved = last_ms.is_none_or(|last| last.abs_diff(reading_ms) >= CLOCK_STEP_MS);
         self.verdict = match (self.verdict, found) {
             (ClockVerdict::Agrees, ClockVerdict::Off { .. }) => {
                 let since = *self.doubted_since.get_or_insert(now);
@@ -77,6 +82,8 @@ impl NodeClock {
             {
                 self.verdict
             }
+            // Fewer clocks to compare with make none right that was off.
+            (ClockVerdict::Off { .. }, ClockVerdict::Unknown) if !has_moved => self.verdict,
             (_, found) => found,
         };
     }
@@ -145,6 +152,23 @@ mod tests {
         check(4_500, &[0, 0], false, ClockVerdict::Agrees);
         check(4_500, &[0, 0], true, ClockVerdict::Off { ahead_ms: 4_500 });
         check(4_000, &[0, 0], true, ClockVerdict::Agrees);
+    }
+
+    #[test]
+    fn a_clock_that_was_off_stays_so_while_nothing_tells_otherwise() {
+        let mut clock = NodeClock::default();
+        let mut read = |now_ms: u64, wall: u64, others: &[i64]| {
+            clock.read(Time(now_ms * 1_000), wall, others.to_vec());
+            clock.verdict
+        };
+        assert_eq!(read(1_000, 8_000, &[0, 0]), OFF);
+        assert_eq!(read(2_000, 9_000, &[0]), OFF, "a node is gone");
+        assert_eq!(read(3_000, 10_400, &[0]), OFF, "it drifts");
+        assert_eq!(read(4_000, 4_000, &[0]), ClockVerdict::Agrees);
+        assert_eq!(read(5_000, 12_000, &[0]), ClockVerdict::Unknown);
+        assert_eq!(read(6_000, 13_000, &[0, 0]), OFF);
+        let moved = read(7_000, 20_000, &[0]);
+        assert_eq!(moved, ClockVerdict::Unknown, "it is another clock by now");
     }
 
     #[test]

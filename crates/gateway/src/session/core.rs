@@ -28,6 +28,7 @@ use super::{
     shard::Shard,
     transaction::Transaction,
     unopened::Unopened,
+    unrouted::Unrouted,
 };
 use crate::limits::{CONSUMER_BYTES_MAX, CONSUMER_BYTES_MIN, MEMORY_OVERSHOOT, SHARD_BYTES_MIN};
 
@@ -63,15 +64,6 @@ pub(super) enum Call {
     },
     /// Ended or failed; the shell has not said that it is closed.
     Over,
-}
-
-/// An input that came before the gateway knew where destinations live.
-#[derive(Debug)]
-pub(super) struct Unrouted {
-    since: Time,
-    call: CallId,
-    bytes: u64,
-    input: Input,
 }
 
 /// The session machine.
@@ -112,7 +104,7 @@ pub struct Core {
     pub(super) unopened: BTreeMap<CallId, Unopened>,
     /// When it is seen whether consumers hang.
     pub(super) looks: BTreeSet<(Time, CallId)>,
-    unrouted: VecDeque<Unrouted>,
+    pub(super) unrouted: VecDeque<Unrouted>,
     pub(super) ending: Ending,
     /// Bytes of messages that wait, in all, and of those that wait for room.
     pub(super) bytes: u64,
@@ -261,7 +253,7 @@ impl Core {
     }
 
     /// Carries out a client's wish; where destinations live is known.
-    fn called(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+    pub(super) fn called(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Publish {
                 call,
@@ -314,67 +306,6 @@ impl Core {
             | Input::Taken { .. }
             | Input::Drained
             | Input::Elapsed => unreachable!("only a client's wishes are routed"),
-        }
-    }
-
-    fn wait_for_topology(
-        &mut self,
-        now: Time,
-        call: CallId,
-        input: Input,
-        effects: &mut Vec<Effect>,
-    ) {
-        if matches!(self.calls.get(&call), Some(Call::Over)) {
-            return;
-        }
-        let mut bytes = 0;
-        if let Input::Publish { messages, .. } = &input {
-            bytes = size_of(messages.iter().flatten());
-        }
-        if let Input::Transact { sends, .. } = &input {
-            bytes = size_of(sends);
-        }
-        if self.is_too_much(bytes) {
-            let bytes_max = self.config.memory_bytes;
-            return self.fail(call, Failure::OutOfMemory { bytes_max }, effects);
-        }
-        self.bytes += bytes;
-        if !self.unrouted.iter().any(|waiting| waiting.call == call) {
-            effects.push(Effect::Pause { call });
-        }
-        self.unrouted.push_back(Unrouted {
-            since: now,
-            call,
-            bytes,
-            input,
-        });
-    }
-
-    /// Carries out what waited for the topology.
-    fn route(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        if self.slots.is_empty() {
-            return;
-        }
-        let mut resumed = BTreeSet::new();
-        while let Some(waiting) = self.unrouted.pop_front() {
-            self.bytes -= waiting.bytes;
-            resumed.insert(waiting.call);
-            self.called(now, waiting.input, effects);
-        }
-        for call in resumed {
-            match self.calls.get(&call) {
-                Some(Call::Publishing(publisher)) if publisher.is_paused() => {}
-                Some(Call::Over) | None => {}
-                Some(
-                    Call::Publishing(_)
-                    | Call::Consuming
-                    | Call::Purging
-                    | Call::Transacting
-                    | Call::Unsubscribing { .. },
-                ) => {
-                    effects.push(Effect::Resume { call });
-                }
-            }
         }
     }
 
@@ -465,17 +396,6 @@ impl Core {
             self.calls.insert(call, Call::Over);
             effects.push(Effect::Failed { call, failure });
         }
-    }
-
-    fn forget_unrouted(&mut self, call: CallId) {
-        let bytes = &mut self.bytes;
-        self.unrouted.retain(|waiting| {
-            let keep = waiting.call != call;
-            if !keep {
-                *bytes -= waiting.bytes;
-            }
-            keep
-        });
     }
 
     fn finished(&mut self, call: CallId, effects: &mut Vec<Effect>) {
