@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::TcpListener, path::Path, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use quorate_proto::v1::{
     GetClusterRequest, GetClusterResponse, LocateDestinationRequest,
     admin_service_client::AdminServiceClient,
@@ -357,6 +357,12 @@ impl Cluster {
             format!("--- {}\n{}\n", service.name(), lines.join("\n"))
         };
         self.services().map(end).collect()
+    }
+
+    /// An error with the logs' ends before it: what was wrong stands last, where output that is cut still has it.
+    #[must_use]
+    pub fn blame(&self, error: &anyhow::Error) -> anyhow::Error {
+        anyhow!("{}\n{error:#}", self.log_ends())
     }
 
     /// Lines of any log that say ERROR or a panic: nothing that a test does may cause one.

@@ -18,6 +18,7 @@ use quorate_proto::v1;
 use tonic::Status;
 
 use crate::{
+    internal,
     limits::{COMPOSITE_MAX, FRAME_MESSAGES_MAX, SETTLE_POSITIONS_MAX},
     session::{
         Credit, OpenConsumer, Outcome, Publication, Sent, ShardId, StoredDelivery,
@@ -41,8 +42,10 @@ fn destinations(text: &str) -> Result<(Destination, Vec<Destination>), Status> {
     }
     let mut parsed = parts.into_iter().map(|part| {
         let destination: Result<Destination, _> = part.parse();
-        destination
-            .map_err(|error| Status::invalid_argument(format!("destination {part:?}: {error}")))
+        let destination = destination
+            .map_err(|error| Status::invalid_argument(format!("destination {part:?}: {error}")))?;
+        let free = internal::refuse(&destination).map(|()| destination);
+        free.map_err(Status::invalid_argument)
     });
     let first = parsed.next().transpose()?;
     let first = first.ok_or_else(|| Status::invalid_argument("destination is missing"))?;

@@ -13,6 +13,7 @@ mod convert;
 mod coordinators;
 mod dead_letters;
 mod engine;
+mod internal;
 pub mod limits;
 mod listener;
 mod mailbox;

@@ -290,6 +290,56 @@ pub const CONNECTION_CALLS: u64 = 1 << 32;
 /// client waits meanwhile.
 pub const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A client id of an OpenWire connection is let in after this, in microseconds, if nobody has answered its claim: far more
+/// than the way to a leader and back, and little for a client to wait while that leader is away.
+pub const CLAIM_MICROS: u64 = 500_000;
+
+/// The other gateways have so long, in microseconds, to answer the first hello of this one. Those without clients of
+/// OpenWire never do.
+pub const NEIGHBOUR_ANSWERS_MICROS: u64 = 500_000;
+
+/// Pause, in microseconds, before this gateway says hello again: all answer it.
+pub const NEIGHBOUR_HELLO_MICROS: u64 = 250_000;
+
+/// Pause, in microseconds, before this gateway says again what was refused: a leader without room needs time to get some.
+pub const NEIGHBOUR_PAUSE_MICROS: u64 = 1_000_000;
+
+/// A gateway that no coordinator sees is given up when it owes an answer for so long, in microseconds. An answer takes
+/// milliseconds; one that the coordinator's own end made invisible has answered by then.
+pub const NEIGHBOUR_GONE_MICROS: u64 = 1_000_000;
+
+/// One that a coordinator sees is given up after this, in microseconds: it may be cut off from one leader, or on a busy
+/// machine, and what its clients have should not flicker.
+pub const NEIGHBOUR_SILENT_MICROS: u64 = 10_000_000;
+
+/// Other gateways that are known: as many as a coordinator lets attend.
+pub const NEIGHBOURS_MAX: usize = 256;
+
+/// Temporary destinations of one gateway that the others are told of: four connections with as many as they may have, or
+/// tens of thousands of connections with their one.
+pub const NEIGHBOUR_ENTRIES_MAX: usize = 65_536;
+
+/// Temporary destinations and client ids of all others that are known: some 50 MB.
+pub const NEIGHBOUR_ALL_ENTRIES_MAX: usize = 262_144;
+
+/// Length of a client id, a connection id or a gateway's name that other gateways are told.
+pub const NEIGHBOUR_TEXT_BYTES_MAX: usize = 1024;
+
+/// Bytes of what a gateway says to the others at one time, and one thing more.
+pub const NEIGHBOUR_FRAME_BYTES: usize = 32 << 10;
+
+/// What others say that may wait for this gateway: frames are taken in at once.
+pub const NEIGHBOUR_CREDIT_MESSAGES: u64 = 1024;
+
+/// Temporary destinations that may wait to be told to other gateways; who makes or removes more waits.
+pub const NEIGHBOUR_NEWS_MAX: usize = 1024;
+
+/// The others are told within this that the gateway stops, or find out.
+pub const NEIGHBOUR_GOODBYE: Duration = Duration::from_millis(500);
+
+/// Pause before a subscription that failed is made again.
+pub const NEIGHBOUR_REOPEN: Duration = Duration::from_secs(1);
+
 /// An OpenWire client must have said what it speaks and how within this.
 pub const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -19,12 +19,14 @@ pub(crate) struct GatewayMetrics {
     dropped: Counter,
     failed: Counter,
     hung: Counter,
+    refused_news: Counter,
     calls: Gauge,
     consumers: Gauge,
     waiting_bytes: Gauge,
     held_back: Gauge,
     shards: Gauge,
     shards_reachable: Gauge,
+    neighbours: Gauge,
     pub(crate) connections: Gauge,
 }
 
@@ -42,7 +44,7 @@ impl GatewayMetrics {
         this
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 9] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 10] {
         [
             (
                 "confirmed_messages",
@@ -89,10 +91,15 @@ impl GatewayMetrics {
                 "Consumers that were ended by an acknowledgement time-out",
                 &self.hung,
             ),
+            (
+                "refused_news",
+                "What gateways tell each other that was not understood, or had no room",
+                &self.refused_news,
+            ),
         ]
     }
 
-    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 7] {
+    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 8] {
         [
             ("calls", "Calls that are open", &self.calls),
             ("consumers", "Consumers that are open", &self.consumers),
@@ -111,6 +118,11 @@ impl GatewayMetrics {
                 "shards_reachable",
                 "Shards whose leader is linked",
                 &self.shards_reachable,
+            ),
+            (
+                "neighbours",
+                "Other gateways that serve OpenWire, as far as this one hears them",
+                &self.neighbours,
             ),
             ("connections", "Connections of clients", &self.connections),
         ]
@@ -151,6 +163,14 @@ impl GatewayMetrics {
 
     pub(crate) fn hung(&self) {
         self.hung.inc();
+    }
+
+    pub(crate) fn refused_news(&self) {
+        self.refused_news.inc();
+    }
+
+    pub(crate) fn neighbours(&self, gateways: usize) {
+        self.neighbours.set(bounded(gateways as u64));
     }
 
     /// Takes over what the machine knows.

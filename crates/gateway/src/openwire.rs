@@ -12,20 +12,31 @@ mod browsing;
 mod clients;
 mod connection;
 mod dialogue;
+mod exchange;
+mod neighbours;
 mod translate;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use quorate_wire::openwire::Offer;
+use quorate_message::DestinationName;
+use quorate_wire::openwire::{Destination, Offer};
 use tokio::sync::{mpsc, watch};
+use tonic::Status;
 
-pub(crate) use self::{announcements::Announcements, clients::Clients};
+pub(crate) use self::{
+    announcements::Announcements,
+    clients::Clients,
+    exchange::{Exchange, Parts},
+};
+use self::{clients::Seat, dialogue::Refusal, exchange::Claimed};
 use crate::{
     accounts::Accounts,
     browse::Browser,
-    engine::Engine,
+    config::Config,
+    engine::{Engine, Event},
     limits::OPENWIRE_FRAME_OVERHEAD,
     listener::{Connection, Serves},
+    session::{self, Whose},
     topology::ClusterView,
 };
 use quorate_service::shutdown::Shutdown;
@@ -38,6 +49,7 @@ pub(crate) struct Context {
     pub(crate) accounts: Accounts,
     pub(crate) clients: Clients,
     pub(crate) announcements: Announcements,
+    pub(crate) exchange: Exchange,
     pub(crate) view: watch::Receiver<ClusterView>,
     pub(crate) shutdown: Shutdown,
     /// This gateway's life, as clients see it.
@@ -48,11 +60,69 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Also returns what is to be run until the gateway stops: it speaks to the other gateways.
+    pub(crate) fn new(
+        parts: Parts,
+        browser: Browser,
+        accounts: Accounts,
+        config: &Config,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
+        let (engine, view, shutdown) = (
+            parts.engine.clone(),
+            parts.view.clone(),
+            parts.shutdown.clone(),
+        );
+        let (clients, announcements) = (parts.clients.clone(), parts.announcements.clone());
+        let broker_id = format!("ID:{}-{}", config.name, parts.life);
+        let (exchange, exchanging) = Exchange::new(parts);
+        let context = Self {
+            engine,
+            browser,
+            accounts,
+            clients,
+            announcements,
+            exchange,
+            view,
+            shutdown,
+            broker_id,
+            name: config.name.clone(),
+            url: format!("tcp://{}", config.advertised()),
+            message_bytes_max: config.max_message_bytes,
+        };
+        (context, exchanging)
+    }
+
     fn offer(&self) -> Offer {
         Offer {
             frame_bytes_max: self.message_bytes_max + OPENWIRE_FRAME_OVERHEAD,
             ..Offer::default()
         }
+    }
+
+    /// A client of this gateway made a temporary destination, or removed it.
+    async fn announce(&self, destination: Destination, is_there: bool) -> Result<(), Status> {
+        let here = destination.clone();
+        tell(&self.engine, Whose::Here, &destination, is_there).await?;
+        self.announcements.announce(Whose::Here, here, is_there);
+        self.exchange.announce(destination, is_there).await;
+        Ok(())
+    }
+
+    /// Takes a client id over all gateways, for a connection that has its place here. Ids that clients make up are their
+    /// own, and are not asked for: who does not choose one waits for nobody.
+    async fn claim(
+        &self,
+        seat: &Seat,
+        connection_id: &str,
+        client_id: &str,
+    ) -> Result<Option<Claimed>, Refusal> {
+        if client_id.starts_with("ID:") {
+            return Ok(None);
+        }
+        let holder = format!("{} at gateway {}", seat.peer(), self.name);
+        let ids = (client_id, connection_id);
+        let claimed = self.exchange.claim(seat.id(), ids, holder).await?;
+        Ok(Some(claimed))
     }
 
     /// Where the gateways are, this one among them. Who came by a port for OpenWire alone is told nothing: what gateways
@@ -70,6 +140,24 @@ impl Context {
             .filter(|peer| leads_somewhere(peer))
             .collect()
     }
+}
+
+/// Tells the engine of a temporary destination, which it keeps from being made by what comes late.
+async fn tell(
+    engine: &Engine,
+    whose: Whose,
+    destination: &Destination,
+    is_there: bool,
+) -> Result<(), Status> {
+    let Ok(name) = DestinationName::new(destination.name()) else {
+        return Ok(());
+    };
+    let input = session::Input::Temporary {
+        name,
+        whose,
+        is_there,
+    };
+    engine.tell(Event::Input(input)).await
 }
 
 /// Whether an address is one to connect to: a gateway that listens everywhere and has no `advertise` tells none.

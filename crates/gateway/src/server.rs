@@ -25,7 +25,7 @@ use crate::{
     limits::{
         CLIENT_CONNECTION_WINDOW_BYTES, CLIENT_KEEP_ALIVE, CLIENT_KEEP_ALIVE_TIMEOUT,
         CLIENT_STREAM_WINDOW_BYTES, HEADER_BYTES_MAX, LEAVE_FLUSH, LEAVE_TIMEOUT,
-        PENDING_RESETS_MAX, REQUEST_BYTES_MAX, STOP_TIMEOUT,
+        NEIGHBOUR_GOODBYE, PENDING_RESETS_MAX, REQUEST_BYTES_MAX, STOP_TIMEOUT,
     },
     listener::{Accepting, Doors, Serves},
     messaging::Messaging,
@@ -150,19 +150,19 @@ impl Gateway {
         tokio::spawn(watcher.run());
         let nodes = Nodes::new(viewed.clone(), Duration::from_millis(config.deadline_ms));
         let router = router(config, &engine, nodes.clone(), &health)?;
-        let context = openwire::Context {
+        let parts = openwire::Parts {
             engine: engine.clone(),
-            browser: Browser { nodes },
-            accounts: self.accounts,
+            life: incarnation,
+            name: config.name.clone(),
             clients: Clients::default(),
             announcements: Announcements::default(),
             view: viewed,
             shutdown: shutdown.clone(),
-            broker_id: format!("ID:{}-{incarnation}", config.name),
-            name: config.name.clone(),
-            url: format!("tcp://{}", config.advertised()),
-            message_bytes_max: config.max_message_bytes,
+            metrics: counts.clone(),
         };
+        let (context, exchanging) =
+            openwire::Context::new(parts, Browser { nodes }, self.accounts, config);
+        let exchanging = tokio::spawn(exchanging);
         let (grpc, connections) = mpsc::channel(1);
         let (openwire, openwire_connections) = mpsc::channel(1);
         tokio::spawn(openwire::serve(openwire_connections, Arc::new(context)));
@@ -185,6 +185,8 @@ impl Gateway {
                 Ok(())
             }
         };
+        // The other gateways are told first, while calls are served.
+        drop(tokio::time::timeout(NEIGHBOUR_GOODBYE, exchanging).await);
         engine.leave(LEAVE_TIMEOUT).await;
         tokio::time::sleep(LEAVE_FLUSH).await;
         served

@@ -39,7 +39,7 @@ pub use effect::{Cause, Command, Effect, Failure, Leaving, Note};
 pub use ids::{BatchNumber, CallId, Epoch, Generation, LinkId, NodeId, ShardId, Time};
 pub use input::{
     Credit, Input, NodeEvent, OpenConsumer, Outcomes, Publication, Removal, Sent, StoredDelivery,
-    Topology, TopologyNode, TopologyShard, TransactedSettlement,
+    Topology, TopologyNode, TopologyShard, TransactedSettlement, Whose,
 };
 pub use quorate_message::Outcome;
 pub(crate) use transacting::may_transact;

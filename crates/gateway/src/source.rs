@@ -6,6 +6,8 @@ use quorate_message::{
     Sharing, Start, Subscription, subscription_key, virtual_topic,
 };
 
+use crate::internal;
+
 /// What a consumer wants to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
@@ -114,6 +116,9 @@ fn subscribed(
     consumer: ConsumerId,
 ) -> Result<(Destination, Subscription), String> {
     let pattern = Pattern::new(name).map_err(|error| format!("topic {name:?}: {error}"))?;
+    if let Some(topic) = pattern.as_name() {
+        internal::refuse(&Destination::topic(topic))?;
+    }
     let lifetime = match wanted.is_durable {
         true => Lifetime::Durable,
         false => Lifetime::Live,

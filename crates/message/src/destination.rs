@@ -12,6 +12,10 @@ use crate::limits::NAME_BYTES_MAX;
 /// Slots that names hash to; the slot map names the shard of each.
 pub const SLOTS: u16 = 1024;
 
+/// What the names of topics begin with by which the cluster's own services speak to each other. Clients neither send to
+/// these nor read them, and no wildcard stands for them.
+const INTERNAL: &str = "quorate.internal.";
+
 /// One of the [`SLOTS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u16);
@@ -95,6 +99,12 @@ impl DestinationName {
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         temporary_owner(&self.0).is_some()
+    }
+
+    /// Whether a topic of this name is the cluster's own: no wildcard stands for it, and gateways let no client near it.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.0.starts_with(INTERNAL)
     }
 }
 

@@ -56,7 +56,7 @@ async fn conclude_unnoticed(app: App, cluster: &Cluster) -> Result<Report> {
 async fn check(cluster: &Cluster, url: &str, second: Option<&str>, names: &[&str]) -> Result<()> {
     let lines = jms::checks(url, second, names)
         .await
-        .with_context(|| cluster.log_ends())?;
+        .map_err(|error| cluster.blame(&error))?;
     eprintln!("{}", lines.join("\n"));
     ensure!(cluster.errors().is_empty(), "{:#?}", cluster.errors());
     Ok(())

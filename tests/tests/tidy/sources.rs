@@ -28,6 +28,9 @@ const PURE: &[&str] = &[
     "crates/gateway/src/session",
     "crates/gateway/src/session.rs",
     "crates/gateway/src/source.rs",
+    "crates/gateway/src/internal.rs",
+    "crates/gateway/src/openwire/neighbours",
+    "crates/gateway/src/openwire/neighbours.rs",
     "crates/gateway/src/openwire/dialogue",
     "crates/gateway/src/openwire/dialogue.rs",
 ];

@@ -106,7 +106,11 @@ impl Dispatcher {
         mut message: TransientMessage,
         state: &State,
     ) -> Outcome {
-        let mut targets = state.topics().matching(name);
+        let mut targets = match name.is_internal() {
+            // What the cluster's services say to each other is for no wildcard. Only non-persistent messages go there.
+            true => state.topics().exactly(name).collect(),
+            false => state.topics().matching(name),
+        };
         let mut numbered = self.transient_numbered();
         targets.retain(|target| {
             let is_selected = self.sifters.selects(*target, numbered, &message.bytes);

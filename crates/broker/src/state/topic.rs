@@ -147,7 +147,7 @@ impl Topics {
     }
 
     /// Subscriptions to exactly this topic, and queues of the virtual topic of this name.
-    pub(super) fn exactly(&self, topic: &DestinationName) -> impl Iterator<Item = QueueId> + '_ {
+    pub(crate) fn exactly(&self, topic: &DestinationName) -> impl Iterator<Item = QueueId> + '_ {
         self.exact.get(topic).into_iter().flatten().copied()
     }
 

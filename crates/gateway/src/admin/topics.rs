@@ -6,6 +6,7 @@ use quorate_proto::{internal::v1 as wire, v1};
 use tonic::Status;
 
 use super::Admin;
+use crate::internal;
 
 impl Admin {
     pub(super) async fn topics(&self, prefix: String) -> Result<v1::ListTopicsResponse, Status> {
@@ -47,7 +48,9 @@ impl Admin {
         let mut answered = BTreeSet::new();
         for (_, answer) in answers {
             answered.extend(answer.shards);
-            for part in answer.subscriptions {
+            let parts = answer.subscriptions.into_iter();
+            // What the gateways have for each other is nobody's application.
+            for part in parts.filter(|part| !internal::is_own(&part.pattern)) {
                 let counts = part.status.clone().unwrap_or_default();
                 let whole = subscriptions.entry(counts.name.clone());
                 let whole = whole.or_insert_with(|| subscription(part));

@@ -109,6 +109,7 @@ mod tests {
         assert!(refused(&|o| o.subscription = "s".to_owned(), "topic://a").contains("`durable`"));
         assert!(refused(&|_| {}, "topic://>.a").contains('>'));
         assert!(refused(&|_| {}, "orders.>").contains('>'));
+        assert!(refused(&|_| {}, "topic://quorate.internal.x").contains("the cluster's own"));
         assert!(refused(&|o| o.selector = "a ==".to_owned(), "topic://a").contains("column 4"));
     }
 }

@@ -1,7 +1,7 @@
-//! Temporary destinations that the clients of this gateway have: each connection is told of those of the others.
+//! Temporary destinations that clients have, at this gateway and elsewhere: each connection is told of those of the others.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -9,7 +9,7 @@ use quorate_wire::openwire::Destination;
 use tokio::sync::broadcast;
 
 use super::dialogue::Input;
-use crate::limits::ANNOUNCEMENTS_MAX;
+use crate::{limits::ANNOUNCEMENTS_MAX, session::Whose};
 
 /// Clones share the table.
 #[derive(Clone, Debug)]
@@ -17,8 +17,15 @@ pub(crate) struct Announcements(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    there: Mutex<BTreeSet<Destination>>,
+    there: Mutex<BTreeMap<Destination, Having>>,
     told: broadcast::Sender<(Destination, bool)>,
+}
+
+/// Who has it. A client that changes its gateway has it here and there for a moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Having {
+    here: bool,
+    elsewhere: bool,
 }
 
 /// What one connection hears.
@@ -42,13 +49,20 @@ impl Default for Announcements {
 
 impl Announcements {
     /// A temporary destination is made or removed.
-    pub(crate) fn announce(&self, destination: Destination, is_there: bool) {
+    pub(crate) fn announce(&self, whose: Whose, destination: Destination, is_there: bool) {
         let mut there = self.lock();
-        let is_news = match is_there {
-            true => there.insert(destination.clone()),
-            false => there.remove(&destination),
-        };
-        if is_news {
+        let known = there.get(&destination).copied();
+        let mut having = known.unwrap_or_default();
+        match whose {
+            Whose::Here => having.here = is_there,
+            Whose::Elsewhere => having.elsewhere = is_there,
+        }
+        let is_there = having.here || having.elsewhere;
+        match is_there {
+            true => drop(there.insert(destination.clone(), having)),
+            false => drop(there.remove(&destination)),
+        }
+        if is_there != known.is_some() {
             // Under the lock, so that all hear one order. Nobody listening is no error.
             drop(self.0.told.send((destination, is_there)));
         }
@@ -60,11 +74,11 @@ impl Announcements {
         Listener {
             announcements: self.clone(),
             heard: self.0.told.subscribe(),
-            backlog: there.iter().cloned().collect(),
+            backlog: there.keys().cloned().collect(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<Destination>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Destination, Having>> {
         // The set is whole before and after every call.
         let there = self.0.there.lock();
         there.unwrap_or_else(PoisonError::into_inner)
@@ -130,12 +144,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_there_is_heard_and_what_comes_and_goes() {
         let announcements = Announcements::default();
-        announcements.announce(queue("a"), true);
+        announcements.announce(Whose::Here, queue("a"), true);
         let mut listener = announcements.listen();
         assert_eq!(next(&mut listener).await, ("a".to_owned(), true));
-        announcements.announce(queue("b"), true);
-        announcements.announce(queue("b"), true);
-        announcements.announce(queue("a"), false);
+        announcements.announce(Whose::Here, queue("b"), true);
+        announcements.announce(Whose::Here, queue("b"), true);
+        announcements.announce(Whose::Here, queue("a"), false);
         assert_eq!(next(&mut listener).await, ("b".to_owned(), true));
         assert_eq!(next(&mut listener).await, ("a".to_owned(), false));
     }
@@ -144,10 +158,10 @@ mod tests {
     async fn who_is_too_slow_hears_again_what_is_there() {
         let announcements = Announcements::default();
         let mut listener = announcements.listen();
-        announcements.announce(queue("stays"), true);
+        announcements.announce(Whose::Here, queue("stays"), true);
         for number in 0..ANNOUNCEMENTS_MAX + 1 {
-            announcements.announce(queue(&number.to_string()), true);
-            announcements.announce(queue(&number.to_string()), false);
+            announcements.announce(Whose::Here, queue(&number.to_string()), true);
+            announcements.announce(Whose::Here, queue(&number.to_string()), false);
         }
         assert_eq!(next(&mut listener).await, ("stays".to_owned(), true));
     }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use super::dialogue::Refusal;
+use super::{dialogue::Refusal, neighbours::SeatId};
 use crate::limits::TAKEOVER_TIMEOUT;
 
 /// Clones share the table.
@@ -39,6 +39,7 @@ pub(crate) struct Seat {
     clients: Clients,
     connection_id: String,
     number: u64,
+    peer: SocketAddr,
     leave: Arc<Notify>,
     /// Its end tells whoever waits for the place.
     _gone: watch::Sender<()>,
@@ -67,6 +68,15 @@ impl Clients {
             if left.is_err() {
                 self.lock().remove(connection_id, None);
             }
+        }
+    }
+
+    /// Asks a connection to leave: its client has come back at another gateway.
+    pub(crate) fn ask_to_leave(&self, seat: SeatId) {
+        let table = self.lock();
+        let mut seats = table.seats.values();
+        if let Some(entry) = seats.find(|entry| SeatId(entry.number) == seat) {
+            entry.leave.notify_one();
         }
     }
 
@@ -111,6 +121,7 @@ impl Clients {
             clients: self.clone(),
             connection_id: connection_id.to_owned(),
             number,
+            peer,
             leave,
             _gone: sender,
         })
@@ -150,6 +161,15 @@ impl Table {
 }
 
 impl Seat {
+    pub(crate) fn id(&self) -> SeatId {
+        SeatId(self.number)
+    }
+
+    /// Where its client is.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     /// Ends when another connection wants the place.
     pub(crate) async fn is_wanted(&self) {
         self.leave.notified().await;

@@ -21,7 +21,7 @@ use super::{
     browsing::Browsing,
     clients::{Seat, is_wanted},
     dialogue::{Closing, Dialogue, DialogueConfig, Effect, Input, Now, Refusal},
-    translate,
+    exchange::Claimed,
 };
 use crate::{
     calls::Told,
@@ -148,13 +148,17 @@ impl<S: AsyncRead + AsyncWrite> Speaker<S> {
     }
 
     /// Says what is left. Who has said goodbye closes the socket itself: if we did, the client could take that for a loss.
+    /// So could one that was refused, and with `failover:` it would ask again at once and without end.
     async fn part(&mut self, closing: Closing) -> Result<(), Broken> {
         while !self.said.is_empty() {
             self.write().await?;
         }
-        if closing != Closing::Done {
-            self.writer.shutdown().await?;
-            return Ok(());
+        match closing {
+            Closing::Done | Closing::Refused => {}
+            Closing::TakenOver | Closing::Misspoke(_) | Closing::Unserved | Closing::Lost => {
+                self.writer.shutdown().await?;
+                return Ok(());
+            }
         }
         loop {
             self.heard.clear();
@@ -177,6 +181,7 @@ struct Task<S> {
     browsing: Browsing,
     pages: mpsc::Receiver<Input>,
     seat: Option<Seat>,
+    claimed: Option<Claimed>,
     listener: Option<Listener>,
     effects: Vec<Effect>,
     /// What follows once the socket has taken so much.
@@ -234,6 +239,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             browsing,
             pages,
             seat: None,
+            claimed: None,
             listener: None,
             effects: Vec::new(),
             leaving: VecDeque::new(),
@@ -408,17 +414,13 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
                 }
                 self.step(Input::Admitted(admitted));
             }
-            Effect::Vacate => self.seat = None,
+            Effect::Vacate => self.vacate().await,
             Effect::Announce {
                 destination,
                 is_there,
             } => {
-                if let Ok(targets) = translate::targets(&destination) {
-                    let name = targets.first.name;
-                    self.tell(session::Input::Temporary { name, is_there })
-                        .await?;
-                }
-                self.context.announcements.announce(destination, is_there);
+                let told = self.context.announce(destination, is_there).await;
+                told.map_err(Broken::Stopping)?;
             }
             Effect::Browse {
                 browser,
@@ -429,6 +431,7 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
             Effect::StopBrowse { browser } => self.browsing.end(browser),
             Effect::Close(closing) => {
                 self.closing = Some(closing);
+                self.claimed = None;
                 self.seat = None;
             }
         }
@@ -437,16 +440,30 @@ impl<S: AsyncRead + AsyncWrite> Task<S> {
 
     async fn admit(&mut self, connection: &str, client: Option<&str>) -> Result<(), Refusal> {
         // Its own earlier place, if it says its name twice.
+        self.claimed = None;
         self.seat = None;
+        self.context.exchange.open();
         let seat = self
             .context
             .clients
             .take(connection, client, self.peer)
             .await?;
+        if let Some(client) = client {
+            self.claimed = self.context.claim(&seat, connection, client).await?;
+        }
         self.seat = Some(seat);
         self.listener = Some(self.context.announcements.listen());
         self.speaker.decoder.open();
         Ok(())
+    }
+
+    /// The client leaves: whoever asks for its client id after the answer finds it free, wherever that is.
+    async fn vacate(&mut self) {
+        let claimed = self.claimed.take();
+        self.seat = None;
+        if let Some(claimed) = claimed {
+            claimed.release().await;
+        }
     }
 
     async fn tell(&mut self, input: session::Input) -> Result<(), Broken> {

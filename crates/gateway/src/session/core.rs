@@ -201,7 +201,11 @@ impl Core {
                     self.called(now, input, effects);
                 }
             }
-            Input::Temporary { name, is_there } => self.gone.told(name, is_there),
+            Input::Temporary {
+                name,
+                whose,
+                is_there,
+            } => self.gone.told(name, whose, is_there),
             Input::Dropped { call } => self.dropped(call),
             Input::GiveUp { call } => self.give_up(call, effects),
             Input::Leave => self.leave(),

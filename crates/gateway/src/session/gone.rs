@@ -3,30 +3,47 @@
 //! Known of those that this gateway was told of, the latest [`GONE_NAMES_MAX`]. What is not known here goes through, and
 //! the shard deletes what nobody uses.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_message::{DestinationName, Outcome};
 
-use super::{core::Core, effect::Effect, ids::CallId, input::Publication};
+use super::{
+    core::Core,
+    effect::Effect,
+    ids::CallId,
+    input::{Publication, Whose},
+};
 use crate::limits::GONE_NAMES_MAX;
 
 /// The latest.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
+    /// Those that somebody has: here, elsewhere.
+    there: BTreeMap<DestinationName, (bool, bool)>,
     names: BTreeSet<DestinationName>,
     order: VecDeque<DestinationName>,
 }
 
 impl Gone {
-    /// It is over, or it is there: a client that comes back has those again that it had.
-    pub(super) fn told(&mut self, name: DestinationName, is_there: bool) {
-        if is_there {
+    /// Clients here or elsewhere have it, or have it no longer. A client that comes back has again what it had.
+    pub(super) fn told(&mut self, name: DestinationName, whose: Whose, is_there: bool) {
+        if !name.is_temporary() {
+            return;
+        }
+        let (mut here, mut elsewhere) = self.there.get(&name).copied().unwrap_or_default();
+        match whose {
+            Whose::Here => here = is_there,
+            Whose::Elsewhere => elsewhere = is_there,
+        }
+        if here || elsewhere {
+            self.there.insert(name.clone(), (here, elsewhere));
             if self.names.remove(&name) {
                 self.order.retain(|other| *other != name);
             }
             return;
         }
-        if !name.is_temporary() || !self.names.insert(name.clone()) {
+        self.there.remove(&name);
+        if !self.names.insert(name.clone()) {
             return;
         }
         self.order.push_back(name);

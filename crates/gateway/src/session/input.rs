@@ -90,10 +90,12 @@ pub enum Input {
         /// What.
         what: Removal,
     },
-    /// A client of some gateway has made a temporary destination, or it is over: no message of a client makes it again.
+    /// A client has made a temporary destination, or has it no longer. When none has it, no message makes it again.
     Temporary {
         /// The queue or topic.
         name: DestinationName,
+        /// Whose client.
+        whose: Whose,
         /// Whether it is made.
         is_there: bool,
     },
@@ -263,6 +265,15 @@ pub struct Credit {
     pub bytes: u64,
 }
 
+/// Whose clients have a temporary destination. One that changes its gateway has it here and there for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// This gateway's.
+    Here,
+    /// Other gateways'.
+    Elsewhere,
+}
+
 /// What an operator removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
@@ -272,6 +283,8 @@ pub enum Removal {
     Message(MessagePosition),
     /// The destination, with its messages. It comes into being again when it is used.
     Destination,
+    /// The same of a temporary one, unless a client of some gateway has it.
+    Temporary,
 }
 
 /// What a storage node says about one shard.

@@ -327,7 +327,7 @@ impl Lane {
         let part = Part::Purge { call };
         self.single(now, numbers, part, |builder| match what {
             Removal::Messages => builder.purge(&destination.name),
-            Removal::Destination => builder.delete(destination, true),
+            Removal::Destination | Removal::Temporary => builder.delete(destination, true),
             Removal::Message(position) => builder.settle_at(
                 (destination.kind, &destination.name),
                 position,

@@ -279,6 +279,10 @@ impl Core {
         (destination, what): (&Destination, Removal),
         effects: &mut Vec<Effect>,
     ) {
+        if what == Removal::Temporary && !self.gone.has(&destination.name) {
+            self.calls.insert(call, Call::Over);
+            return effects.push(Effect::Purged { call, removed: 0 });
+        }
         let id = self.shard_of(&destination.name);
         let Some(shard) = id.and_then(|id| self.shards.get_mut(&id)) else {
             return self.fail(call, Failure::NoTopology, effects);

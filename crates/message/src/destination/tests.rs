@@ -102,3 +102,16 @@ fn slots_are_spread() {
         "100 expected in each, got {least} to {most}"
     );
 }
+
+#[test]
+fn names_of_the_cluster_itself_are_known() {
+    let is_internal = |name: &str| DestinationName::new(name).unwrap().is_internal();
+    assert!(is_internal("quorate.internal.neighbours"));
+    for other in [
+        "quorate.internal",
+        "quorate.internals.x",
+        "a.quorate.internal.x",
+    ] {
+        assert!(!is_internal(other), "{other}");
+    }
+}

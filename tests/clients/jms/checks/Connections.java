@@ -1,5 +1,6 @@
 package checks;
 
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import javax.jms.InvalidClientIDException;
@@ -8,6 +9,7 @@ import javax.jms.JMSSecurityException;
 import javax.jms.Session;
 import org.apache.activemq.ActiveMQConnection;
 import org.apache.activemq.ActiveMQConnectionFactory;
+import org.apache.activemq.transport.failover.FailoverTransport;
 
 /** Connections: names, passwords, many of them. */
 public final class Connections extends Fixture {
@@ -28,6 +30,38 @@ public final class Connections extends Fixture {
         ActiveMQConnection second = unstarted(factory(target.second));
         refused(InvalidClientIDException.class, () -> second.setClientID(name));
         first.close();
+        ActiveMQConnection third = unstarted(factory(target.second));
+        third.setClientID(name);
+        refused(InvalidClientIDException.class, () -> connectAs(name));
+    }
+
+    @Check
+    public void client_id_goes_with_its_connection_to_another_address() throws Exception {
+        if (target.second == null) {
+            throw new Skipped("needs --second");
+        }
+        for (int i = 0; i < 5; i++) {
+            ActiveMQConnection connection = unstarted(factory(failover(target.url, target.second)));
+            connection.setClientID(name);
+            connection.start();
+            Session session = session(connection, Session.AUTO_ACKNOWLEDGE);
+            send(session, queue(), "before");
+            // As if the network broke: the client tries the other address first.
+            FailoverTransport transport = connection.getTransport().narrow(FailoverTransport.class);
+            transport.handleTransportFailure(new IOException("broken by the check"));
+            send(session, queue(), "after");
+            holds(queue(), "before", "after");
+            ActiveMQConnection other = unstarted(factory());
+            refused(InvalidClientIDException.class, () -> other.setClientID(name));
+            quietly(other::close);
+            connection.close();
+        }
+    }
+
+    /** Both addresses behind one `failover:`, in this order. */
+    private static String failover(String first, String second) {
+        String own = first.startsWith("failover:(") ? first.substring("failover:(".length(), first.indexOf(')')) : first;
+        return "failover:(" + own + "," + second + ")?randomize=false";
     }
 
     @Check

@@ -128,6 +128,46 @@ public final class Temporary extends Fixture {
         });
     }
 
+    /** Told of by the broker, not by a message: the one that sends there is at the other address. */
+    private Session elsewhere() throws JMSException {
+        return session(connect(factory(second())), Session.AUTO_ACKNOWLEDGE);
+    }
+
+    @Check
+    public void known_at_another_address() throws Exception {
+        Session session = session();
+        TemporaryQueue queue = session.createTemporaryQueue();
+        MessageConsumer consumer = session.createConsumer(queue);
+        Session other = elsewhere();
+        MessageProducer producer = other.createProducer(queue);
+        sendOnceKnown(producer, other.createTextMessage("here"));
+        next(consumer, "here");
+        consumer.close();
+        queue.delete();
+        eventually("the destination is gone", () -> {
+            try {
+                producer.send(other.createTextMessage("x"));
+                return false;
+            } catch (JMSException e) {
+                return true;
+            }
+        });
+    }
+
+    @Check
+    public void known_to_whoever_connects_to_another_address_later() throws Exception {
+        Session session = session();
+        TemporaryTopic topic = session.createTemporaryTopic();
+        MessageConsumer consumer = session.createConsumer(topic);
+        // The first one has made the other address hear of it, whenever that came up.
+        Session first = elsewhere();
+        sendOnceKnown(first.createProducer(topic), first.createTextMessage("first"));
+        next(consumer, "first");
+        Session second = elsewhere();
+        sendOnceKnown(second.createProducer(topic), second.createTextMessage("second"));
+        next(consumer, "second");
+    }
+
     @Check
     public void gone_with_its_connection() throws Exception {
         ActiveMQConnection connection = connect();

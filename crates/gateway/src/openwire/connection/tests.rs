@@ -14,7 +14,7 @@ use crate::{
     engine::Engine,
     metrics::GatewayMetrics,
     nodes::Nodes,
-    openwire::{Announcements, Clients},
+    openwire::{Announcements, Clients, Exchange},
     session::{Config, Core},
     topology::ClusterView,
 };
@@ -40,6 +40,7 @@ fn context() -> Arc<Context> {
         accounts: Accounts::default(),
         clients: Clients::default(),
         announcements: Announcements::default(),
+        exchange: Exchange::over(),
         view,
         shutdown: Shutdown::new(),
         broker_id: "ID:gw01-1".to_owned(),

@@ -118,7 +118,7 @@ impl Dialogue {
         }
     }
 
-    /// Deletes a queue or topic with what is in it. The answer is given back if there can be none of that name.
+    /// Deletes a queue or topic with what is in it; a temporary one not if its client has it at another gateway by now. The answer is given back if there can be none of that name.
     fn delete(
         &mut self,
         destination: &Destination,
@@ -128,11 +128,15 @@ impl Dialogue {
         let Ok(targets) = translate::targets(destination) else {
             return Some(asked);
         };
+        let what = match destination {
+            Destination::TempQueue(_) | Destination::TempTopic(_) => session::Removal::Temporary,
+            Destination::Queue(_) | Destination::Topic(_) => session::Removal::Destination,
+        };
         let call = self.begin(Role::Purging(asked), effects);
         effects.push(Effect::Tell(session::Input::Purge {
             call,
             destination: targets.first,
-            what: session::Removal::Destination,
+            what,
         }));
         None
     }

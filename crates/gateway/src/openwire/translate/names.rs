@@ -16,7 +16,7 @@ use quorate_message::{
 use quorate_wire::openwire;
 use thiserror::Error;
 
-use crate::limits::COMPOSITE_MAX;
+use crate::{internal, limits::COMPOSITE_MAX};
 
 /// Where a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub(crate) enum NameError {
         /// What is wrong.
         reason: PatternError,
     },
+    /// It is no client's business.
+    #[error("{0}")]
+    Internal(String),
     /// Too many parts.
     #[error("destination names {count} queues and topics; at most {COMPOSITE_MAX} are allowed")]
     TooMany {
@@ -96,7 +99,11 @@ pub(crate) fn targets(destination: &openwire::Destination) -> Result<Targets, Na
             name: shown(name),
             reason,
         });
-        Ok(neutral(kind, checked?))
+        let destination = neutral(kind, checked?);
+        match internal::refuse(&destination) {
+            Ok(()) => Ok(destination),
+            Err(reason) => Err(NameError::Internal(reason)),
+        }
     });
     let first = parts.next().unwrap_or_else(|| {
         Err(NameError::Destination {
@@ -267,6 +274,7 @@ mod tests {
         assert!(refused("").starts_with("destination \"\": destination name is empty"));
         assert!(refused(",").contains("is empty"));
         assert!(refused("a,b.*").starts_with("destination \"b.*\": "));
+        assert!(refused("a,topic://quorate.internal.x").contains("is the cluster's own"));
         assert!(refused(&"x".repeat(1000)).len() < 500);
         assert_eq!(
             refused(&"a,".repeat(32)),

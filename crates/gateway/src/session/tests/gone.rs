@@ -10,8 +10,16 @@ fn name(number: u32) -> DestinationName {
 }
 
 fn told(bench: &mut Bench, number: u32, is_there: bool) {
+    told_of(bench, number, Whose::Here, is_there);
+}
+
+fn told_of(bench: &mut Bench, number: u32, whose: Whose, is_there: bool) {
     let name = name(number);
-    bench.step(Input::Temporary { name, is_there });
+    bench.step(Input::Temporary {
+        name,
+        whose,
+        is_there,
+    });
 }
 
 /// Sends one message there: whether it goes to the shard, and what is confirmed at once.
@@ -41,6 +49,30 @@ fn what_is_over_is_not_made_again_by_a_late_answer() {
     told(&mut bench, 1, true);
     bench.hear(NODE_A, 1, all(1, Outcome::Stored));
     assert_eq!(send(&mut bench, 1, 3), (1, Vec::new()));
+}
+
+/// A client has come to this gateway before the one that it had says that it is gone, or the other way round.
+#[test]
+fn what_somebody_has_is_neither_refused_nor_deleted() {
+    let mut bench = Bench::linked();
+    told_of(&mut bench, 1, Whose::Elsewhere, true);
+    told(&mut bench, 1, true);
+    told_of(&mut bench, 1, Whose::Elsewhere, false);
+    assert_eq!(send(&mut bench, 1, 1), (1, Vec::new()));
+    told_of(&mut bench, 1, Whose::Elsewhere, true);
+    told(&mut bench, 1, false);
+    let delete = Input::Purge {
+        call: CallId(2),
+        destination: Destination::queue(name(1)),
+        what: Removal::Temporary,
+    };
+    let effects = bench.step(delete.clone());
+    let is_done = |effect: &Effect| matches!(effect, Effect::Purged { removed: 0, .. });
+    assert!(effects.iter().any(is_done) && submitted(&effects).is_empty());
+    told_of(&mut bench, 1, Whose::Elsewhere, false);
+    let effects = bench.step(delete);
+    assert!(!effects.iter().any(is_done));
+    assert_eq!(send(&mut bench, 1, 2).0, 0);
 }
 
 #[test]

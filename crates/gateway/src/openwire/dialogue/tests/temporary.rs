@@ -227,7 +227,7 @@ fn a_temporary_queue_is_deleted_when_it_is_removed() {
         Told::Purge {
             call,
             destination,
-            what: Removal::Destination,
+            what: Removal::Temporary,
         },
     ] = told(&effects)[..]
     else {
