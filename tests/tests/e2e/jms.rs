@@ -114,6 +114,33 @@ async fn temporary_destinations_leave_no_names() -> Result<()> {
     .await
 }
 
+/// Whoever dies, what is shared is shared again by whoever is there.
+#[tokio::test]
+async fn what_clients_share_they_share_after_kills() -> Result<()> {
+    let mut cluster = Cluster::start(Size::default()).await?;
+    let names = [
+        "gone_when_deleted",
+        "gone_with_its_socket",
+        "known_at_another_address",
+        "topic_reaches_all",
+        "client_id_is_used_once_at_a_time",
+        "client_id_of_another_address_too",
+        "client_id_goes_with_its_connection_to_another_address",
+    ];
+    let first = through(&cluster, &[0]);
+    let second = format!("tcp://127.0.0.1:{}", cluster.gateway_ports[1]);
+    check(&cluster, &first, Some(&second), &names).await?;
+    cluster.gateways[1].kill()?;
+    rejoin(&mut cluster).await?;
+    check(&cluster, &first, Some(&second), &names).await?;
+    let (_, leader) = cluster.leader_of("quorate.internal.neighbours").await?;
+    cluster.nodes[leader].kill()?;
+    cluster.ready().await?;
+    check(&cluster, &first, Some(&second), &names).await?;
+    rejoin(&mut cluster).await?;
+    check(&cluster, &first, Some(&second), &names).await
+}
+
 /// Users are asked for at both ports, and the one for OpenWire serves nothing else.
 #[tokio::test]
 async fn who_does_not_know_a_users_password_is_not_let_in() -> Result<()> {

@@ -128,9 +128,8 @@ impl Neighbours {
             effects.push(Effect::Left);
         }
         if !is_taken {
-            // Whatever was in it: all is said again, and perhaps asked again.
             self.outgoing.paused_until = Some(self.now.after(NEIGHBOUR_PAUSE_MICROS));
-            self.outgoing.opened();
+            // Whatever was in it: with a hello all is said again, and asked again.
             if self.is_open {
                 self.greeting = Greeting::Wanted;
             }

@@ -195,6 +195,16 @@ impl Play {
         all
     }
 
+    /// All are told that something may be lost; every claim is decided, every life that is over is missed.
+    fn rest(&mut self) {
+        self.world.reopen();
+        let patience = u64::try_from(TAKEOVER_TIMEOUT.as_micros()).expect("short");
+        for _ in 0..10 {
+            self.world.wait(patience);
+            self.turn_out();
+        }
+    }
+
     fn demand_agreement(&self) {
         let mut tables = BTreeSet::new();
         for (gateway, life) in &self.lives {
@@ -218,6 +228,23 @@ impl Play {
         }
         assert_eq!(tables.len(), 1, "{tables:#?}");
     }
+}
+
+#[test]
+fn a_claim_that_is_decided_after_a_loss_is_known_to_all() {
+    let mut play = Play::new();
+    for op in [
+        Op::Claim(3, 2, 2),
+        Op::Claim(3, 2, 2),
+        Op::Publish(3),
+        Op::Claim(1, 2, 0),
+        Op::Hear(3),
+        Op::Lose,
+    ] {
+        play.play(op);
+    }
+    play.rest();
+    play.demand_agreement();
 }
 
 proptest! {
@@ -246,13 +273,7 @@ proptest! {
         for op in ops {
             play.play(op);
         }
-        play.world.reopen();
-        // Every claim is decided, every life that is over is missed.
-        let patience = u64::try_from(TAKEOVER_TIMEOUT.as_micros()).expect("short");
-        for _ in 0..10 {
-            play.world.wait(patience);
-            play.turn_out();
-        }
+        play.rest();
         play.demand_agreement();
         let before = play.world.published;
         play.world.wait(600_000_000);

@@ -3,6 +3,10 @@
 use super::*;
 use crate::limits::{NEIGHBOUR_GONE_MICROS, NEIGHBOUR_SILENT_MICROS};
 
+fn is_lost(note: &Note) -> bool {
+    matches!(note, Note::Lost { .. })
+}
+
 #[test]
 fn what_one_has_the_others_know_and_forget() {
     let mut world = World::at_rest(3);
@@ -43,6 +47,21 @@ fn who_is_alone_says_nothing() {
     assert!(world.gateways[&1].freed.contains(&SeatId(1)));
     world.wait(60_000_000);
     assert_eq!(world.published, before);
+}
+
+#[test]
+fn who_hears_nobody_tells_nobody_of_its_destinations() {
+    let mut world = World::new(2);
+    world.attend();
+    world.tell(1, Input::Opened);
+    world.wait(2_000_000);
+    let before = world.published;
+    world.announce(1, &queue("a"), true);
+    world.settle();
+    assert_eq!(world.published, before, "the other has no clients");
+    world.tell(2, Input::Opened);
+    world.settle();
+    assert_eq!(world.announced(2), [queue("a")]);
 }
 
 #[test]
@@ -148,6 +167,26 @@ fn who_hangs_is_forgotten_and_says_all_again_when_it_hears_that() {
 }
 
 #[test]
+fn an_answer_that_comes_just_too_late_is_given_again() {
+    let mut world = World::at_rest(2);
+    world.announce(1, &queue("a"), true);
+    world.settle();
+    let hangs = world.gateways.remove(&1).expect("it runs");
+    world.tell(2, Input::Opened);
+    world.wait(NEIGHBOUR_SILENT_MICROS - MOMENT);
+    world.now = world.now.after(2 * MOMENT);
+    world.tell(2, Input::Elapsed);
+    world.publish(2);
+    while world.hear(2) {}
+    // `lost` is under way when the answer gets its place.
+    world.gateways.insert(1, hangs);
+    while world.hear(1) | world.publish(1) {}
+    world.settle();
+    assert_eq!(world.announced(2), [queue("a")]);
+    assert!(world.gateways[&2].notes.iter().any(is_lost), "it was said");
+}
+
+#[test]
 fn a_leader_that_is_away_makes_nobody_be_forgotten() {
     let mut world = World::at_rest(2);
     world.announce(1, &queue("a"), true);
@@ -164,7 +203,13 @@ fn a_leader_that_is_away_makes_nobody_be_forgotten() {
     }
     assert_eq!(world.announced(2), [queue("a")]);
     world.lose();
+    // Its next hello comes back before any answer to it.
+    for _ in 0..4 {
+        world.publish(2);
+        world.hear(2);
+    }
     world.wait(60_000_000);
+    assert!(!world.gateways[&2].notes.iter().any(is_lost));
     assert_eq!(world.announced(2), [queue("a")]);
 }
 
@@ -188,6 +233,17 @@ fn a_number_that_is_left_out_makes_all_be_said_again() {
     world.announce(1, &queue("a"), true);
     world.publish(1);
     *world.topic.last_mut().expect("it is there") = None;
+    world.announce(1, &queue("b"), true);
+    world.wait(2_000_000);
+    assert_eq!(world.announced(2), [queue("a"), queue("b")]);
+}
+
+#[test]
+fn who_alone_misses_something_asks_for_all() {
+    let mut world = World::at_rest(2);
+    world.announce(1, &queue("a"), true);
+    world.publish(1);
+    world.gateways.get_mut(&2).expect("it runs").heard += 1;
     world.announce(1, &queue("b"), true);
     world.wait(2_000_000);
     assert_eq!(world.announced(2), [queue("a"), queue("b")]);
