@@ -312,6 +312,10 @@ pub const NEIGHBOUR_GONE_MICROS: u64 = 1_000_000;
 /// machine, and what its clients have should not flicker.
 pub const NEIGHBOUR_SILENT_MICROS: u64 = 10_000_000;
 
+/// After this, in microseconds, the temporary destinations of clients that a lost gateway had are deleted, if nobody has
+/// them by then. Longer than clients take to find out that they have lost it, and that they are connected elsewhere.
+pub const NEIGHBOUR_ORPHAN_MICROS: u64 = 60_000_000;
+
 /// Other gateways that are known: as many as a coordinator lets attend.
 pub const NEIGHBOURS_MAX: usize = 256;
 

@@ -35,7 +35,7 @@ use super::{
     clients::Clients,
     dialogue::Refusal,
     neighbours::{Effect, Input, Neighbours, Note, SeatId},
-    tell,
+    tell, translate,
 };
 use crate::{
     calls::Told,
@@ -48,7 +48,8 @@ use crate::{
     mailbox::{Frames, Mailbox},
     metrics::GatewayMetrics,
     session::{
-        self, CallId, Credit, OpenConsumer, Publication, ShardId, StoredDelivery, Time, Whose,
+        self, CallId, Credit, OpenConsumer, Publication, Removal, ShardId, StoredDelivery, Time,
+        Whose,
     },
     topology::ClusterView,
 };
@@ -335,6 +336,7 @@ impl Running {
                 let announcements = &self.announcements;
                 announcements.announce(Whose::Elsewhere, destination, is_there);
             }
+            Effect::Orphaned { destination } => self.delete(&destination).await?,
             Effect::Decided { seat, decision } => {
                 if let Some(answer) = self.desk.lock().deciding.remove(&seat) {
                     // Who is gone meanwhile says so.
@@ -443,7 +445,21 @@ impl Running {
             .await
     }
 
-    /// The engine says something of one of the two calls.
+    /// Deletes a temporary destination that nobody has, with what is in it.
+    async fn delete(&mut self, destination: &Destination) -> Result<(), Status> {
+        let Ok(targets) = translate::targets(destination) else {
+            return Ok(());
+        };
+        let call = self.begin().await?;
+        let delete = session::Input::Purge {
+            call,
+            destination: targets.first,
+            what: Removal::Temporary,
+        };
+        self.calls.tell(delete).await
+    }
+
+    /// The engine says something of one of its calls.
     async fn told(&mut self, effect: session::Effect) -> Result<(), Status> {
         use session::Effect as Answer;
         let call = effect.call();
@@ -471,14 +487,13 @@ impl Running {
                 );
                 self.over(call).await
             }
-            Answer::Ended { call } => self.over(call).await,
+            Answer::Ended { call } | Answer::Purged { call, .. } => self.over(call).await,
             Answer::Opened { .. }
             | Answer::Delivered { .. }
             | Answer::Confirmed { .. }
             | Answer::Wrong { .. }
             | Answer::HeldBack { .. }
             | Answer::Settled { .. }
-            | Answer::Purged { .. }
             | Answer::Committed { .. }
             | Answer::Unsubscribed { .. }
             | Answer::Pause { .. }

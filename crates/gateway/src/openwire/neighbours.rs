@@ -32,7 +32,7 @@ mod saying;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_message::GatewayId;
@@ -105,6 +105,8 @@ pub(crate) enum Effect {
         destination: Destination,
         is_there: bool,
     },
+    /// A gateway that is lost left this behind, and nobody said for long that it has it: it can be deleted.
+    Orphaned { destination: Destination },
     /// A claim has an answer; of one that is refused, what helps to find who has the client id.
     Decided {
         seat: SeatId,
@@ -154,6 +156,8 @@ pub(crate) struct Neighbours {
     others: Others,
     claims: Claims,
     temporaries: BTreeSet<Destination>,
+    /// What lost gateways had, and until when it is waited for, in that order.
+    orphans: VecDeque<(Time, Destination)>,
     own_claims: BTreeMap<String, OwnClaim>,
     outgoing: Outgoing,
 }
@@ -187,6 +191,7 @@ impl Neighbours {
             others: Others::default(),
             claims: Claims::default(),
             temporaries: BTreeSet::new(),
+            orphans: VecDeque::new(),
             own_claims: BTreeMap::new(),
             outgoing: Outgoing::default(),
         }
@@ -225,6 +230,7 @@ impl Neighbours {
             Input::Elapsed => {}
         }
         self.look_at_others();
+        self.look_at_orphans(effects);
         self.decide_all(effects);
         self.say(effects);
     }
@@ -238,7 +244,8 @@ impl Neighbours {
         };
         let claims = self.own_claims.values();
         let claims = claims.filter_map(OwnClaim::waits_until).min();
-        let deadlines = [answer, claims, self.outgoing.paused_until()];
+        let orphaned = self.orphans.front().map(|(at, _)| *at);
+        let deadlines = [answer, claims, orphaned, self.outgoing.paused_until()];
         // What is due by now waits for something else than time.
         let ahead = deadlines.into_iter().flatten().filter(|at| *at > self.now);
         ahead.min()
@@ -277,6 +284,16 @@ impl Neighbours {
         if overdue.any(|(_, at)| at <= self.now) {
             drop(overdue);
             self.greet();
+        }
+    }
+
+    /// What a lost gateway had may be gone for good by now.
+    fn look_at_orphans(&mut self, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        while let Some((_, destination)) = self.orphans.pop_front_if(|(at, _)| *at <= now) {
+            if !self.temporaries.contains(&destination) && !self.others.anybody_has(&destination) {
+                effects.push(Effect::Orphaned { destination });
+            }
         }
     }
 

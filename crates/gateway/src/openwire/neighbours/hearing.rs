@@ -8,7 +8,9 @@ use super::{
     frame::{Claim, Frame, News},
     others::Place,
 };
-use crate::limits::{NEIGHBOUR_ALL_ENTRIES_MAX, NEIGHBOUR_ENTRIES_MAX, NEIGHBOURS_MAX};
+use crate::limits::{
+    NEIGHBOUR_ALL_ENTRIES_MAX, NEIGHBOUR_ENTRIES_MAX, NEIGHBOUR_ORPHAN_MICROS, NEIGHBOURS_MAX,
+};
 
 impl Neighbours {
     /// Something came by the topic.
@@ -144,6 +146,11 @@ impl Neighbours {
         if self.others.knows(life) {
             effects.push(Effect::Note(Note::Lost { life }));
         }
+        let left = self.others.temporaries_left(life);
+        let until = self.now.after(NEIGHBOUR_ORPHAN_MICROS);
+        let room = NEIGHBOUR_ALL_ENTRIES_MAX.saturating_sub(self.orphans.len());
+        self.orphans
+            .extend(left.into_iter().take(room).map(|one| (until, one)));
         self.forget(life, effects);
     }
 

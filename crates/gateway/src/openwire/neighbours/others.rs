@@ -173,6 +173,10 @@ impl Others {
         other.is_some_and(|other| other.temporaries.contains_key(destination))
     }
 
+    pub(super) fn anybody_has(&self, destination: &Destination) -> bool {
+        self.lives.keys().any(|life| self.has(*life, destination))
+    }
+
     pub(super) fn temporaries_of(&self, life: GatewayId) -> usize {
         self.lives
             .get(&life)
@@ -197,10 +201,18 @@ impl Others {
         is_last
     }
 
+    /// What the clients of a life have.
+    pub(super) fn temporaries_left(&self, life: GatewayId) -> Vec<Destination> {
+        let had = self.lives.get(&life).map(|other| &other.temporaries);
+        had.into_iter()
+            .flatten()
+            .map(|(destination, _)| destination.clone())
+            .collect()
+    }
+
     /// A life is over. Returns what nobody has any longer.
     pub(super) fn lost(&mut self, life: GatewayId) -> Vec<Destination> {
-        let had = self.lives.get(&life).map(|other| &other.temporaries);
-        let had: Vec<Destination> = had.into_iter().flatten().map(|(d, _)| d.clone()).collect();
+        let had = self.temporaries_left(life);
         let gone = had.into_iter().filter(|gone| self.gone(life, gone));
         let gone = gone.collect();
         self.lives.remove(&life);

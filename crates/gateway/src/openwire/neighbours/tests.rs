@@ -41,6 +41,7 @@ struct Gateway {
     in_flight: Option<Vec<u8>>,
     is_open: bool,
     announced: BTreeSet<Destination>,
+    orphaned: BTreeSet<Destination>,
     decided: BTreeMap<SeatId, Result<(), String>>,
     leaves: BTreeSet<SeatId>,
     freed: BTreeSet<SeatId>,
@@ -91,6 +92,7 @@ impl World {
             in_flight: None,
             is_open: false,
             announced: BTreeSet::new(),
+            orphaned: BTreeSet::new(),
             decided: BTreeMap::new(),
             leaves: BTreeSet::new(),
             freed: BTreeSet::new(),
@@ -261,6 +263,7 @@ impl Gateway {
                 };
                 assert!(is_news, "only news are told");
             }
+            Effect::Orphaned { destination } => drop(self.orphaned.insert(destination)),
             Effect::Decided { seat, decision } => {
                 assert!(
                     self.decided.insert(seat, decision).is_none(),

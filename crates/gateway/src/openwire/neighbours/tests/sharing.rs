@@ -1,7 +1,7 @@
 //! Temporary destinations, and who is there.
 
 use super::*;
-use crate::limits::{NEIGHBOUR_GONE_MICROS, NEIGHBOUR_SILENT_MICROS};
+use crate::limits::{NEIGHBOUR_GONE_MICROS, NEIGHBOUR_ORPHAN_MICROS, NEIGHBOUR_SILENT_MICROS};
 
 fn is_lost(note: &Note) -> bool {
     matches!(note, Note::Lost { .. })
@@ -133,6 +133,38 @@ fn who_dies_is_forgotten_when_the_coordinator_misses_it_and_it_does_not_answer()
     let before = world.published;
     world.wait(60_000_000);
     assert_eq!(world.published, before, "they are at rest");
+}
+
+#[test]
+fn what_a_lost_gateway_had_is_deleted_when_no_client_comes_back_for_it() {
+    let mut world = World::at_rest(3);
+    for text in ["a", "b", "c"] {
+        world.announce(1, &queue(text), true);
+    }
+    world.settle();
+    world.gateways.remove(&1);
+    world.attend();
+    world.wait(NEIGHBOUR_GONE_MICROS + MOMENT);
+    world.announce(2, &queue("b"), true);
+    world.announce(3, &queue("c"), true);
+    world.wait(NEIGHBOUR_ORPHAN_MICROS / 2);
+    assert!(world.gateways[&2].orphaned.is_empty(), "it may come back");
+    world.wait(NEIGHBOUR_ORPHAN_MICROS);
+    for other in [2, 3] {
+        assert_eq!(world.gateways[&other].orphaned, [queue("a")].into());
+    }
+}
+
+#[test]
+fn who_says_goodbye_leaves_nothing() {
+    let mut world = World::at_rest(2);
+    world.announce(1, &queue("a"), true);
+    world.settle();
+    world.tell(1, Input::Left);
+    world.settle();
+    world.gateways.remove(&1);
+    world.wait(2 * NEIGHBOUR_ORPHAN_MICROS);
+    assert!(world.gateways[&2].orphaned.is_empty(), "it has deleted it");
 }
 
 #[test]
