@@ -244,6 +244,7 @@ impl Dispatcher {
         self.tend_gateways(now, state, effects);
         self.relocate(now, state, effects);
         self.pump_all(state, counters, effects);
+        self.expire_passed_over(now, state, effects);
         self.propose_bounds(now, state, effects);
     }
 
@@ -348,7 +349,10 @@ impl Dispatcher {
         if state.sift(queue).is_some_and(|sift| sift.is_late(position)) {
             self.sift_later(queue, position, position);
         }
-        self.join(queue, turn.priority(), position, position);
+        let id = self.by_queue.get(&queue).copied();
+        if id.is_none_or(|id| !self.is_kept_for_settlement(id, turn, state)) {
+            self.join(queue, turn.priority(), position, position);
+        }
     }
 
     /// The wall clock, as it is in this step.
