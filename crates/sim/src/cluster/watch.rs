@@ -9,6 +9,7 @@ use crate::checker::history::{Outcome, Record};
 use crate::cluster::Cluster;
 use crate::cluster::client::{Role, place_at};
 use crate::cluster::content::{Named, name, named};
+use crate::cluster::handover::Seen;
 
 /// Of so many steps of shards one is looked at closely.
 const STEPS: u64 = 64;
@@ -44,6 +45,30 @@ impl Cluster {
                 .map(|queue| (queue, waiting(&runtime.shard, queue)))
                 .to_vec(),
         )
+    }
+
+    /// What the replica that serves knows of gateways, and what is prepared in it.
+    pub(super) fn look_at_leader(&mut self, node: usize, shard: ShardId) {
+        let now = self.now();
+        let process = self.nodes[node].process.as_ref();
+        let Some(runtime) = process.and_then(|process| process.shards.get(&shard)) else {
+            return;
+        };
+        if !runtime.shard.is_serving() {
+            return self.handover.is_idle(node, shard);
+        }
+        let broker = runtime.shard.broker();
+        let seen = Seen {
+            node,
+            shard,
+            applied: broker.applied(),
+            attached: broker.gateways().collect(),
+            giving_up: broker.gateways_given_up().collect(),
+        };
+        let prepared = broker.prepared_transactions();
+        self.prepared.extend(prepared.map(|id| (id, now)));
+        let wrong = self.handover.look_at(seen, now);
+        self.failures.extend(wrong);
     }
 
     /// A step sent messages: none of them goes before one that waited already and still does.
@@ -128,8 +153,16 @@ impl Cluster {
             return;
         };
         let stamp_ms = runtime.shard.stamp().0;
+        let newest_ms = self.newest_ms.entry(shard).or_insert(stamp_ms);
+        *newest_ms = stamp_ms.max(*newest_ms);
+        let newest_ms = *newest_ms;
         for delivery in deliveries {
             let message = named(&delivery.message);
+            // Its time is over for a leader that had a later clock: that one may have passed it over.
+            if (1..=newest_ms).contains(&message.expires_at_ms) {
+                self.passed_over
+                    .insert((shard.0, delivery.position.value()));
+            }
             if message.expires_at_ms > 0 && message.expires_at_ms < stamp_ms {
                 self.failures.push(format!(
                     "sent late: {}#{} expired at {} and was sent at {stamp_ms}",

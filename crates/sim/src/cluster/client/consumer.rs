@@ -21,6 +21,8 @@ use crate::schedule::Moment;
 
 /// Credit of a consumer in messages.
 const PREFETCH: u64 = 12;
+/// Bits below the epoch in the position of a non-persistent message.
+const TRANSIENT_COUNT_BITS: u32 = 40;
 /// A live subscriber that was away for so long may have missed something; less than the broker keeps it for.
 const LIVE_US: u64 = 10_000_000;
 
@@ -221,23 +223,23 @@ impl Cluster {
         }
         let in_transaction = consumer.transactor.iter().flat_map(Transactor::accepts);
         let held = consumer.held.iter().chain(in_transaction);
-        let held = held.map(|held| (held.shard, held.position)).collect();
+        let held: Vec<_> = held.map(|held| (held.shard, held.position)).collect();
         let open = OpenConsumer {
             consumer: consumer.id,
             queue: consumer.destination(),
             subscription: consumer.subscription(),
-            held,
             terms: consumer.terms.clone(),
             credit: Credit {
-                messages: consumer.prefetch,
+                messages: consumer.prefetch.saturating_sub(held.len() as u64),
                 bytes: 1 << 20,
             },
+            held,
             wall_micros,
         };
         self.step_gateway(gateway, Input::Consume { call, open });
     }
 
-    /// A consumer is attached: what it does not hold any longer it forgets.
+    /// A consumer is attached: what it does not hold any longer it forgets, and gives the credit of it back.
     pub(super) fn opened(&mut self, client: usize, lost: &[(ShardId, MessagePosition)]) {
         let now = self.now();
         let Role::Consumer(consumer) = &mut self.clients[client].role else {
@@ -249,10 +251,16 @@ impl Cluster {
         let is_lost = |held: &Held| lost.contains(&(held.shard, held.position));
         let (gone, kept): (Vec<Held>, Vec<Held>) = consumer.held.drain(..).partition(is_lost);
         consumer.held.extend(kept);
+        let forgotten = gone.len() as u64;
         let consumer_name = consumer.history_name();
         for held in gone.into_iter().filter(|held| held.was_accepted) {
             let record = accepted(&held, &consumer_name, now, history::Outcome::Unknown);
             self.history.records.push(record);
+        }
+        if let Some((gateway, call)) = self.clients[client].connection
+            && forgotten > 0
+        {
+            self.credit(gateway, call, forgotten);
         }
     }
 
@@ -326,7 +334,8 @@ impl Cluster {
                 at_us,
                 position: is_fixed.then_some(position),
                 redelivered: delivery.redelivered || is_loose || is_transient,
-                resent: was_sent,
+                resent: was_sent || self.passed_over.contains(&(shard.0, position)),
+                copy: copy_of(delivery.position),
             }));
     }
 
@@ -488,6 +497,7 @@ impl Cluster {
             invoked_us,
             done_us: now,
             position: Some(held.position.value()),
+            copy: copy_of(held.position),
             accepted: settlement == Settlement::Accept,
             outcome,
         }));
@@ -533,6 +543,14 @@ impl Cluster {
     }
 }
 
+/// In which leader's memory a message is, by the epoch in its position; 0 for one in the log.
+fn copy_of(position: MessagePosition) -> u64 {
+    match position.is_transient() {
+        true => position.value() >> TRANSIENT_COUNT_BITS,
+        false => 0,
+    }
+}
+
 /// A try to accept a message.
 pub(super) fn accepted(
     held: &Held,
@@ -548,6 +566,7 @@ pub(super) fn accepted(
         invoked_us: now,
         done_us: now,
         position: Some(held.position.value()),
+        copy: copy_of(held.position),
         accepted: true,
         outcome,
     })
