@@ -120,6 +120,13 @@ fn a_message_recalled_too_early_overtakes_what_was_parked_since() {
 }
 
 #[test]
+fn a_repeat_that_gave_away_what_a_later_settlement_had() {
+    for seed in [202_672, 203_713, 205_116, 206_112] {
+        plays_well(seed);
+    }
+}
+
+#[test]
 fn an_attachment_that_came_without_the_report_before_it() {
     plays_well(99_573);
 }

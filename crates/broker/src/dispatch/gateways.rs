@@ -536,7 +536,10 @@ impl Dispatcher {
                 true
             }
             (Holder::Returning(_), Giver::Gateway { id, .. }) => id == LEADER,
-            (Holder::Leaving(gateway), Giver::Gateway { id, .. }) => gateway == id,
+            // A repeat was applied before what is leaving was named: that leaves by a later one.
+            (Holder::Leaving(gateway), Giver::Gateway { id, is_repeat, .. }) => {
+                gateway == id && !is_repeat
+            }
             (Holder::Consumer(_), Giver::Gateway { is_repeat, .. }) if is_repeat => false,
             (Holder::Consumer(consumer), Giver::Gateway { id, .. }) => {
                 let gateway = self.consumers.get(consumer).gateway;
