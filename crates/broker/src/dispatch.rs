@@ -343,18 +343,6 @@ impl Dispatcher {
         self.touch(id);
     }
 
-    /// A message that had been taken out is in its queue again; it may have been sent.
-    pub(crate) fn put_back(&mut self, queue: QueueId, turn: Turn, state: &State) {
-        let position = turn.position();
-        if state.sift(queue).is_some_and(|sift| sift.is_late(position)) {
-            self.sift_later(queue, position, position);
-        }
-        let id = self.by_queue.get(&queue).copied();
-        if id.is_none_or(|id| !self.is_kept_for_settlement(id, turn, state)) {
-            self.join(queue, turn.priority(), position, position);
-        }
-    }
-
     /// The wall clock, as it is in this step.
     pub(crate) fn set_wall(&mut self, stamp_ms: u64) {
         self.timed.set_wall(stamp_ms);

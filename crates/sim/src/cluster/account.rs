@@ -47,7 +47,7 @@ impl Cluster {
         let (Some(commit), Outcome::Confirmed) = (one.transaction, one.outcome) else {
             return;
         };
-        let prepared = self.prepared.get(&commit.id).copied();
+        let prepared = self.watched.prepared.get(&commit.id).copied();
         match Visibility::of(commit, one.done_us, prepared) {
             Visibility::Everywhere => {}
             Visibility::Later => one.sent.out_of_order = true,

@@ -267,7 +267,7 @@ impl Cluster {
             let now = self.now();
             for delivery in deliveries {
                 let key = (shard.0, delivery.position.value(), *consumer, *generation);
-                self.sent.insert(key, now);
+                self.watched.sent.insert(key, now);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Looks over the shoulder of leaders: what they send, and whether their brokers are sound.
 
-use quorate_message::MessagePosition;
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_message::{ConsumerId, MessagePosition, TransactionId};
 use quorate_replication::ShardId;
 use quorate_storage_node::shard::Shard;
 use quorate_storage_node::shard::effect::{Act, BrowsePage, SessionEvent};
@@ -10,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::cluster::client::{Role, place_at};
 use crate::cluster::content::{Named, name, named};
 use crate::cluster::handover::Seen;
+use crate::schedule::Moment;
 
 /// Of so many steps of shards one is looked at closely.
 const STEPS: u64 = 64;
@@ -19,6 +22,19 @@ const ALL_STEPS: u64 = 1_024;
 const LOOKED_AT: usize = 64;
 /// Queues whose messages go out in their turn, whoever takes them.
 const IN_TURN: [&str; 3] = ["queue.0", "urgent", "ops"];
+
+/// What leaders were seen to do.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    /// When each delivery was sent: shard, position, consumer, generation.
+    pub(super) sent: BTreeMap<(u32, u64, ConsumerId, u64), Moment>,
+    /// The latest wall clock that a leader of each shard sent messages by.
+    newest_ms: BTreeMap<ShardId, u64>,
+    /// Messages sent although their time was over for another leader: shard, position.
+    pub(super) passed_over: BTreeSet<(u32, u64)>,
+    /// When a leader had each transaction prepared last.
+    pub(super) prepared: BTreeMap<TransactionId, Moment>,
+}
 
 /// The first messages of each queue that wait to be sent.
 pub(super) type Heads = Vec<(&'static str, Vec<MessagePosition>)>;
@@ -66,7 +82,7 @@ impl Cluster {
             giving_up: broker.gateways_given_up().collect(),
         };
         let prepared = broker.prepared_transactions();
-        self.prepared.extend(prepared.map(|id| (id, now)));
+        self.watched.prepared.extend(prepared.map(|id| (id, now)));
         let wrong = self.handover.look_at(seen, now);
         self.failures.extend(wrong);
     }
@@ -153,14 +169,15 @@ impl Cluster {
             return;
         };
         let stamp_ms = runtime.shard.stamp().0;
-        let newest_ms = self.newest_ms.entry(shard).or_insert(stamp_ms);
+        let newest_ms = self.watched.newest_ms.entry(shard).or_insert(stamp_ms);
         *newest_ms = stamp_ms.max(*newest_ms);
         let newest_ms = *newest_ms;
         for delivery in deliveries {
             let message = named(&delivery.message);
             // Its time is over for a leader that had a later clock: that one may have passed it over.
             if (1..=newest_ms).contains(&message.expires_at_ms) {
-                self.passed_over
+                self.watched
+                    .passed_over
                     .insert((shard.0, delivery.position.value()));
             }
             if message.expires_at_ms > 0 && message.expires_at_ms < stamp_ms {

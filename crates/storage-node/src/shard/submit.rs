@@ -134,7 +134,13 @@ impl Submits {
         taken.is_some_and(|taken| number <= taken.highest) && under_way.any(|other| other == asker)
     }
 
-    fn take(&mut self, session: SessionId, lane: Lane, number: u64) {
+    /// Takes a batch; whether it is not under way already.
+    fn take(
+        &mut self,
+        (session, lane, number): (SessionId, Lane, u64),
+        accepted: &[(Asker, Batch)],
+    ) -> bool {
+        let is_new = !self.is_under_way((session, lane, number), accepted);
         let taken = &mut self.taken.entry(session).or_default()[lane as usize];
         let highest = taken.map_or(number, |taken| taken.highest.max(number));
         let last = number;
@@ -144,6 +150,7 @@ impl Submits {
         if self.taken.len() > SESSIONS_MAX {
             self.taken.pop_first();
         }
+        is_new
     }
 
     /// A session asked for something.
@@ -355,10 +362,9 @@ impl Shard {
         if !self.submits.may_follow(session, lane, submission.previous) {
             return overloaded("shard: the batch before this one was not taken");
         }
-        let is_under_way = self.submits.is_under_way((session, lane, number), accepted);
-        self.submits.take(session, lane, number);
+        let is_new = self.submits.take((session, lane, number), accepted);
         self.submits.seen(session);
-        Ok((!is_under_way).then_some(batch))
+        Ok(is_new.then_some(batch))
     }
 
     /// Whether a transient batch can be taken, or kept until this leader serves.

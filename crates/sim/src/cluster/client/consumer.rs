@@ -268,17 +268,13 @@ impl Cluster {
         let now = self.now();
         let position = delivery.position.value();
         let key = (shard.0, position, delivery.consumer, delivery.generation.0);
-        let at_us = self.sent.get(&key).copied().unwrap_or(now);
+        let at_us = self.watched.sent.get(&key).copied().unwrap_or(now);
         let mark = if delivery.redelivered { " again" } else { "" };
         let count = delivery.delivery_count;
         self.say(format_args!(
             "client {client} gets {shard} {position} x{count}{mark}"
         ));
-        let sent_before = self.sent.range(
-            (shard.0, position, ConsumerId::default(), 0)
-                ..=(shard.0, position, ConsumerId([u8::MAX; 16]), u64::MAX),
-        );
-        let was_sent = sent_before.count() > 1;
+        let was_sent = self.was_sent(shard, position);
         let gateway = self.gateway_of(client);
         // Of a leader that dies they are lost, and come again from elsewhere; a planned move keeps them.
         let is_transient = delivery.position.is_transient() && !self.options.is_volatile;
@@ -334,9 +330,16 @@ impl Cluster {
                 at_us,
                 position: is_fixed.then_some(position),
                 redelivered: delivery.redelivered || is_loose || is_transient,
-                resent: was_sent || self.passed_over.contains(&(shard.0, position)),
+                resent: was_sent || self.watched.passed_over.contains(&(shard.0, position)),
                 copy: copy_of(delivery.position),
             }));
+    }
+
+    /// Whether a message was sent more than once, to whomever.
+    fn was_sent(&self, shard: ShardId, position: u64) -> bool {
+        let first = (shard.0, position, ConsumerId::default(), 0);
+        let last = (shard.0, position, ConsumerId([u8::MAX; 16]), u64::MAX);
+        self.watched.sent.range(first..=last).count() > 1
     }
 
     /// The life of the gateway that a client is connected to.
