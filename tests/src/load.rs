@@ -341,6 +341,7 @@ async fn consume(
                     invoked_us,
                     done_us: shared.micros(),
                     position: None,
+                    copy: 0,
                     accepted: true,
                     outcome: Outcome::Confirmed,
                 }));
@@ -367,6 +368,7 @@ fn seen(
         digest: digest(&delivery.message.body),
         at_us: shared.micros(),
         resent: false,
+        copy: 0,
         position: Some(delivery.position.value),
         redelivered: delivery.redelivered,
     })

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_message::limits::PRIORITY_DEFAULT;
 use quorate_message::{
     Batch, Destination, DestinationKind, DestinationName, GatewayId, MessagePosition, Outcome,
-    PreviousCheckpoint, Relocating, Subscription,
+    PreviousCheckpoint, Relocating, Subscription, TransactionId,
 };
 
 use crate::dispatch::{Dispatcher, Gateways};
@@ -217,6 +217,11 @@ impl Broker {
     #[must_use]
     pub fn open_transactions(&self) -> usize {
         self.state.transactions().open()
+    }
+
+    /// The transactions that wait for their decision here.
+    pub fn prepared_transactions(&self) -> impl Iterator<Item = TransactionId> + '_ {
+        self.state.transactions().prepared().map(|(id, _)| id)
     }
 
     /// Whether an entry from `first_entry` to `last_entry` holds a message that is not settled.
@@ -504,7 +509,7 @@ impl Broker {
                         dispatcher.put_back(queue, turn, &self.state);
                     }
                     Change::Removed(queue, turn) => dispatcher.removed(queue, turn),
-                    Change::Readied(queue, turn) => dispatcher.readied(queue, turn),
+                    Change::Readied(queue, turn) => dispatcher.readied(queue, turn, &self.state),
                     Change::Ripened(queue, position) => dispatcher.ripened(queue, position),
                     Change::Ticked => dispatcher.ticked(),
                     Change::GivenBack(queue, position, giver) => {

@@ -246,6 +246,7 @@ impl Dispatcher {
         self.tend_gateways(now, state, effects);
         self.relocate(now, state, effects);
         self.pump_all(state, counters, effects);
+        self.expire_passed_over(now, state, effects);
         self.propose_bounds(now, state, effects);
     }
 
@@ -342,15 +343,6 @@ impl Dispatcher {
             next = next.next();
         }
         self.touch(id);
-    }
-
-    /// A message that had been taken out is in its queue again; it may have been sent.
-    pub(crate) fn put_back(&mut self, queue: QueueId, turn: Turn, state: &State) {
-        let position = turn.position();
-        if state.sift(queue).is_some_and(|sift| sift.is_late(position)) {
-            self.sift_later(queue, position, position);
-        }
-        self.join(queue, turn.priority(), position, position);
     }
 
     /// The wall clock, as it is in this step.

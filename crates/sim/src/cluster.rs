@@ -28,7 +28,7 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use quorate_message::{ConsumerId, Destination, Settings};
+use quorate_message::{Destination, Settings};
 use quorate_replication::{NodeId, ShardId};
 use quorate_storage_node::shard::effect::Note;
 
@@ -73,8 +73,7 @@ pub struct Cluster {
     trace: Trace,
     history: History,
     counts: Counts,
-    /// When each delivery was sent: shard, position, consumer, generation.
-    sent: BTreeMap<(u32, u64, ConsumerId, u64), Moment>,
+    watched: watch::Watched,
     handover: handover::Handover,
     owners: owners::Owners,
     scenes: Scenes,
@@ -200,7 +199,7 @@ impl Cluster {
             trace: Trace::new(mode),
             history: History::default(),
             counts: Counts::default(),
-            sent: BTreeMap::new(),
+            watched: watch::Watched::default(),
             handover: handover::Handover::default(),
             owners: owners::Owners::default(),
             scenes: Scenes::default(),

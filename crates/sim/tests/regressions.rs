@@ -113,6 +113,36 @@ fn an_accept_of_what_had_expired_that_was_repeated() {
 }
 
 #[test]
+fn a_message_recalled_too_early_overtakes_what_was_parked_since() {
+    for seed in [39_034, 207_944] {
+        plays_well(seed);
+    }
+}
+
+#[test]
+fn a_repeat_that_gave_away_what_a_later_settlement_had() {
+    for seed in [202_672, 203_713, 205_116, 206_112] {
+        plays_well(seed);
+    }
+}
+
+#[test]
+fn an_attachment_that_came_without_the_report_before_it() {
+    plays_well(99_573);
+}
+
+/// Found in the simulated clients and the checker: credit of what was lost, order behind a client that died and among
+/// transactions that are not visible yet, copies in the memories of two leaders.
+#[test]
+fn mistakes_of_the_clients_and_the_checker() {
+    for seed in [
+        32_356, 79_354, 107_557, 200_211, 203_795, 210_945, 211_301, 214_173,
+    ] {
+        plays_well(seed);
+    }
+}
+
+#[test]
 fn a_gateway_that_span_while_a_shard_had_no_leader() {
     for seed in [6019, 11171, 12268] {
         plays_well(seed);

@@ -17,7 +17,7 @@ use quorate_message::{BatchBuilder, Destination, GatewayId, MessagePosition, Set
 
 use super::{Dispatcher, Held, Holder, LaneId};
 use crate::limits::{GATEWAYS_MAX, PROPOSE_RETRY};
-use crate::state::{Giver, LEADER, State};
+use crate::state::{Giver, LEADER, State, Turn};
 use crate::{Effect, Input, Leaving, SessionId};
 
 /// What was proposed about a gateway, and when it is proposed again.
@@ -41,6 +41,9 @@ struct Gateway {
     leaving: BTreeSet<(LaneId, MessagePosition)>,
     /// The same, as the report under way has it so far.
     renewed: BTreeSet<(LaneId, MessagePosition)>,
+    /// All that it said to be settling, with its number in the batch, by its last report and by the one under way. One that
+    /// waits for its time may come back before that batch is applied.
+    said: [BTreeMap<(LaneId, MessagePosition), u64>; 2],
 }
 
 impl Gateway {
@@ -52,7 +55,15 @@ impl Gateway {
             proposed: Proposed::Nothing,
             leaving: BTreeSet::new(),
             renewed: BTreeSet::new(),
+            said: Default::default(),
         }
+    }
+
+    /// Whether it said to be settling a message, and the batch is not applied.
+    fn is_settling(&self, id: GatewayId, what: (LaneId, MessagePosition), state: &State) -> bool {
+        let numbers = self.said.iter().filter_map(|said| said.get(&what));
+        let mut open = numbers.filter(|number| !state.gateways().has_said(id, **number));
+        !self.is_losing && open.next().is_some()
     }
 }
 
@@ -213,6 +224,7 @@ impl Dispatcher {
         };
         if is_first && let Some(known) = self.gateways.known.get_mut(&id) {
             known.renewed.clear();
+            known.said[1].clear();
         }
         for one in leaving {
             // Applied while the report was on its way: nothing would let go of them a second time.
@@ -223,9 +235,14 @@ impl Dispatcher {
                 continue;
             };
             for position in &one.positions {
-                if self.take_leaving(id, one, lane, *position, state)
-                    && let Some(known) = self.gateways.known.get_mut(&id)
-                {
+                let is_taken = self.take_leaving(id, one, lane, *position, state);
+                let Some(known) = self.gateways.known.get_mut(&id) else {
+                    continue;
+                };
+                if one.number > 0 {
+                    known.said[1].insert((lane, *position), one.number);
+                }
+                if is_taken {
                     known.leaving.insert((lane, *position));
                     known.renewed.insert((lane, *position));
                 }
@@ -274,6 +291,26 @@ impl Dispatcher {
         true
     }
 
+    /// A message is available again that waited for its time. One that a gateway's client had, and whose settlement is on
+    /// its way all the same, is kept from everybody until that is applied: it would be taken from whoever got it.
+    pub(super) fn is_kept_for_settlement(&mut self, id: LaneId, turn: Turn, state: &State) -> bool {
+        let what = (id, turn.position());
+        let known = self.gateways.known.iter_mut();
+        let mut settling =
+            known.filter(|(gateway, known)| known.is_settling(**gateway, what, state));
+        let Some((gateway, known)) = settling.next() else {
+            return false;
+        };
+        known.leaving.insert(what);
+        known.renewed.insert(what);
+        let held = Held {
+            holder: Holder::Leaving(*gateway),
+            priority: turn.priority(),
+        };
+        self.lanes[id.0].hold_back(turn, held);
+        true
+    }
+
     /// A gateway has said everything: what it holds is known.
     pub(super) fn reported(&mut self, session: SessionId) {
         let Some(id) = self.gateways.of(session) else {
@@ -286,6 +323,7 @@ impl Dispatcher {
             known.lost_at = None;
         }
         let renewed = std::mem::take(&mut known.renewed);
+        known.said[0] = std::mem::take(&mut known.said[1]);
         // Settled meanwhile, by an entry that an earlier leader answered.
         let settled: Vec<_> = known.leaving.difference(&renewed).copied().collect();
         for (lane, position) in settled {
@@ -498,7 +536,10 @@ impl Dispatcher {
                 true
             }
             (Holder::Returning(_), Giver::Gateway { id, .. }) => id == LEADER,
-            (Holder::Leaving(gateway), Giver::Gateway { id, .. }) => gateway == id,
+            // A repeat was applied before what is leaving was named: that leaves by a later one.
+            (Holder::Leaving(gateway), Giver::Gateway { id, is_repeat, .. }) => {
+                gateway == id && !is_repeat
+            }
             (Holder::Consumer(_), Giver::Gateway { is_repeat, .. }) if is_repeat => false,
             (Holder::Consumer(consumer), Giver::Gateway { id, .. }) => {
                 let gateway = self.consumers.get(consumer).gateway;

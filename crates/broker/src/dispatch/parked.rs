@@ -75,12 +75,14 @@ impl Parked {
         classes.take_while(move |(class, _)| class.owner == Some(owner))
     }
 
-    /// Takes out up to `wanted` messages that a consumer may get, or may want, the first in turn.
+    /// Takes out messages that a consumer may get, or may want, the first in turn: as many of them as are among the first
+    /// `wanted`, those counted in that are on their way to it already, in turn.
     pub(super) fn take_for(
         &mut self,
         consumer: ConsumerRef,
         selector: Option<SelectorId>,
         wanted: u32,
+        under_way: &[Turn],
     ) -> Vec<Turn> {
         let mut found: Vec<(Turn, &Class)> = Vec::new();
         let wanted = wanted as usize;
@@ -101,7 +103,11 @@ impl Parked {
             }
         }
         found.sort_unstable();
-        found.truncate(wanted);
+        let mut place = 0;
+        found.retain(|(turn, _)| {
+            place += 1;
+            place + under_way.partition_point(|other| other < turn) <= wanted
+        });
         let found: Vec<(Turn, Class)> = found
             .into_iter()
             .map(|(turn, class)| (turn, class.clone()))

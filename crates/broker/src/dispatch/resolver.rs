@@ -18,7 +18,7 @@ use quorate_message::{Attempt, BatchBuilder, BatchFull, Decision, TransactionId}
 use super::Dispatcher;
 use crate::effect::{Effect, Resolution};
 use crate::limits::{DECIDED_TELL_AFTER, PREPARED_ASK_AFTER, RESOLVE_EVERY, RESOLVE_MAX};
-use crate::state::State;
+use crate::state::{QueueId, State, Turn};
 
 /// Since when this leader knows of what is not resolved. Nothing of it is logged.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +87,18 @@ impl Dispatcher {
         propose(effects, refused, |builder, (id, attempt)| {
             builder.roll_back(id, attempt)
         });
+    }
+
+    /// A message that a transaction had taken out is in its queue again; it may have been sent.
+    pub(crate) fn put_back(&mut self, queue: QueueId, turn: Turn, state: &State) {
+        let position = turn.position();
+        if state.sift(queue).is_some_and(|sift| sift.is_late(position)) {
+            self.sift_later(queue, position, position);
+        }
+        let id = self.by_queue.get(&queue).copied();
+        if id.is_none_or(|id| !self.is_kept_for_settlement(id, turn, state)) {
+            self.join(queue, turn.priority(), position, position);
+        }
     }
 
     /// Another shard's leader asks or tells.

@@ -220,31 +220,42 @@ impl Routing {
         }
     }
 
-    /// Takes out of what is parked as much as the consumer has room for, what has been recalled for it counted in. None
-    /// for one that has not seen all of it.
+    /// Takes out of what is parked as much as the consumer has room for, what has been recalled for it counted in as far as
+    /// it comes before: what was parked since may be older. None for one that has not seen all of it.
     pub(super) fn recall(&mut self, consumer: ConsumerRef, room: u32) -> Vec<Turn> {
         if self.parked.is_empty() || self.is_behind(consumer) {
             return Vec::new();
         }
-        let under_way = self.recalls.get(&consumer).copied().unwrap_or(0);
-        let wanted = room.min(RECALL_MESSAGES).saturating_sub(under_way);
-        self.take_out(consumer, wanted)
+        let under_way = match self.recalls.contains_key(&consumer) {
+            true => self.recalled_for(consumer),
+            false => Vec::new(),
+        };
+        self.take_out(consumer, room.min(RECALL_MESSAGES), &under_way)
+    }
+
+    /// What was recalled for a consumer and has not come up, in turn.
+    fn recalled_for(&self, consumer: ConsumerRef) -> Vec<Turn> {
+        let recalled = self.recalled.iter();
+        let recalled = recalled.filter(|(_, other)| **other == consumer);
+        recalled.map(|(turn, _)| *turn).collect()
     }
 
     /// Takes out the next of what the consumer's selector was not asked about, when the last of it has come up.
     pub(super) fn look_again(&mut self, consumer: ConsumerRef) -> Vec<Turn> {
         if self.is_behind(consumer) && !self.recalls.contains_key(&consumer) {
-            return self.take_out(consumer, RECALL_MESSAGES);
+            return self.take_out(consumer, RECALL_MESSAGES, &[]);
         }
         Vec::new()
     }
 
-    fn take_out(&mut self, consumer: ConsumerRef, wanted: u32) -> Vec<Turn> {
+    fn take_out(&mut self, consumer: ConsumerRef, wanted: u32, under_way: &[Turn]) -> Vec<Turn> {
         let member = self.members.get(&consumer);
         let Some(member) = member.filter(|_| wanted > 0) else {
             return Vec::new();
         };
-        let turns = self.parked.take_for(consumer, member.selector, wanted);
+        let turns = self
+            .parked
+            .take_for(consumer, member.selector, wanted, under_way);
         for turn in &turns {
             self.recalled.insert(*turn, consumer);
         }

@@ -84,14 +84,30 @@ impl Dispatcher {
         self.timed.wake_at = self.wake_at(now, state);
     }
 
+    /// What was passed over, its time being over, is to be removed before anything else happens: a leader that takes over
+    /// with an earlier clock would deliver it, behind what was newer.
+    pub(super) fn expire_passed_over(
+        &mut self,
+        now: u64,
+        state: &State,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.timed.over.is_empty() && self.has_lease && !self.gateways.is_waiting() {
+            self.propose_removals(now, state, effects);
+            self.timed.wake_at = self.wake_at(now, state);
+        }
+    }
+
     /// A message's time is over, as a tick found.
     pub(crate) fn ripened(&mut self, queue: QueueId, position: MessagePosition) {
         self.timed.over.push((queue, position));
     }
 
     /// A message that waited for its time is pending.
-    pub(crate) fn readied(&mut self, queue: QueueId, turn: Turn) {
-        if let Some(id) = self.by_queue.get(&queue).copied() {
+    pub(crate) fn readied(&mut self, queue: QueueId, turn: Turn, state: &State) {
+        if let Some(id) = self.by_queue.get(&queue).copied()
+            && !self.is_kept_for_settlement(id, turn, state)
+        {
             self.lanes[id.0].readied(turn);
             self.touch(id);
         }

@@ -58,6 +58,20 @@ struct Held {
     settled_in: u64,
 }
 
+impl Held {
+    /// Whether it is on its way out of the consumer's hands. What a transaction settles may come back; of what is not
+    /// persistent an accept that finds nothing is as good as one that was applied.
+    fn is_leaving(&self) -> bool {
+        match self.settling {
+            Some(Settlement::Release | Settlement::Return) => true,
+            Some(
+                Settlement::Accept | Settlement::Reject | Settlement::Expire | Settlement::Cancel,
+            ) => self.settled_in > 0,
+            None => false,
+        }
+    }
+}
+
 /// A client's request to settle, until all of it is answered.
 #[derive(Debug)]
 struct Request {
@@ -221,12 +235,11 @@ impl Consumer {
         self.held.len()
     }
 
-    /// What it holds and claims from a new leader, in the order in which it came. Not what it gives back: that may
-    /// be applied before the claim, and would then stay in the hands of a consumer that knows nothing of it.
+    /// What it holds and claims from a new leader, in the order in which it came. Not what it settles: that may be applied
+    /// before the claim, whatever came of it, and the message would then stay in the hands of a consumer that knows nothing
+    /// of it.
     pub(super) fn held(&self) -> Vec<MessagePosition> {
-        let is_claimed =
-            |settling| !matches!(settling, Some(Settlement::Release | Settlement::Return));
-        let held = self.held.iter().filter(|(_, h)| is_claimed(h.settling));
+        let held = self.held.iter().filter(|(_, held)| !held.is_leaving());
         let mut held: Vec<_> = held.map(|(p, h)| (h.order, *p)).collect();
         held.sort_unstable();
         held.into_iter().map(|(_, position)| position).collect()
@@ -240,16 +253,13 @@ impl Consumer {
     }
 
     /// What it settles and does not claim, by the number of the batch: nobody may have it before the settlement is
-    /// applied. While it claims, what it accepts or rejects stays with it.
+    /// applied. While it claims, what a transaction settles stays with it.
     pub(super) fn leaving(&self) -> BTreeMap<u64, Vec<MessagePosition>> {
         let is_claiming = self.phase == Phase::Open;
-        let held = self.held.iter().filter(|(_, held)| match held.settling {
-            Some(Settlement::Release | Settlement::Return) => true,
-            Some(
-                Settlement::Accept | Settlement::Reject | Settlement::Expire | Settlement::Cancel,
-            ) => !is_claiming,
-            None => false,
-        });
+        let held = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.is_leaving() || (!is_claiming && held.settling.is_some()));
         let mut leaving: BTreeMap<u64, Vec<MessagePosition>> = BTreeMap::new();
         for (position, held) in held {
             leaving.entry(held.settled_in).or_default().push(*position);
@@ -414,18 +424,10 @@ impl Consumer {
         let size = delivery.message.len() as u64;
         self.lent.messages = self.lent.messages.saturating_sub(1);
         self.lent.bytes = self.lent.bytes.saturating_sub(size);
-        if let Some(held) = self.held.get(&delivery.position) {
-            match held.settling {
-                // The message went back and came again before the answer to the settlement did.
-                Some(Settlement::Release | Settlement::Return) => {}
-                Some(
-                    Settlement::Accept
-                    | Settlement::Reject
-                    | Settlement::Expire
-                    | Settlement::Cancel,
-                )
-                | None => return false,
-            }
+        // What is leaving went back, or was not its own, and came again before the answer to the settlement did.
+        let held = self.held.get(&delivery.position);
+        if held.is_some_and(|held| !held.is_leaving()) {
+            return false;
         }
         self.hold(now, delivery.position);
         self.note_group(delivery.group);

@@ -164,7 +164,7 @@ impl Core {
             return;
         }
         let consumer = self.consumers.get_mut(&call);
-        let Some(consumer) = consumer.filter(|c| c.phase == Phase::Open) else {
+        let Some(consumer) = consumer.filter(|c| c.phase != Phase::Gone) else {
             return;
         };
         let shard = consumer.shard;
@@ -281,11 +281,11 @@ impl Core {
             let follows = consumer.follows;
             let shard = self.shards.get(&consumer.shard);
             let target = shard.and_then(super::shard::Shard::target);
-            match (consumer.phase, consumer.attachment) {
-                (Phase::Finished | Phase::Gone, _) => {
-                    self.see_through(call, target, effects);
-                }
-                (Phase::Open, Attachment::Detached) => {
+            // What it brought is its own only when the leader says so, also to give it back.
+            let is_over = consumer.phase != Phase::Open && !self.unopened.contains_key(&call);
+            match consumer.attachment {
+                _ if is_over => self.see_through(call, target, effects),
+                Attachment::Detached => {
                     let is_ready = consumer.is_admitted && consumer.waits_until.is_none();
                     let Some((node, link)) = target.filter(|_| is_ready) else {
                         continue;
@@ -314,8 +314,8 @@ impl Core {
                     });
                 }
                 // What came to it meanwhile is lent once it is attached.
-                (Phase::Open, Attachment::Asked { .. }) => {}
-                (Phase::Open, Attachment::Attached) => {
+                Attachment::Asked { .. } => {}
+                Attachment::Attached => {
                     let Some((node, link)) = target else { continue };
                     // What it would get there it gets where its name goes.
                     if self.following.far.contains(&call) {
@@ -371,7 +371,7 @@ impl Core {
                 lost: lost.into_iter().map(|position| (shard, position)).collect(),
             });
         }
-        self.settle_unopened(call, effects);
+        self.open_unopened(call, effects);
         self.detached.remove(&call);
         self.restless.insert(call);
         self.deliver(shard, false, early, effects);

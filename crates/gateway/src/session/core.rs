@@ -394,6 +394,8 @@ impl Core {
         self.forget_composites(call);
         self.abandon_transaction(call);
         let is_over = matches!(self.calls.get(&call), Some(Call::Over));
+        // It is not waited any longer for what the leader says of it.
+        self.settle_abandoned(call);
         self.abandon_group(call);
         let is_gone = self.abandon_consumer(call);
         if !is_over && !is_gone {
@@ -455,7 +457,7 @@ impl Core {
                 outcomes,
                 removed,
             } => {
-                if let Some(batch) = shard.answered(number, present) {
+                if let Some(batch) = shard.answered(number, Some(&outcomes), present) {
                     // The present leader may be told that this is under way: it is told anew what is.
                     if !present {
                         shard.report = Report::Due;
@@ -464,7 +466,7 @@ impl Core {
                 }
             }
             NodeEvent::Malformed { number, reason } => {
-                if let Some(batch) = shard.answered(number, present) {
+                if let Some(batch) = shard.answered(number, None, present) {
                     self.malformed(id, &batch, &reason, effects);
                 }
             }

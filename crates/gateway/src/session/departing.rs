@@ -14,29 +14,37 @@ use super::{
 impl Core {
     pub(super) fn finish_consumer(&mut self, call: CallId, effects: &mut Vec<Effect>) {
         self.finish_group(call, effects);
-        self.settle_unopened(call, effects);
         if let Some(consumer) = self.consumers.get_mut(&call) {
             consumer.phase = Phase::Finished;
             self.restless.insert(call);
-            self.release_unsettled(call);
+            self.release_if_opened(call);
         }
     }
 
     /// The call is gone: its settlements are seen through, then it is detached. True when it was gone before.
     pub(super) fn abandon_consumer(&mut self, call: CallId) -> bool {
-        self.settle_abandoned(call);
         let Some(consumer) = self.consumers.get_mut(&call) else {
             return false;
         };
         let was_gone = consumer.phase == Phase::Gone;
         consumer.phase = Phase::Gone;
         self.restless.insert(call);
-        self.release_unsettled(call);
+        self.release_if_opened(call);
         was_gone
     }
 
+    /// What a client brought is given back when the leader has said that it is its own.
+    fn release_if_opened(&mut self, call: CallId) {
+        if !self.unopened.contains_key(&call) {
+            self.release_unsettled(call);
+        } else if let Some(consumer) = self.consumers.get_mut(&call) {
+            // Nobody takes more.
+            consumer.forfeit();
+        }
+    }
+
     /// Gives back, through the log, what a client had in hand: every later leader then knows that it was sent.
-    fn release_unsettled(&mut self, call: CallId) {
+    pub(super) fn release_unsettled(&mut self, call: CallId) {
         if let Some(consumer) = self.consumers.get(&call) {
             let positions = consumer.unsettled();
             self.give_back(call, Settlement::Release, &positions);

@@ -396,6 +396,15 @@ pub enum Outcomes {
 }
 
 impl Outcomes {
+    /// Whether all of it was stored.
+    #[must_use]
+    pub fn are_stored(&self) -> bool {
+        match self {
+            Self::All(all) => all.is_stored(),
+            Self::Each(each) => each.iter().all(|outcome| outcome.is_stored()),
+        }
+    }
+
     /// Whether any command has this outcome.
     #[must_use]
     pub fn has(&self, outcome: Outcome) -> bool {

@@ -504,6 +504,11 @@ impl Lane {
         self.batches.iter().filter(|batch| !batch.overdue)
     }
 
+    /// Whether the batch of this number is here, which is not answered then.
+    pub(super) fn has(&self, number: BatchNumber) -> bool {
+        self.find(number).is_some()
+    }
+
     fn find(&self, number: BatchNumber) -> Option<usize> {
         self.batches
             .binary_search_by_key(&number, |batch| batch.number)

@@ -76,8 +76,9 @@ impl Core {
             };
             let mut consumers = shard.consumers.iter();
             let is_open = consumers.any(|call| {
+                let is_unopened = self.unopened.contains_key(call);
                 let consumer = self.consumers.get(call);
-                consumer.is_some_and(is_to_be_attached)
+                consumer.is_some_and(|consumer| is_to_be_attached(consumer, is_unopened))
             });
             if !is_open {
                 shard.report = Report::Done;
@@ -90,6 +91,7 @@ impl Core {
     pub(super) fn leave(&mut self) {
         self.ending = Ending::Leaving;
         for call in self.consumers.keys().copied().collect::<Vec<_>>() {
+            self.settle_abandoned(call);
             self.abandon_consumer(call);
         }
     }
@@ -109,8 +111,8 @@ impl Core {
     }
 }
 
-fn is_to_be_attached(consumer: &Consumer) -> bool {
-    consumer.phase == Phase::Open
+fn is_to_be_attached(consumer: &Consumer, is_unopened: bool) -> bool {
+    (consumer.phase == Phase::Open || is_unopened)
         && consumer.attachment == Attachment::Detached
         && consumer.waits_until.is_none()
 }

@@ -10,7 +10,7 @@ use quorate_message::{BatchBuilder, GatewayId};
 use super::{
     effect::{Command, Effect},
     ids::{BatchNumber, CallId, Epoch, LinkId, NodeId, ShardId, Time},
-    input::TopologyShard,
+    input::{Outcomes, TopologyShard},
     lane::{Lane, Pending},
     reporting::Report,
 };
@@ -204,14 +204,32 @@ impl Shard {
         over
     }
 
-    /// Takes out an answered batch.
-    pub(super) fn answered(&mut self, number: BatchNumber, by_present: bool) -> Option<Pending> {
+    /// Takes out an answered batch. Not one of messages that an earlier leader refused: the present one may have it again, or
+    /// gets it, and may store it all the same.
+    pub(super) fn answered(
+        &mut self,
+        number: BatchNumber,
+        outcomes: Option<&Outcomes>,
+        by_present: bool,
+    ) -> Option<Pending> {
+        let is_judged_again =
+            !by_present && outcomes.is_some_and(|outcomes| !outcomes.are_stored());
+        if is_judged_again && self.has_messages(number) {
+            return None;
+        }
         let mut lanes = self.lanes.iter_mut();
         let batch = lanes.find_map(|lane| lane.answered(number, by_present))?;
         if by_present {
             self.pause_micros = PAUSE_MICROS_MIN;
         }
         Some(batch)
+    }
+
+    /// Whether a batch that is not answered is one of messages.
+    fn has_messages(&self, number: BatchNumber) -> bool {
+        let kinds = [Kind::Stored, Kind::Transient].iter();
+        let mut lanes = kinds.map(|kind| &self.lanes[*kind as usize]);
+        lanes.any(|lane| lane.has(number))
     }
 
     /// Sends what the leader may have.

@@ -3,11 +3,13 @@
 //! A client that comes from another gateway names what it holds. The leader may have given that to another consumer
 //! meanwhile: by a settlement of the same client, sent through the gateway before and not answered. A settlement names no
 //! consumer, so it would take the message from whoever has it now, if that is a consumer of this gateway. It waits until the
-//! answer to the attachment says what is lost.
+//! answer to the attachment says what is lost, also when the client is gone meanwhile. Only where no answer is waited for any
+//! longer it is settled all the same.
 
 use quorate_message::{MessagePosition, Settlement};
 
 use super::{
+    consumer::Phase,
     core::Core,
     effect::Effect,
     ids::{CallId, ShardId},
@@ -61,8 +63,20 @@ impl Core {
         true
     }
 
-    /// The consumer of a call is attached, or will not be: what was kept is settled.
-    pub(super) fn settle_unopened(&mut self, call: CallId, effects: &mut Vec<Effect>) {
+    /// The consumer of a call is attached: what was kept is settled; what a client that is gone brought besides goes back.
+    pub(super) fn open_unopened(&mut self, call: CallId, effects: &mut Vec<Effect>) {
+        let phase = self.consumers.get(&call).map(|consumer| consumer.phase);
+        if phase == Some(Phase::Gone) {
+            self.settle_abandoned(call);
+        } else {
+            self.settle_unopened(call, effects);
+        }
+        if phase != Some(Phase::Open) {
+            self.release_unsettled(call);
+        }
+    }
+
+    fn settle_unopened(&mut self, call: CallId, effects: &mut Vec<Effect>) {
         let Some(unopened) = self.unopened.remove(&call) else {
             return;
         };

@@ -48,11 +48,12 @@ fn resurrections(view: &View<'_>, rules: Rules, violations: &mut Vec<Violation>)
     let several: BTreeSet<MessageKey> = several
         .flat_map(|kept| kept.places.iter().map(|place| kept.key_at(place)))
         .collect();
-    for (key, settled_us) in &view.settled_us {
+    for ((key, copy), settled_us) in &view.settled_us {
         if several.contains(key) {
             continue;
         }
         let deliveries = view.delivered.get(key).into_iter().flatten();
+        let deliveries = deliveries.filter(|delivery| delivery.copy == *copy);
         let late = deliveries
             .map(|delivery| delivery.at_us)
             .find(|at_us| *at_us > settled_us.saturating_add(rules.stray_delivery_us));

@@ -70,9 +70,14 @@ pub struct Delivery {
     pub position: Option<u64>,
     /// Marked as perhaps delivered before.
     pub redelivered: bool,
-    /// It was sent before and did not arrive, as far as that is known: what was sent meanwhile may have arrived.
+    /// It was sent before and did not arrive, as far as that is known, or was passed over: what was sent meanwhile may have
+    /// arrived.
     #[serde(default)]
     pub resent: bool,
+    /// In which leader's memory it was, if it is a message that is only there; 0 otherwise. What is sent again after the
+    /// crash of a leader is stored again.
+    #[serde(default)]
+    pub copy: u64,
 }
 
 /// See [`Record::Settle`].
@@ -93,6 +98,9 @@ pub struct Settle {
     /// Where the message is stored, if the client is told.
     #[serde(default)]
     pub position: Option<u64>,
+    /// In which leader's memory it was, as in [`Delivery`].
+    #[serde(default)]
+    pub copy: u64,
     /// Whether the message is done with; otherwise it was given back.
     pub accepted: bool,
     /// What the client learned.
@@ -243,8 +251,8 @@ pub(crate) struct View<'a> {
     pub(crate) published: BTreeMap<MessageKey, Sent>,
     /// The deliveries of each message in the order of their times.
     pub(crate) delivered: BTreeMap<MessageKey, Vec<&'a Delivery>>,
-    /// The earliest confirmed settlement for good of each message.
-    pub(crate) settled_us: BTreeMap<MessageKey, u64>,
+    /// The earliest confirmed settlement for good of each copy of each message.
+    pub(crate) settled_us: BTreeMap<(MessageKey, u64), u64>,
     /// All deliveries, in the order of the records: a consumer's own records are in the order in which it saw them.
     pub(crate) deliveries: Vec<&'a Delivery>,
     pub(crate) drained: BTreeSet<&'a str>,
@@ -339,7 +347,8 @@ impl<'a> View<'a> {
         if settle.outcome != Outcome::Confirmed {
             return;
         }
-        let first = self.settled_us.entry(key).or_insert(settle.done_us);
+        let copy = (key, settle.copy);
+        let first = self.settled_us.entry(copy).or_insert(settle.done_us);
         *first = settle.done_us.min(*first);
     }
 }

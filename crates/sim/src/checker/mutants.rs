@@ -36,6 +36,7 @@ fn delivery(producer: u64, number: u64) -> Delivery {
         position: Some(number * 1_024 + producer),
         redelivered: false,
         resent: false,
+        copy: 0,
     }
 }
 
@@ -48,6 +49,7 @@ fn settle(producer: u64, number: u64) -> Record {
         invoked_us: number * 10 + 7,
         done_us: number * 10 + 9,
         position: Some(number * 1_024 + producer),
+        copy: 0,
         accepted: true,
         outcome: Outcome::Confirmed,
     })
@@ -345,6 +347,69 @@ fn what_a_transaction_accepted_and_another_consumer_too_is_caught() {
             }));
         },
         |violation| matches!(violation, Violation::EndedTwice(key, 2, 1) if key.queue == "inbox"),
+    );
+}
+
+/// A message in a leader's memory, in the memories of two leaders.
+#[test]
+fn what_is_settled_in_a_leaders_memory_and_comes_again_from_there_is_caught() {
+    let comes_again = |copy| {
+        let mut history = good();
+        for record in &mut history.records {
+            match record {
+                Record::Delivery(one) if one.number == 9 => (one.copy, one.position) = (1, None),
+                Record::Settle(one) if one.number == 9 => one.copy = 1,
+                _ => {}
+            }
+        }
+        let again = Delivery {
+            at_us: 10_000,
+            redelivered: true,
+            position: None,
+            copy,
+            ..delivery(1, 9)
+        };
+        history.records.push(Record::Delivery(again));
+        judge(&history, RULES)
+    };
+    let verdict = comes_again(1);
+    let caught = &verdict.violations[..];
+    assert!(
+        matches!(caught, [Violation::Resurrected(key, 10_000, _)] if key.number == 9),
+        "{verdict}"
+    );
+    // Sent again after the crash of that leader, it is another one.
+    assert!(comes_again(2).is_clean());
+}
+
+/// The commit of a client that died may come behind that of the one who takes its place; nobody else's may.
+#[test]
+fn what_a_living_client_sent_is_judged_beside_what_a_dead_one_did() {
+    let verdict = |lost: u64, passed: u64| {
+        let mut history = good();
+        let mut late = Vec::new();
+        history.records.retain(|record| match record {
+            Record::Delivery(one) if (one.number, one.producer.as_str()) == (passed, "p1") => {
+                late.push(record.clone());
+                false
+            }
+            _ => true,
+        });
+        for record in &mut history.records {
+            if let Record::Publish(one) = record
+                && (one.number, one.producer.as_str()) == (lost, "p1")
+            {
+                one.out_of_order = true;
+            }
+        }
+        history.records.extend(late);
+        judge(&history, RULES)
+    };
+    assert!(verdict(10, 10).is_clean());
+    let caught = verdict(10, 12);
+    assert!(
+        matches!(&caught.violations[..], [Violation::OutOfOrder(key, _, _)] if key.number == 12),
+        "{caught}"
     );
 }
 

@@ -4,17 +4,23 @@ use quorate_message::DestinationKind;
 
 use crate::checker::history::{Drained, Kept, Outcome, Publish, Record};
 use crate::cluster::Cluster;
-use crate::cluster::client::{Ended, place_at};
+use crate::cluster::client::{Commit, Ended, place_at};
 use crate::cluster::content::digest_of;
 use crate::cluster::scene::elsewhere;
+use crate::schedule::Moment;
 
 /// Copies that an operator makes of one message at most.
 const COPIES_MAX: u64 = 1_000;
+/// Nobody is told sooner of a commit that is not visible everywhere: a second, by a clock that drifts.
+const VISIBLE_US: u64 = 990_000;
 
 impl Cluster {
     /// Writes down what became of every message that was sent, and which places are empty.
     pub(super) fn account(&mut self) {
-        let ended = std::mem::take(&mut self.ended);
+        let mut ended = std::mem::take(&mut self.ended);
+        for one in &mut ended {
+            self.look_at_visibility(one);
+        }
         let mut records = Vec::new();
         for one in &ended {
             let destination = &one.sent.publication.destination;
@@ -34,6 +40,22 @@ impl Cluster {
             records.extend(drained);
         }
         self.history.records.extend(records);
+    }
+
+    /// What a later transaction of a client sends may overtake what is not visible yet.
+    fn look_at_visibility(&mut self, one: &mut Ended) {
+        let (Some(commit), Outcome::Confirmed) = (one.transaction, one.outcome) else {
+            return;
+        };
+        let prepared = self.watched.prepared.get(&commit.id).copied();
+        match Visibility::of(commit, one.done_us, prepared) {
+            Visibility::Everywhere => {}
+            Visibility::Later => one.sent.out_of_order = true,
+            Visibility::ToldEarly => self.fail(format!(
+                "told early: {} was committed and not visible everywhere",
+                commit.id
+            )),
+        }
     }
 
     fn account_queue(&self, one: &Ended, queue: &str, records: &mut Vec<Record>) {
@@ -134,6 +156,29 @@ impl Cluster {
     }
 }
 
+/// Where the messages of a transaction could be seen when its client was told that it is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visibility {
+    Everywhere,
+    /// A shard had no leader for a second, and shows them as soon as it has one.
+    Later,
+    /// Not everywhere, and the client was told without waiting for it.
+    ToldEarly,
+}
+
+impl Visibility {
+    /// `prepared`: when a leader had it prepared last.
+    fn of(commit: Commit, told_us: Moment, prepared: Option<Moment>) -> Self {
+        // Of several tries one may be prepared that is not the one that was committed.
+        let has_waited = commit.tries > 1 || commit.begun_at + VISIBLE_US <= told_us;
+        match prepared.is_some_and(|at| told_us < at) {
+            false => Self::Everywhere,
+            true if has_waited => Self::Later,
+            true => Self::ToldEarly,
+        }
+    }
+}
+
 fn publish(one: &Ended, queue: String, outcome: Outcome) -> Record {
     Record::Publish(Publish {
         queue,
@@ -145,4 +190,30 @@ fn publish(one: &Ended, queue: String, outcome: Outcome) -> Record {
         outcome,
         out_of_order: one.sent.out_of_order,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_message::{ProducerId, TransactionId};
+
+    use super::*;
+
+    #[test]
+    fn a_client_told_of_what_is_not_visible_without_a_second_of_waiting_is_caught() {
+        let commit = |tries| Commit {
+            id: TransactionId {
+                origin: ProducerId([1; 16]),
+                number: 1,
+            },
+            begun_at: 5_000_000,
+            tries,
+        };
+        let seen = |told_us, prepared| Visibility::of(commit(1), told_us, prepared);
+        assert_eq!(seen(5_100_000, None), Visibility::Everywhere);
+        assert_eq!(seen(5_100_000, Some(5_090_000)), Visibility::Everywhere);
+        assert_eq!(seen(5_100_000, Some(5_110_000)), Visibility::ToldEarly);
+        assert_eq!(seen(6_000_000, Some(6_010_000)), Visibility::Later);
+        let again = Visibility::of(commit(2), 5_100_000, Some(5_110_000));
+        assert_eq!(again, Visibility::Later);
+    }
 }

@@ -9,7 +9,7 @@ use quorate_gateway::session::{CallId, Input};
 
 pub(super) use self::consumer::{Consumer, Habits, Source, place_at};
 pub(super) use self::operator::{Deed, Operator, Purge};
-pub(super) use self::producer::{Ended, Load, Producer};
+pub(super) use self::producer::{Commit, Ended, Load, Producer};
 pub(super) use self::transactor::Transactor;
 use crate::cluster::Cluster;
 use crate::cluster::packet::{ClientEvent, Happening};

@@ -11,7 +11,6 @@ use quorate_storage_node::shard::input::{Checkpoint, Input, Placement, SegmentIn
 use quorate_storage_node::shard::moving::MovePage;
 
 use crate::cluster::Cluster;
-use crate::cluster::handover::Seen;
 use crate::cluster::node::checkpoint_of;
 use crate::cluster::packet::{Happening, Packet, Task};
 use crate::cluster::scene::Scene;
@@ -35,28 +34,6 @@ pub(super) enum DiskJob {
 }
 
 impl Cluster {
-    /// What the replica that serves knows of gateways.
-    fn look_at_gateways(&mut self, node: usize, shard: ShardId) {
-        let now = self.now();
-        let process = self.nodes[node].process.as_ref();
-        let Some(runtime) = process.and_then(|process| process.shards.get(&shard)) else {
-            return;
-        };
-        if !runtime.shard.is_serving() {
-            return self.handover.is_idle(node, shard);
-        }
-        let broker = runtime.shard.broker();
-        let seen = Seen {
-            node,
-            shard,
-            applied: broker.applied(),
-            attached: broker.gateways().collect(),
-            giving_up: broker.gateways_given_up().collect(),
-        };
-        let wrong = self.handover.look_at(seen, now);
-        self.failures.extend(wrong);
-    }
-
     /// Steps a shard's machine and carries out what it asks for.
     pub(super) fn step_shard(&mut self, node: usize, shard: ShardId, input: Input) {
         let clock = self.clock(node);
@@ -107,7 +84,7 @@ impl Cluster {
             self.carry_out(node, shard, act);
         }
         self.look_at(node, shard);
-        self.look_at_gateways(node, shard);
+        self.look_at_leader(node, shard);
         self.work(node, shard);
         self.set_shard_due(node, shard);
     }
@@ -290,7 +267,7 @@ impl Cluster {
             let now = self.now();
             for delivery in deliveries {
                 let key = (shard.0, delivery.position.value(), *consumer, *generation);
-                self.sent.insert(key, now);
+                self.watched.sent.insert(key, now);
             }
         }
     }

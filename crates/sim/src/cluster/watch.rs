@@ -1,6 +1,8 @@
 //! Looks over the shoulder of leaders: what they send, and whether their brokers are sound.
 
-use quorate_message::MessagePosition;
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_message::{ConsumerId, MessagePosition, TransactionId};
 use quorate_replication::ShardId;
 use quorate_storage_node::shard::Shard;
 use quorate_storage_node::shard::effect::{Act, BrowsePage, SessionEvent};
@@ -9,6 +11,8 @@ use crate::checker::history::{Outcome, Record};
 use crate::cluster::Cluster;
 use crate::cluster::client::{Role, place_at};
 use crate::cluster::content::{Named, name, named};
+use crate::cluster::handover::Seen;
+use crate::schedule::Moment;
 
 /// Of so many steps of shards one is looked at closely.
 const STEPS: u64 = 64;
@@ -18,6 +22,19 @@ const ALL_STEPS: u64 = 1_024;
 const LOOKED_AT: usize = 64;
 /// Queues whose messages go out in their turn, whoever takes them.
 const IN_TURN: [&str; 3] = ["queue.0", "urgent", "ops"];
+
+/// What leaders were seen to do.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    /// When each delivery was sent: shard, position, consumer, generation.
+    pub(super) sent: BTreeMap<(u32, u64, ConsumerId, u64), Moment>,
+    /// The latest wall clock that a leader of each shard sent messages by.
+    newest_ms: BTreeMap<ShardId, u64>,
+    /// Messages sent although their time was over for another leader: shard, position.
+    pub(super) passed_over: BTreeSet<(u32, u64)>,
+    /// When a leader had each transaction prepared last.
+    pub(super) prepared: BTreeMap<TransactionId, Moment>,
+}
 
 /// The first messages of each queue that wait to be sent.
 pub(super) type Heads = Vec<(&'static str, Vec<MessagePosition>)>;
@@ -44,6 +61,30 @@ impl Cluster {
                 .map(|queue| (queue, waiting(&runtime.shard, queue)))
                 .to_vec(),
         )
+    }
+
+    /// What the replica that serves knows of gateways, and what is prepared in it.
+    pub(super) fn look_at_leader(&mut self, node: usize, shard: ShardId) {
+        let now = self.now();
+        let process = self.nodes[node].process.as_ref();
+        let Some(runtime) = process.and_then(|process| process.shards.get(&shard)) else {
+            return;
+        };
+        if !runtime.shard.is_serving() {
+            return self.handover.is_idle(node, shard);
+        }
+        let broker = runtime.shard.broker();
+        let seen = Seen {
+            node,
+            shard,
+            applied: broker.applied(),
+            attached: broker.gateways().collect(),
+            giving_up: broker.gateways_given_up().collect(),
+        };
+        let prepared = broker.prepared_transactions();
+        self.watched.prepared.extend(prepared.map(|id| (id, now)));
+        let wrong = self.handover.look_at(seen, now);
+        self.failures.extend(wrong);
     }
 
     /// A step sent messages: none of them goes before one that waited already and still does.
@@ -128,8 +169,17 @@ impl Cluster {
             return;
         };
         let stamp_ms = runtime.shard.stamp().0;
+        let newest_ms = self.watched.newest_ms.entry(shard).or_insert(stamp_ms);
+        *newest_ms = stamp_ms.max(*newest_ms);
+        let newest_ms = *newest_ms;
         for delivery in deliveries {
             let message = named(&delivery.message);
+            // Its time is over for a leader that had a later clock: that one may have passed it over.
+            if (1..=newest_ms).contains(&message.expires_at_ms) {
+                self.watched
+                    .passed_over
+                    .insert((shard.0, delivery.position.value()));
+            }
             if message.expires_at_ms > 0 && message.expires_at_ms < stamp_ms {
                 self.failures.push(format!(
                     "sent late: {}#{} expired at {} and was sent at {stamp_ms}",

@@ -45,9 +45,9 @@ impl Shard {
         out: &mut Vec<Effect>,
     ) {
         if !self.replica.is_leading() || self.is_halted() {
-            // What comes behind this may find a leader, which must not take it for the whole.
-            self.deliveries.torn.insert(session);
             if wants_an_answer(&request) {
+                // What comes behind this may find a leader, which must not take it for the whole.
+                self.deliveries.torn.insert(session);
                 let epoch = self.replica.epoch();
                 out.push(to_session(
                     session,
@@ -59,8 +59,9 @@ impl Shard {
         if let SessionRequest::Report { is_first: true, .. } = request {
             self.deliveries.torn.remove(&session);
         }
-        // It was told that something was refused, and starts over.
-        if request == SessionRequest::Reported && self.deliveries.torn.contains(&session) {
+        // Something of the report was refused, of which the gateway was told: it starts over. What a consumer holds is told
+        // by its attachment and what comes before that together.
+        if self.deliveries.torn.contains(&session) && wants_an_answer(&request) {
             return;
         }
         self.submits.seen(session);

@@ -36,10 +36,18 @@ pub(super) struct Submits {
     own: VecDeque<Bytes>,
     /// Sessions that asked for something in this leadership: they are told when it ends.
     sessions: BTreeSet<SessionId>,
-    /// The batch that was taken last of each lane of a session, in this leadership.
-    taken: BTreeMap<SessionId, [Option<u64>; Lane::COUNT]>,
+    /// What was taken of each lane of a session, in this leadership.
+    taken: BTreeMap<SessionId, [Option<Taken>; Lane::COUNT]>,
     /// The disk has no room for messages.
     pub(super) is_space_low: bool,
+}
+
+/// Batches by their numbers.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    last: u64,
+    /// What comes again is below.
+    highest: u64,
 }
 
 /// The batches of a session that keep their order among each other: those of one kind.
@@ -109,16 +117,40 @@ impl Submits {
     /// Whether a batch may follow what was taken of its lane. Without a predecessor it always may.
     fn may_follow(&self, session: SessionId, lane: Lane, previous: Option<u64>) -> bool {
         let taken = self.taken.get(&session).and_then(|t| t[lane as usize]);
-        previous.is_none() || taken == previous
+        previous.is_none() || taken.map(|taken| taken.last) == previous
     }
 
-    fn take(&mut self, session: SessionId, lane: Lane, number: u64) {
-        self.taken.entry(session).or_default()[lane as usize] = Some(number);
+    /// Whether a batch was taken in this leadership and is not answered: proposed, or about to be. Numbers of a lane rise, so
+    /// that most are new by their number.
+    fn is_under_way(
+        &self,
+        (session, lane, number): (SessionId, Lane, u64),
+        accepted: &[(Asker, Batch)],
+    ) -> bool {
+        let taken = self.taken.get(&session).and_then(|t| t[lane as usize]);
+        let asker = Asker::Session { session, number };
+        let waiting = self.waiting.iter().map(|waiting| waiting.asker);
+        let mut under_way = waiting.chain(accepted.iter().map(|(asker, _)| *asker));
+        taken.is_some_and(|taken| number <= taken.highest) && under_way.any(|other| other == asker)
+    }
+
+    /// Takes a batch; whether it is not under way already.
+    fn take(
+        &mut self,
+        (session, lane, number): (SessionId, Lane, u64),
+        accepted: &[(Asker, Batch)],
+    ) -> bool {
+        let is_new = !self.is_under_way((session, lane, number), accepted);
+        let taken = &mut self.taken.entry(session).or_default()[lane as usize];
+        let highest = taken.map_or(number, |taken| taken.highest.max(number));
+        let last = number;
+        *taken = Some(Taken { last, highest });
         // A batch can come after the end of its session was told. The oldest session is given up: should it live
         // after all, it is refused once and starts anew.
         if self.taken.len() > SESSIONS_MAX {
             self.taken.pop_first();
         }
+        is_new
     }
 
     /// A session asked for something.
@@ -185,11 +217,12 @@ impl Shard {
         for submission in submissions {
             let (session, number) = (submission.session, submission.number);
             let payload = submission.batch.clone();
-            match self.check(submission) {
-                Ok(batch) if batch.is_transient() && self.deliveries.serving.is_none() => {
+            match self.check(submission, &accepted) {
+                Ok(None) => {}
+                Ok(Some(batch)) if batch.is_transient() && self.deliveries.serving.is_none() => {
                     self.keep_early(Early::Transient(session, number, batch));
                 }
-                Ok(batch) if batch.is_transient() => {
+                Ok(Some(batch)) if batch.is_transient() => {
                     let input = quorate_broker::Input::Transient {
                         session,
                         number,
@@ -197,7 +230,7 @@ impl Shard {
                     };
                     self.deliver(now, input, out);
                 }
-                Ok(batch) => {
+                Ok(Some(batch)) => {
                     size_bytes += payload.len();
                     payloads.push(payload);
                     accepted.push((Asker::Session { session, number }, batch));
@@ -254,7 +287,13 @@ impl Shard {
         self.submits.taken.clear();
     }
 
-    fn check(&mut self, submission: Submission) -> Result<Batch, SessionEvent> {
+    /// None: the batch is on its way already, and answered when that is applied. Of two copies in the log the first could be
+    /// refused and the second stored, and its sender was told of the first.
+    fn check(
+        &mut self,
+        submission: Submission,
+        accepted: &[(Asker, Batch)],
+    ) -> Result<Option<Batch>, SessionEvent> {
         let number = submission.number;
         if !self.replica.is_leading() || self.is_halted() {
             let epoch = self.replica.epoch();
@@ -292,9 +331,9 @@ impl Shard {
         if !self.submits.may_follow(session, lane, submission.previous) {
             return overloaded("shard: the batch before this one was not taken");
         }
-        self.submits.take(session, lane, number);
+        let is_new = self.submits.take((session, lane, number), accepted);
         self.submits.seen(session);
-        Ok(batch)
+        Ok(is_new.then_some(batch))
     }
 
     /// Whether a transient batch can be taken, or kept until this leader serves.

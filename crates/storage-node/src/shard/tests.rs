@@ -15,7 +15,7 @@ use quorate_replication::NodeId;
 use self::cluster::{Cluster, publishes, settles};
 use super::{
     effect::{Note, SessionEvent},
-    input::Input,
+    input::{Input, SessionRequest},
 };
 
 /// The outcomes of a batch, if it was answered.
@@ -110,6 +110,65 @@ fn batches_that_arrived_together_are_answered_each_with_its_own_number() {
     for number in 1..=3 {
         assert_eq!(outcomes(&told, number), Some(vec![Outcome::Stored]));
     }
+}
+
+/// Of two copies the first may be refused and the second stored, when there is room again in between.
+#[test]
+fn a_batch_that_comes_again_before_it_is_answered_is_not_stored_a_second_time() {
+    let mut cluster = Cluster::new();
+    cluster.elect(1);
+    cluster.down.extend([NodeId(2), NodeId(3)]);
+    let end = |cluster: &Cluster| cluster.node(1).shard.replica().end().index;
+    cluster.submit(1, 1, publishes("orders", 1, 1));
+    cluster.submit_after(1, (Some(1), 2), publishes("orders", 2, 1));
+    let before = end(&cluster);
+    cluster.submit(1, 1, publishes("orders", 1, 1));
+    cluster.submit_after(1, (Some(1), 2), publishes("orders", 2, 1));
+    assert_eq!(end(&cluster), before);
+    cluster.down.clear();
+    cluster.advance(500);
+    let told = cluster.told();
+    for number in 1..=2 {
+        assert_eq!(outcomes(&told, number), Some(vec![Outcome::Stored]));
+    }
+    // Answered is answered.
+    cluster.submit(1, 2, publishes("orders", 2, 1));
+    let told = cluster.told();
+    assert_eq!(outcomes(&told, 2), Some(vec![Outcome::Duplicate]));
+}
+
+/// The attachment of a consumer without what it says beside it would give away what it settles.
+#[test]
+fn what_comes_behind_a_refused_part_of_a_report_is_not_taken() {
+    let report = |is_first| SessionRequest::Report {
+        is_first,
+        leaving: Vec::new(),
+    };
+    let is_attached = |told: &[SessionEvent]| {
+        let mut told = told.iter();
+        told.any(|event| matches!(event, SessionEvent::Attached { .. }))
+    };
+    let mut cluster = Cluster::new();
+    cluster.ask(1, report(true));
+    let told = cluster.told();
+    assert!(told.iter().any(|event| is_not_leading(event, 0)));
+    cluster.elect(1);
+    cluster.ask(1, report(false));
+    cluster.attach(1, 1, Vec::new());
+    cluster.ask(1, SessionRequest::Reported);
+    assert!(!is_attached(&cluster.told()));
+    cluster.ask(1, report(true));
+    cluster.attach(1, 2, Vec::new());
+    assert!(is_attached(&cluster.told()));
+    // What nobody answers is no part of a report.
+    let mut cluster = Cluster::new();
+    let credit = quorate_broker::Credit::default();
+    let consumer = quorate_message::ConsumerId([9; 16]);
+    cluster.ask(1, SessionRequest::Credit { consumer, credit });
+    assert!(cluster.told().is_empty());
+    cluster.elect(1);
+    cluster.attach(1, 1, Vec::new());
+    assert!(is_attached(&cluster.told()));
 }
 
 #[test]

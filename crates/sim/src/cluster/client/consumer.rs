@@ -21,6 +21,8 @@ use crate::schedule::Moment;
 
 /// Credit of a consumer in messages.
 const PREFETCH: u64 = 12;
+/// Bits below the epoch in the position of a non-persistent message.
+const TRANSIENT_COUNT_BITS: u32 = 40;
 /// A live subscriber that was away for so long may have missed something; less than the broker keeps it for.
 const LIVE_US: u64 = 10_000_000;
 
@@ -221,23 +223,23 @@ impl Cluster {
         }
         let in_transaction = consumer.transactor.iter().flat_map(Transactor::accepts);
         let held = consumer.held.iter().chain(in_transaction);
-        let held = held.map(|held| (held.shard, held.position)).collect();
+        let held: Vec<_> = held.map(|held| (held.shard, held.position)).collect();
         let open = OpenConsumer {
             consumer: consumer.id,
             queue: consumer.destination(),
             subscription: consumer.subscription(),
-            held,
             terms: consumer.terms.clone(),
             credit: Credit {
-                messages: consumer.prefetch,
+                messages: consumer.prefetch.saturating_sub(held.len() as u64),
                 bytes: 1 << 20,
             },
+            held,
             wall_micros,
         };
         self.step_gateway(gateway, Input::Consume { call, open });
     }
 
-    /// A consumer is attached: what it does not hold any longer it forgets.
+    /// A consumer is attached: what it does not hold any longer it forgets, and gives the credit of it back.
     pub(super) fn opened(&mut self, client: usize, lost: &[(ShardId, MessagePosition)]) {
         let now = self.now();
         let Role::Consumer(consumer) = &mut self.clients[client].role else {
@@ -249,10 +251,16 @@ impl Cluster {
         let is_lost = |held: &Held| lost.contains(&(held.shard, held.position));
         let (gone, kept): (Vec<Held>, Vec<Held>) = consumer.held.drain(..).partition(is_lost);
         consumer.held.extend(kept);
+        let forgotten = gone.len() as u64;
         let consumer_name = consumer.history_name();
         for held in gone.into_iter().filter(|held| held.was_accepted) {
             let record = accepted(&held, &consumer_name, now, history::Outcome::Unknown);
             self.history.records.push(record);
+        }
+        if let Some((gateway, call)) = self.clients[client].connection
+            && forgotten > 0
+        {
+            self.credit(gateway, call, forgotten);
         }
     }
 
@@ -260,17 +268,13 @@ impl Cluster {
         let now = self.now();
         let position = delivery.position.value();
         let key = (shard.0, position, delivery.consumer, delivery.generation.0);
-        let at_us = self.sent.get(&key).copied().unwrap_or(now);
+        let at_us = self.watched.sent.get(&key).copied().unwrap_or(now);
         let mark = if delivery.redelivered { " again" } else { "" };
         let count = delivery.delivery_count;
         self.say(format_args!(
             "client {client} gets {shard} {position} x{count}{mark}"
         ));
-        let sent_before = self.sent.range(
-            (shard.0, position, ConsumerId::default(), 0)
-                ..=(shard.0, position, ConsumerId([u8::MAX; 16]), u64::MAX),
-        );
-        let was_sent = sent_before.count() > 1;
+        let was_sent = self.was_sent(shard, position);
         let gateway = self.gateway_of(client);
         // Of a leader that dies they are lost, and come again from elsewhere; a planned move keeps them.
         let is_transient = delivery.position.is_transient() && !self.options.is_volatile;
@@ -326,8 +330,16 @@ impl Cluster {
                 at_us,
                 position: is_fixed.then_some(position),
                 redelivered: delivery.redelivered || is_loose || is_transient,
-                resent: was_sent,
+                resent: was_sent || self.watched.passed_over.contains(&(shard.0, position)),
+                copy: copy_of(delivery.position),
             }));
+    }
+
+    /// Whether a message was sent more than once, to whomever.
+    fn was_sent(&self, shard: ShardId, position: u64) -> bool {
+        let first = (shard.0, position, ConsumerId::default(), 0);
+        let last = (shard.0, position, ConsumerId([u8::MAX; 16]), u64::MAX);
+        self.watched.sent.range(first..=last).count() > 1
     }
 
     /// The life of the gateway that a client is connected to.
@@ -488,6 +500,7 @@ impl Cluster {
             invoked_us,
             done_us: now,
             position: Some(held.position.value()),
+            copy: copy_of(held.position),
             accepted: settlement == Settlement::Accept,
             outcome,
         }));
@@ -533,6 +546,14 @@ impl Cluster {
     }
 }
 
+/// In which leader's memory a message is, by the epoch in its position; 0 for one in the log.
+fn copy_of(position: MessagePosition) -> u64 {
+    match position.is_transient() {
+        true => position.value() >> TRANSIENT_COUNT_BITS,
+        false => 0,
+    }
+}
+
 /// A try to accept a message.
 pub(super) fn accepted(
     held: &Held,
@@ -548,6 +569,7 @@ pub(super) fn accepted(
         invoked_us: now,
         done_us: now,
         position: Some(held.position.value()),
+        copy: copy_of(held.position),
         accepted: true,
         outcome,
     })

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use quorate_gateway::session::{Input, Outcome, Publication};
-use quorate_message::{Destination, DestinationKind, ProducerId, Schedule};
+use quorate_message::{Destination, DestinationKind, ProducerId, Schedule, TransactionId};
 
 use super::Role;
 use crate::checker::history;
 use crate::cluster::Cluster;
 use crate::cluster::content::{Label, content};
 use crate::rng::{Rng, finish};
+use crate::schedule::Moment;
 
 /// Messages that a producer has unconfirmed.
 const WINDOW: usize = 16;
@@ -69,9 +70,19 @@ pub(in crate::cluster) struct Sent {
     pub(in crate::cluster) subscribed: Vec<(usize, u64)>,
 }
 
+/// The transaction that sent a message.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cluster) struct Commit {
+    pub(in crate::cluster) id: TransactionId,
+    pub(in crate::cluster) begun_at: Moment,
+    /// How often its client asked for it.
+    pub(in crate::cluster) tries: u32,
+}
+
 /// A message of which the producer knows what became of it.
 #[derive(Debug)]
 pub(in crate::cluster) struct Ended {
+    pub(in crate::cluster) transaction: Option<Commit>,
     pub(in crate::cluster) producer: String,
     pub(in crate::cluster) number: u64,
     pub(in crate::cluster) sent: Sent,
@@ -131,6 +142,7 @@ impl Producer {
     /// What is not confirmed when a run ends: it may be stored or not.
     pub(in crate::cluster) fn unknown(&self, now: u64) -> impl Iterator<Item = Ended> + '_ {
         self.unconfirmed.iter().map(move |(number, sent)| Ended {
+            transaction: None,
             producer: self.name.clone(),
             number: *number,
             sent: sent.clone(),
@@ -242,6 +254,7 @@ impl Cluster {
                 let sent = producer.unconfirmed.remove(&number);
                 let name = producer.name.clone();
                 self.ended.extend(sent.map(|sent| Ended {
+                    transaction: None,
                     producer: name,
                     number,
                     outcome: if sent.is_resent {
@@ -359,6 +372,7 @@ impl Cluster {
             };
             self.confirms += u64::from(outcome == history::Outcome::Confirmed);
             self.ended.push(Ended {
+                transaction: None,
                 producer: producer.name.clone(),
                 number,
                 sent,

@@ -6,11 +6,12 @@ use quorate_message::{Destination, ProducerId, Settlement, TransactionId};
 
 use super::Role;
 use super::consumer::Held;
-use super::producer::{Ended, Sent};
+use super::producer::{Commit, Ended, Sent};
 use crate::checker::history::{self, Record, Sending};
 use crate::cluster::Cluster;
 use crate::cluster::content::{Label, content, name};
 use crate::cluster::packet::ClientEvent;
+use crate::schedule::Moment;
 
 /// The part of a consumer that transacts.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ struct Open {
     id: TransactionId,
     sends: Vec<Sent>,
     accepts: Vec<Held>,
+    begun_at: Moment,
+    tries: u32,
     /// The try that is under way.
     call: Option<(usize, CallId)>,
 }
@@ -129,6 +132,8 @@ impl Cluster {
             },
             sends: Vec::new(),
             accepts: Vec::new(),
+            begun_at: now,
+            tries: 0,
             call: None,
         };
         for _ in 0..sends {
@@ -167,6 +172,7 @@ impl Cluster {
             return;
         };
         open.call = Some((gateway, call));
+        open.tries += 1;
         let settlements = open.accepts.iter().map(|held| TransactedSettlement {
             consumer: Some(id),
             destination: destination.clone(),
@@ -272,8 +278,14 @@ impl Cluster {
         };
         self.history.records.push(Record::Transaction(record));
         let text = format!("client {client}: transaction {} {outcome:?}", open.id);
+        let commit = Commit {
+            id: open.id,
+            begun_at: open.begun_at,
+            tries: open.tries,
+        };
         for sent in open.sends {
             self.ended.push(Ended {
+                transaction: Some(commit),
                 producer: transactor.name.clone(),
                 number: sent.publication.number,
                 sent,
@@ -285,7 +297,8 @@ impl Cluster {
         open.accepts
     }
 
-    /// The client of a transaction is dead: nobody learns its outcome.
+    /// The client of a transaction is dead: nobody learns its outcome. If it is committed that may be at any time, also behind
+    /// what the one who takes its place commits.
     pub(in crate::cluster) fn kill_transactor(&mut self, client: usize) {
         let Role::Consumer(consumer) = &mut self.clients[client].role else {
             return;
@@ -303,6 +316,20 @@ impl Cluster {
             process.calls.remove(&call);
             self.step_gateway(gateway, Input::Dropped { call });
         }
+        self.lose_order_of_transaction(client);
         self.transaction_ends(client, history::Outcome::Unknown);
+    }
+
+    fn lose_order_of_transaction(&mut self, client: usize) {
+        if let Role::Consumer(consumer) = &mut self.clients[client].role
+            && let Some(open) = consumer
+                .transactor
+                .as_mut()
+                .and_then(|one| one.open.as_mut())
+        {
+            for sent in &mut open.sends {
+                sent.out_of_order = true;
+            }
+        }
     }
 }

@@ -336,6 +336,11 @@ impl Cluster {
             terms: quorate_broker::Terms::default(),
             shares_credit: false,
         };
+        self.ask(node, request);
+    }
+
+    /// A gateway's session asks for something.
+    pub(super) fn ask(&mut self, node: u32, request: SessionRequest) {
         let session = SessionId(1);
         let gateway = GatewayId([6; 16]);
         self.input(
