@@ -91,6 +91,11 @@ fn a_transaction_that_was_committed_and_refused_since_its_consumer_held_nothing_
 }
 
 #[test]
+fn of_two_that_were_active_the_later_one_is() {
+    plays_well(308_691);
+}
+
+#[test]
 fn an_exclusive_consumer_that_was_given_up_takes_its_place_back_from_nobody() {
     plays_well(233);
 }

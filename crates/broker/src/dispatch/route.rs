@@ -59,7 +59,8 @@ impl Dispatcher {
     }
 
     /// Finds out who is the active one: of those that want to be, of the highest priority, who is it, who was it under
-    /// an earlier leader, who came first. One whose gateway was given up and is back does not take it from another.
+    /// an earlier leader and has messages in hand, who was it, who came first. One whose gateway was given up and is back does
+    /// not take it from another.
     fn choose_active(&mut self, id: LaneId, state: &State) {
         let lane = &self.lanes[id.0];
         let by_settings = lane
@@ -79,7 +80,10 @@ impl Dispatcher {
                 let terms = &consumer.terms;
                 let is_current = current == Some(**reference);
                 let came = Reverse(consumer.arrival);
-                (terms.priority, is_current, terms.was_active, came)
+                // One that was it may have been given up since, and not know of who came after it.
+                let has_some = consumer.in_flight > 0;
+                let was_active = (terms.was_active, has_some);
+                (terms.priority, is_current, was_active, came)
             })
             .copied();
         if active.is_none() && lane.active.is_none() {

@@ -381,3 +381,26 @@ fn an_answer_that_is_too_short_confirms_nothing() {
     assert_eq!(confirms(&effects), []);
     assert!(effects.iter().any(|e| matches!(e, Effect::Failed { .. })));
 }
+
+/// The present leader gets the batch as well, and may have room for its messages by then.
+#[test]
+fn a_refusal_by_an_earlier_leader_is_not_the_end_and_what_it_stored_is() {
+    let moved = || {
+        let mut bench = Bench::linked();
+        let sent = bench.publish(1..=2);
+        let (_, number, _) = submitted(&sent)[0].clone();
+        bench.step(Input::Topology(topology(2, 2, Some(NODE_B))));
+        (bench, number)
+    };
+    let (mut bench, number) = moved();
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::QueueFull));
+    assert_eq!(confirms(&effects), []);
+    let effects = bench.hear(NODE_B, 2, all(number, Outcome::Stored));
+    assert_eq!(confirms(&effects), [(0, 2, Outcome::Stored)]);
+    let (mut bench, number) = moved();
+    let effects = bench.hear(NODE_B, 2, all(number, Outcome::QueueFull));
+    assert_eq!(confirms(&effects), [(0, 2, Outcome::QueueFull)]);
+    let (mut bench, number) = moved();
+    let effects = bench.hear(NODE_A, 1, all(number, Outcome::Stored));
+    assert_eq!(confirms(&effects), [(0, 2, Outcome::Stored)]);
+}
