@@ -1,10 +1,7 @@
 //! Topics by which the gateways speak to each other. Whatever protocol a client speaks, it neither sends to them nor reads
 //! them: here they are told from the others. That no wildcard stands for them, the leader of their shard sees to.
 
-use quorate_message::{
-    ConsumerId, Destination, DestinationKind, DestinationName, Lifetime, Pattern, Sharing, Start,
-    Subscription, subscription_key,
-};
+use quorate_message::{Destination, DestinationKind, DestinationName};
 
 /// Whether a topic's name or pattern is one of them.
 pub(crate) fn is_own(text: &str) -> bool {
@@ -33,28 +30,6 @@ pub(crate) fn topic(name: &str) -> Destination {
     let name = DestinationName::new(name).expect("names of our own are names");
     assert!(name.is_internal(), "it is kept from clients");
     Destination::topic(name)
-}
-
-/// What a gateway reads a topic with, for as long as its consumer lives.
-pub(crate) fn subscription(
-    topic: &Destination,
-    consumer: ConsumerId,
-) -> (Destination, Subscription) {
-    let key = subscription_key("live", "", &consumer.to_string());
-    let key = key.expect("the name of a consumer makes a key");
-    let subscription = Subscription {
-        pattern: Pattern::exact(&topic.name),
-        selector: String::new(),
-        lifetime: Lifetime::Live,
-        sharing: Sharing::Exclusive,
-        client: String::new(),
-        name: String::new(),
-        owner: [0; 16],
-        generation: 0,
-        wants_retained: false,
-        start: Start::Next,
-    };
-    (Destination::subscription(key), subscription)
 }
 
 #[cfg(test)]

@@ -167,6 +167,15 @@ fn key_of(wanted: &Wanted<'_>, consumer: ConsumerId) -> Result<DestinationName, 
 pub(crate) const FROM_ALONE: &str =
     "`from` names a position of one topic and goes neither with wildcards nor with `since_ms`";
 
+/// What this gateway itself reads a topic with, for as long as its consumer lives.
+pub(crate) fn own(topic: &Destination, consumer: ConsumerId) -> (Destination, Subscription) {
+    let key = subscription_key("live", "", &consumer.to_string());
+    let key = key.expect("the name of a consumer makes a key");
+    let pattern = Pattern::exact(&topic.name);
+    let subscription = blank(pattern, Lifetime::Live, Sharing::Exclusive);
+    (Destination::subscription(key), subscription)
+}
+
 fn blank(pattern: Pattern, lifetime: Lifetime, sharing: Sharing) -> Subscription {
     Subscription {
         pattern,

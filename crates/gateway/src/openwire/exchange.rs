@@ -51,6 +51,7 @@ use crate::{
         self, CallId, Credit, OpenConsumer, Publication, Removal, ShardId, StoredDelivery, Time,
         Whose,
     },
+    source,
     topology::ClusterView,
 };
 
@@ -390,7 +391,7 @@ impl Running {
         let call = self.begin().await?;
         self.subscriber = Some(call);
         let consumer = ConsumerId(self.life.0);
-        let (queue, subscription) = internal::subscription(&self.topic, consumer);
+        let (queue, subscription) = source::own(&self.topic, consumer);
         let open = OpenConsumer {
             consumer,
             queue,

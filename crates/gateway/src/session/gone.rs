@@ -18,7 +18,8 @@ use crate::limits::GONE_NAMES_MAX;
 /// The latest.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
-    /// Those that somebody has: here, elsewhere.
+    /// Those that somebody has: here, elsewhere. Known to `announcements` too, but this machine must decide in the order of its
+    /// own inputs.
     there: BTreeMap<DestinationName, (bool, bool)>,
     names: BTreeSet<DestinationName>,
     order: VecDeque<DestinationName>,
