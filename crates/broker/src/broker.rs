@@ -529,7 +529,12 @@ impl Broker {
                     Change::Purged(destination) => {
                         removed += dispatcher.purged(batch.destination(destination), &self.state);
                     }
-                    Change::Ended(queue) => dispatcher.ended(queue, effects),
+                    Change::Ended(queue) => {
+                        dispatcher.ended(queue, AttachRefusal::NoSubscription, effects);
+                    }
+                    Change::Followed(queue) => {
+                        self.counters.transient_lost += dispatcher.followed(queue, effects);
+                    }
                     Change::Deleted(destination, queue) => {
                         dispatcher.deleted(batch.destination(destination), queue);
                     }

@@ -211,7 +211,11 @@ pub const MOVED_NAMES_MAX: usize = 16_384;
 /// Destinations that move with one name: queues of a virtual topic. What is told of them fits one entry.
 pub const FAMILY_MAX: usize = 256;
 
-/// Messages of a moving name that are put on their way by one entry.
+/// Bytes of the records of the subscriptions that move with one topic: some thousands. With the queues of a virtual topic they
+/// are told in one entry.
+pub const SUBSCRIPTIONS_BYTES: usize = 512 * 1024;
+
+/// Messages of a moving name that are put on their way by one entry, of a topic once for each subscription.
 pub const RELOCATE_PAGE: usize = 512;
 
 /// Messages of a moving name that are on their way at a time: enough for the next batch to be there always, little of

@@ -12,7 +12,7 @@ use crate::layout::{
     RELOCATE, RELOCATED, RETAINED, Record, SCHEDULED, SETTLE, SKIP, SUBSCRIBE, SUBSCRIPTION, TICK,
     TOPIC, TRANSFER, TRANSFERRED, UNSUBSCRIBE, VERSION,
 };
-use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, MESSAGE_BYTES_MAX, RELOCATION_BYTES_MAX};
 use crate::reader::Reader;
 use crate::{
     Command, Destination, DestinationKind, DestinationName, MessagePosition, MoveReason,
@@ -281,6 +281,7 @@ impl Batch {
             UNSUBSCRIBE => Command::Unsubscribe {
                 destination,
                 generation: record.first,
+                unless_of: (record.detail == 1).then_some(record.producer),
             },
             SKIP => Command::Skip {
                 destination,
@@ -325,7 +326,7 @@ impl Batch {
                     return Err(fail("offset"));
                 }
                 // What moves with its name brings some bytes along.
-                let front = usize::from(is_relocated(&record)) * usize::from(u8::MAX);
+                let front = usize::from(is_relocated(&record)) * RELOCATION_BYTES_MAX;
                 if length > MESSAGE_BYTES_MAX + front {
                     return Err(fail("length"));
                 }
@@ -369,7 +370,9 @@ impl Batch {
         if names_producer && usize::from(record.producer) >= producers {
             return Err("producer");
         }
-        if record.kind == TRANSFER && usize::from(record.producer) >= self.destinations.len() {
+        if names_second_destination(record)
+            && usize::from(record.producer) >= self.destinations.len()
+        {
             return Err("target");
         }
         if names_destination {
@@ -396,6 +399,11 @@ impl Batch {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the record has the index of another destination where others have that of a producer.
+fn names_second_destination(record: &Record) -> bool {
+    record.kind == TRANSFER || record.kind == UNSUBSCRIBE && record.detail == 1
 }
 
 /// Whether a command of this kind can be about a destination of that one.
@@ -490,7 +498,8 @@ fn is_relocated(record: &Record) -> bool {
 /// Length of what lies before the message in its body.
 fn extension_bytes(record: &Record, body: &[u8]) -> usize {
     match body.first() {
-        Some(length) if is_scheduled(record) || is_relocated(record) => 1 + usize::from(*length),
+        Some(length) if is_scheduled(record) => 1 + usize::from(*length),
+        Some(_) if is_relocated(record) => Relocation::decode(body).map_or(0, |(_, bytes)| bytes),
         Some(_) | None => 0,
     }
 }

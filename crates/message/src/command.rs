@@ -101,6 +101,8 @@ pub enum Command {
         destination: u16,
         /// One that was subscribed under a higher generation stays.
         generation: u64,
+        /// Index of a topic: a subscription to exactly this one stays.
+        unless_of: Option<u16>,
     },
     /// Says what the selector of a subscription came to, [`crate::Batch::skipped`]: what it does not select is removed.
     Skip {

@@ -48,7 +48,7 @@ pub use pattern::{Pattern, PatternError};
 pub use placement::{Moving, OverrideError, Overrides, Place, RefusedMove, root};
 pub use position::MessagePosition;
 pub use property::{Value, ValueRef};
-pub use relocation::{Relocating, Relocation, Step};
+pub use relocation::{Kept, PendingIn, Relocating, Relocation, Step};
 pub use runs::Runs;
 pub use schedule::{Schedule, ScheduleError};
 pub use selector::{Selector, SelectorError};

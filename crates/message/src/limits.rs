@@ -13,6 +13,10 @@ pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A message in the stored encoding: a body of 1 MiB with room for its properties.
 pub const MESSAGE_BYTES_MAX: usize = 1536 * 1024;
 
+/// Bytes of what a message brings along that moves with its name: with its topic, the subscriptions that it is pending in,
+/// some hundreds of them. Little beside the greatest message, and what is more goes with another copy.
+pub const RELOCATION_BYTES_MAX: usize = 64 * 1024;
+
 /// Properties of one message. Enough for any application seen; keeps the decoder's allocation small.
 pub const PROPERTIES_MAX: usize = 1024;
 

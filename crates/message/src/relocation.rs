@@ -3,16 +3,20 @@
 //! What a relocated message brings stands in front of it, in the body of its publish:
 //!
 //! ```text
-//! length of the rest u8, count u32, flags u8 (1: it was sent), due u64, period u64, left u32, cron text
+//! length of the numbers and cron u8, count u32, flags u8, due u64, period u64, left u32, cron text,
+//!     with flag 4: published u64, retained u8
+//!     with flag 2: subscriptions u16, each: key short text, count u32, was sent u8
+//! flags: 1 it was sent, 2 it is pending in subscriptions, 4 its topic keeps it
 //! ```
 
 use bytes::{BufMut, BytesMut};
 
 use crate::layout::{RELOCATE, RELOCATED, Record};
-use crate::limits::{CRON_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{CRON_BYTES_MAX, MESSAGE_BYTES_MAX, RELOCATION_BYTES_MAX};
 use crate::reader::Reader;
 use crate::{
-    Batch, BatchBuilder, BatchFull, Command, Cron, Destination, MessageError, Publication,
+    Batch, BatchBuilder, BatchFull, Command, Cron, Destination, DestinationName, MessageError,
+    Publication,
 };
 
 /// A step of the move of a name. Some are the source's to log, the others the target's.
@@ -101,31 +105,97 @@ pub struct Relocation {
     pub left: u32,
     /// The cron expression by which it is delivered; empty for none.
     pub cron: String,
+    /// Of a topic's message that its topic keeps, what for.
+    pub kept: Option<Kept>,
+    /// Of a topic's message, the subscriptions to the topic that it is pending in.
+    pub pending: Vec<PendingIn>,
+}
+
+/// What a topic keeps a message for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kept {
+    /// When it was published, in milliseconds since 1970, if it may be replayed; 0 if not.
+    pub published_ms: u64,
+    /// It is the topic's retained message.
+    pub is_retained: bool,
+}
+
+/// A subscription that a message is pending in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PendingIn {
+    /// The key of the subscription.
+    pub subscription: DestinationName,
+    /// How often it was returned there.
+    pub count: u32,
+    /// Somebody had it from there, or may have had.
+    pub was_sent: bool,
+}
+
+impl PendingIn {
+    /// Length of the encoding.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        6 + self.subscription.as_str().len()
+    }
 }
 
 /// Bytes of the numbers of the encoding.
 const NUMBERS_BYTES: usize = 25;
 
+const WAS_SENT: u8 = 1;
+const IS_PENDING: u8 = 2;
+const IS_KEPT: u8 = 4;
+
 impl Relocation {
     /// Length of the encoding.
     #[must_use]
     pub fn encoded_bytes(&self) -> usize {
-        1 + NUMBERS_BYTES + self.cron.len()
+        let kept = self.kept.map_or(0, |_| 9);
+        let pending: usize = self.pending.iter().map(PendingIn::encoded_bytes).sum();
+        let count = if self.pending.is_empty() { 0 } else { 2 };
+        1 + NUMBERS_BYTES + self.cron.len() + kept + count + pending
+    }
+
+    /// Whether one more subscription that it is pending in has room.
+    #[must_use]
+    pub fn has_room_for(&self, more: &PendingIn) -> bool {
+        self.encoded_bytes() + 2 + more.encoded_bytes() <= RELOCATION_BYTES_MAX
     }
 
     /// Appends the encoding.
     ///
     /// # Panics
-    /// When the cron expression is longer than one can be.
+    /// When the cron expression is longer than one can be, or it is pending in more subscriptions than there is room for.
     pub fn encode(&self, into: &mut impl BufMut) {
-        let length = self.encoded_bytes() - 1;
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        let length = NUMBERS_BYTES + self.cron.len();
         into.put_u8(u8::try_from(length).expect("a cron expression is short"));
         into.put_u32_le(self.count);
-        into.put_u8(u8::from(self.was_sent));
+        into.put_u8(
+            flag(self.was_sent, WAS_SENT)
+                | flag(!self.pending.is_empty(), IS_PENDING)
+                | flag(self.kept.is_some(), IS_KEPT),
+        );
         into.put_u64_le(self.due_ms);
         into.put_u64_le(self.period_ms);
         into.put_u32_le(self.left);
         into.put_slice(self.cron.as_bytes());
+        if let Some(kept) = self.kept {
+            into.put_u64_le(kept.published_ms);
+            into.put_u8(u8::from(kept.is_retained));
+        }
+        if self.pending.is_empty() {
+            return;
+        }
+        let count = u16::try_from(self.pending.len()).expect("`has_room_for` is asked before");
+        into.put_u16_le(count);
+        for pending in &self.pending {
+            let key = pending.subscription.as_str();
+            into.put_u8(u8::try_from(key.len()).expect("names have at most 255 bytes"));
+            into.put_slice(key.as_bytes());
+            into.put_u32_le(pending.count);
+            into.put_u8(u8::from(pending.was_sent));
+        }
     }
 
     /// Reads it off the front of a body, and how long it was.
@@ -133,23 +203,52 @@ impl Relocation {
     pub fn decode(body: &[u8]) -> Option<(Self, usize)> {
         let mut reader = Reader::new(body);
         let length = usize::from(reader.u8()?);
-        let relocation = Self {
-            count: reader.u32()?,
-            was_sent: match reader.u8()? {
-                0 => false,
-                1 => true,
-                _ => return None,
-            },
+        let count = reader.u32()?;
+        let flags = reader.u8()?;
+        let has = |flag| flags & flag != 0;
+        if flags & !(WAS_SENT | IS_PENDING | IS_KEPT) != 0 {
+            return None;
+        }
+        let mut relocation = Self {
+            count,
+            was_sent: has(WAS_SENT),
             due_ms: reader.u64()?,
             period_ms: reader.u64()?,
             left: reader.u32()?,
-            cron: std::str::from_utf8(body.get(1 + NUMBERS_BYTES..1 + length)?)
-                .ok()?
-                .to_owned(),
+            ..Self::default()
         };
+        let cron = reader.take(length.checked_sub(NUMBERS_BYTES)?)?;
+        std::str::from_utf8(cron)
+            .ok()?
+            .clone_into(&mut relocation.cron);
+        if has(IS_KEPT) {
+            relocation.kept = Some(Kept {
+                published_ms: reader.u64()?,
+                is_retained: flag_of(reader.u8()?)?,
+            });
+        }
+        if has(IS_PENDING) {
+            let count = reader.u16().filter(|count| *count > 0)?;
+            for _ in 0..count {
+                relocation.pending.push(PendingIn {
+                    subscription: DestinationName::new(reader.short_text()?).ok()?,
+                    count: reader.u32()?,
+                    was_sent: flag_of(reader.u8()?)?,
+                });
+            }
+        }
+        let bytes = reader.position();
         let is_cron = relocation.cron.is_empty() || Cron::parse(&relocation.cron).is_ok();
         let is_good = is_cron && relocation.cron.len() <= CRON_BYTES_MAX;
-        is_good.then_some((relocation, 1 + length))
+        (is_good && bytes <= RELOCATION_BYTES_MAX).then_some((relocation, bytes))
+    }
+}
+
+fn flag_of(byte: u8) -> Option<bool> {
+    match byte {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
     }
 }
 
@@ -252,7 +351,15 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{DestinationName, ProducerId};
+    use crate::ProducerId;
+
+    fn pending_in((key, count, was_sent): (&str, u32, bool)) -> PendingIn {
+        PendingIn {
+            subscription: DestinationName::new(key).expect("a good name"),
+            count,
+            was_sent,
+        }
+    }
 
     fn orders() -> Destination {
         Destination::queue(DestinationName::new("orders").expect("a good name"))
@@ -272,6 +379,11 @@ mod tests {
             period_ms: 0,
             left: 5,
             cron: "*/5 * * * *".to_owned(),
+            kept: Some(Kept {
+                published_ms: 1 << 41,
+                is_retained: true,
+            }),
+            pending: [("a", 3, true), ("b", 0, false)].map(pending_in).to_vec(),
         };
         let publication = Publication {
             destination: &orders(),
@@ -309,6 +421,8 @@ mod tests {
         let relocation = Relocation {
             left: 1,
             cron: "* * * * *".to_owned(),
+            kept: Some(Kept::default()),
+            pending: vec![pending_in(("a", 1, false))],
             ..Relocation::default()
         };
         let mut bytes = BytesMut::new();
@@ -317,7 +431,25 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(Relocation::decode(&bytes[..length]), None, "{length}");
         }
-        bytes[5] = 2;
+        bytes[5] |= 8;
         assert_eq!(Relocation::decode(&bytes), None, "a flag that is none");
+    }
+
+    #[test]
+    fn what_a_message_brings_has_a_bound() {
+        let mut relocation = Relocation::default();
+        let more = pending_in((&"k".repeat(255), 1, true));
+        while relocation.has_room_for(&more) {
+            relocation.pending.push(more.clone());
+        }
+        let mut bytes = BytesMut::new();
+        relocation.encode(&mut bytes);
+        assert_eq!(relocation.encoded_bytes(), bytes.len());
+        assert!(bytes.len() <= RELOCATION_BYTES_MAX);
+        assert!(Relocation::decode(&bytes).is_some());
+        relocation.pending.push(more);
+        bytes.clear();
+        relocation.encode(&mut bytes);
+        assert_eq!(Relocation::decode(&bytes), None);
     }
 }

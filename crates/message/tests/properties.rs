@@ -59,7 +59,7 @@ enum Wish {
     Transfer(u8, u64, u8, MoveReason),
     Transferred(u8, u64, u64),
     Subscribe(u8, u64),
-    Unsubscribe(u8, u64),
+    Unsubscribe(u8, u64, Option<u8>),
     Skip(u8, u64, Vec<u16>),
     Register(u8),
     Checkpoint(Option<PreviousCheckpoint>),
@@ -117,7 +117,8 @@ fn wish() -> impl Strategy<Value = Wish> {
         1 => (0..4_u8, 1..u64::MAX / 2, 0..u64::MAX / 2)
             .prop_map(|(target, first, more)| Wish::Transferred(target, first, first + more)),
         1 => (0..4_u8, any::<u64>()).prop_map(|(key, generation)| Wish::Subscribe(key, generation)),
-        1 => (0..4_u8, any::<u64>()).prop_map(|(key, generation)| Wish::Unsubscribe(key, generation)),
+        1 => (0..4_u8, any::<u64>(), proptest::option::of(0..4_u8))
+            .prop_map(|(key, generation, topic)| Wish::Unsubscribe(key, generation, topic)),
         1 => (0..4_u8, any::<u64>(), vec(any::<u16>(), 0..40))
             .prop_map(|(key, made, positions)| Wish::Skip(key, made, positions)),
         1 => (0..4_u8).prop_map(Wish::Register),
@@ -237,9 +238,12 @@ fn build(wishes: &[Wish]) -> Bytes {
             Wish::Subscribe(key, generation) => builder
                 .subscribe(&name(*key), &subscription(*generation))
                 .unwrap(),
-            Wish::Unsubscribe(key, generation) => {
+            Wish::Unsubscribe(key, generation, None) => {
                 builder.unsubscribe(&name(*key), *generation).unwrap()
             }
+            Wish::Unsubscribe(key, generation, Some(topic)) => builder
+                .unsubscribe_unless_of(&name(*key), *generation, &name(*topic))
+                .unwrap(),
             Wish::Skip(key, made, positions) => {
                 let judged_to = MessagePosition::new(made >> 20, 0);
                 builder
@@ -383,9 +387,12 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 Command::Unsubscribe {
                     destination,
                     generation,
+                    unless_of,
                 },
-                Wish::Unsubscribe(key, wished),
+                Wish::Unsubscribe(key, wished, topic),
             ) => {
+                let unless_of = unless_of.map(|topic| batch.destination(topic).name.clone());
+                assert_eq!(unless_of, topic.map(name));
                 assert_eq!(batch.destination(destination).name, name(*key));
                 assert_eq!(generation, *wished);
             }

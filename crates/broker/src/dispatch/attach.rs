@@ -93,7 +93,10 @@ impl Dispatcher {
         state: &State,
     ) -> Result<LaneId, AttachRefusal> {
         // What a consumer has of a name that leaves it settles here; it gets no more.
-        let moved = state.relocations().of(queue);
+        let moved = match state.id_of(queue) {
+            Some(id) => state.moved_at(id),
+            None => state.relocations().of(queue),
+        };
         let is_elsewhere = moved.is_some_and(|moved| !moved.is_delivered());
         if is_elsewhere && held.is_empty() {
             return Err(AttachRefusal::Moved);

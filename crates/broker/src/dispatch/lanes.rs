@@ -28,6 +28,7 @@ impl Dispatcher {
         if let Some(queue) = queue {
             self.by_queue.insert(queue, id);
             self.hold_all_skipped(queue, id, state);
+            self.hold_all_expiring(queue, id, state);
         }
         Some(id)
     }

@@ -50,6 +50,11 @@ impl Orphans {
         self.lanes.insert(id);
     }
 
+    /// All are to be looked at again.
+    pub(super) fn look_again(&mut self) {
+        self.is_known = false;
+    }
+
     /// The lane is nobody's.
     pub(super) fn forget_lane(&mut self, id: LaneId) {
         self.lanes.remove(&id);
@@ -116,6 +121,7 @@ impl Dispatcher {
         };
         let lane = self.by_queue.get(&id).map(|lane| &self.lanes[lane.0]);
         is_unused
+            && !state.is_on_its_way(id)
             && lane.is_none_or(|lane| lane.consumers == 0 && lane.transient.messages.is_empty())
     }
 

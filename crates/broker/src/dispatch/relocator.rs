@@ -16,22 +16,21 @@
 //! A new leader begins at the start of what is logged, whatever the former one did: every step may come twice. Without a
 //! lease nothing is done, and nothing is due.
 
+mod shipping;
 mod steps;
 
 use std::collections::BTreeMap;
 
 use quorate_message::{
-    BatchBuilder, Destination, DestinationKind, DestinationName, MessagePosition, Outcome,
-    ProducerId, Relocating, Step as Logged, root,
+    Destination, DestinationKind, DestinationName, MessagePosition, Outcome, ProducerId,
+    Relocating, Step as Logged, root,
 };
 
 use super::{Dispatcher, Lane, LaneId};
-use crate::limits::{
-    CUT_AT, DRAIN_MAX, RELOCATE_AHEAD, RELOCATE_PAGE, RELOCATE_PAUSE, RELOCATE_PAUSE_MAX,
-    RELOCATE_TIMEOUT,
-};
-use crate::state::{Obstacle, QueueId, Sink, Stage, State, Turn};
-use crate::{Effect, Outcomes};
+use crate::limits::{CUT_AT, DRAIN_MAX, RELOCATE_PAUSE, RELOCATE_PAUSE_MAX, RELOCATE_TIMEOUT};
+use crate::state::{Obstacle, QueueId, Sink, Stage, State};
+use crate::{AttachRefusal, Effect, Outcomes};
+use shipping::on_the_way;
 use steps::{ask, decide, expect, log, stay, tell_windows};
 
 /// The leader's side of the moves. Nothing of it is logged.
@@ -203,7 +202,18 @@ impl Dispatcher {
     /// A name began to move, went on, or moved.
     pub(crate) fn relocated(&mut self) {
         self.relocator.changed();
+        // What came with its name may be nobody's.
+        self.orphans.look_again();
         self.touch_all();
+    }
+
+    /// A subscription is where its topic went, and so are its consumers. Returns how many non-persistent messages are lost
+    /// with it.
+    pub(crate) fn followed(&mut self, queue: QueueId, effects: &mut Vec<Effect>) -> u64 {
+        let lane = self.by_queue.get(&queue).copied();
+        let lost = lane.map_or(0, |id| self.drop_transient(id));
+        self.ended(queue, AttachRefusal::Moved, effects);
+        lost
     }
 
     /// A name left. Returns how many non-persistent messages are lost with it.
@@ -331,7 +341,7 @@ impl Dispatcher {
     fn lanes_of(&self, name: &DestinationName, state: &State) -> impl Iterator<Item = &Lane> {
         // One that was never stored has no place among the queues.
         let own = self.by_name.get(&Destination::queue(name.clone()));
-        let lanes = state.family(name).into_iter();
+        let lanes = state.household(name).into_iter();
         let lanes = lanes
             .filter_map(|queue| self.by_queue.get(&queue))
             .chain(own);
@@ -393,105 +403,6 @@ impl Dispatcher {
             | Stage::Stays(_) => {}
         }
     }
-
-    /// How many messages of a name are stored here and in nobody's hands.
-    fn left_of(&self, name: &DestinationName, state: &State) -> u64 {
-        let of_queue = |queue: QueueId| {
-            let stored = state.queue(queue);
-            let lane = self.by_queue.get(&queue).map(|id| &self.lanes[id.0]);
-            let held = lane.map_or(0, |lane| {
-                let held = lane.in_flight.keys();
-                held.filter(|position| !position.is_transient()).count() as u64
-            });
-            let pending = match stored.kind() {
-                DestinationKind::Queue => stored.pending_count().saturating_sub(held),
-                DestinationKind::Topic | DestinationKind::Subscription => 0,
-            };
-            pending + stored.waiting_count()
-        };
-        state.family(name).into_iter().map(of_queue).sum()
-    }
-
-    /// Puts the next messages on their way, as far as there is room. True: none is left that nobody has, and what was put
-    /// on its way is logged.
-    fn put_on_its_way(
-        &mut self,
-        now: u64,
-        (name, course): (&DestinationName, &mut Course),
-        state: &State,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        let Proposed { messages, until } = &mut course.proposed;
-        if *until <= now {
-            // Not committed in time, or refused: again.
-            messages.clear();
-        }
-        messages.retain(|(queue, position)| state.queue(*queue).holds(*position));
-        if !messages.is_empty() {
-            course.due = *until;
-            return false;
-        }
-        if on_the_way(name, state) >= RELOCATE_AHEAD {
-            course.due = now.saturating_add(RELOCATE_TIMEOUT);
-            return false;
-        }
-        let next = self.next_to_ship(name, state);
-        if next.is_empty() {
-            return true;
-        }
-        let mut builder = BatchBuilder::persistent();
-        for (queue, position, due_ms) in next {
-            let at = state.queue(queue).destination();
-            if builder.transfer_relocated(&at, position, due_ms).is_err() {
-                break;
-            }
-            messages.push((queue, position));
-        }
-        if let Some((_, shipped)) = &mut course.round {
-            *shipped += messages.len() as u64;
-        }
-        effects.push(Effect::Propose {
-            batch: builder.finish(),
-        });
-        *until = now.saturating_add(RELOCATE_TIMEOUT);
-        course.due = *until;
-        false
-    }
-
-    /// The next messages in their turn, those in somebody's hands left out; those that wait for their time come last,
-    /// with when that is.
-    fn next_to_ship(
-        &self,
-        name: &DestinationName,
-        state: &State,
-    ) -> Vec<(QueueId, MessagePosition, u64)> {
-        let mut next = Vec::new();
-        let family = state.family(name);
-        for queue in &family {
-            let stored = state.queue(*queue);
-            if stored.kind() == DestinationKind::Topic {
-                continue;
-            }
-            let lane = self.by_queue.get(queue).map(|id| &self.lanes[id.0]);
-            let is_free = |position: &MessagePosition| {
-                lane.is_none_or(|lane| !lane.in_flight.contains_key(position))
-            };
-            let turns = stored.in_turn(Turn::default()).map(Turn::position);
-            let room = RELOCATE_PAGE - next.len();
-            let free = turns.filter(is_free).take(room);
-            next.extend(free.map(|position| (*queue, position, 0)));
-        }
-        if !next.is_empty() {
-            return next;
-        }
-        for queue in &family {
-            let room = RELOCATE_PAGE - next.len();
-            let waiting = state.queue(*queue).timing().page(None, room);
-            let waiting = waiting.into_iter();
-            next.extend(waiting.map(|waits| (*queue, waits.position, waits.due_ms)));
-        }
-        next
-    }
 }
 
 impl Course {
@@ -507,12 +418,4 @@ impl Course {
             }
         }
     }
-}
-
-/// How many messages of a name are on their way.
-fn on_the_way(name: &DestinationName, state: &State) -> usize {
-    let outbox = state.outbox();
-    let targets = state.family(name).into_iter();
-    let targets = targets.filter_map(|id| outbox.target_id(&state.queue(id).destination()));
-    targets.map(|target| outbox.target(target).len()).sum()
 }

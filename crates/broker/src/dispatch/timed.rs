@@ -154,6 +154,20 @@ impl Dispatcher {
         self.lanes[id.0].hold_back(turn, held);
     }
 
+    /// A lane was made: what is about to be removed from its queue is in nobody's hands there.
+    pub(super) fn hold_all_expiring(&mut self, queue: QueueId, id: LaneId, state: &State) {
+        let stored = state.queue(queue);
+        let proposed = self.timed.proposed.iter();
+        let proposed = proposed.filter(|(_, at)| **at == queue);
+        let turns: Vec<Turn> = proposed
+            .filter_map(|(position, _)| stored.turn_of(*position))
+            .collect();
+        for turn in turns {
+            self.take_out(id, turn);
+            self.set_aside(id, turn);
+        }
+    }
+
     /// Now and then: messages that came back after their time, and removals that did not take effect.
     fn look_at_ripe(&mut self, now: u64, state: &State) {
         if self.timed.look_at.is_none_or(|at| now < at) {

@@ -73,8 +73,13 @@ impl Dispatcher {
             .collect()
     }
 
-    /// A subscription ended: its consumers are told, and its lane is another's.
-    pub(crate) fn ended(&mut self, queue: QueueId, effects: &mut Vec<Effect>) {
+    /// A subscription is no more here: its consumers are told why, and its lane is another's.
+    pub(crate) fn ended(
+        &mut self,
+        queue: QueueId,
+        reason: AttachRefusal,
+        effects: &mut Vec<Effect>,
+    ) {
         self.forget_place(queue);
         let Some(id) = self.by_queue.get(&queue).copied() else {
             return;
@@ -86,7 +91,7 @@ impl Dispatcher {
                     session,
                     consumer: consumer.id,
                     generation: consumer.generation,
-                    reason: AttachRefusal::NoSubscription,
+                    reason: reason.clone(),
                 });
             }
             self.returns.cancel(reference);

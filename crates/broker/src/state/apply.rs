@@ -40,6 +40,8 @@ pub(crate) enum Change {
     Transferred(TargetId),
     /// A subscription ended. Its place may be another's by now.
     Ended(QueueId),
+    /// A subscription is where its topic went. Its place may be another's by now.
+    Followed(QueueId),
     /// A queue or topic, by its index in the batch, was deleted, with the place that it had. That may be another's by
     /// now; the log may not have known it.
     Deleted(u16, Option<QueueId>),
@@ -76,6 +78,8 @@ pub(crate) struct Record {
     pub(crate) is_diverged: bool,
     /// Whose the batch is.
     pub(super) giver: Giver,
+    /// What the entry put on its way last of a topic that moves: the same message of its next subscription joins it.
+    pub(super) joined: Option<(TargetId, u64)>,
     /// The queue of each destination of the batch, once looked up.
     resolved: Vec<Resolved>,
     /// Whether each destination of the batch moves, once looked up; empty while no name has ever moved.
@@ -95,6 +99,7 @@ impl Record {
         self.removed = 0;
         self.is_diverged = false;
         self.giver = Giver::Anybody;
+        self.joined = None;
         self.resolved.clear();
         self.resolved
             .resize(batch.destinations().len(), Resolved::NotYet);
@@ -183,7 +188,8 @@ impl State {
             Command::Unsubscribe {
                 destination,
                 generation,
-            } => self.unsubscribe(destination, generation, batch, record),
+                unless_of,
+            } => self.unsubscribe(destination, (generation, unless_of), batch, record),
             Command::Skip {
                 destination,
                 made,
@@ -251,7 +257,7 @@ impl State {
         else {
             unreachable!("only publishes come here");
         };
-        if self.is_for_elsewhere(destination, (producer, is_retained), batch, record) {
+        if self.is_for_elsewhere(destination, producer, batch, record) {
             return Outcome::Moved;
         }
         if is_relocated {
@@ -340,10 +346,15 @@ impl State {
         self.queues[queue.0 as usize].has_groups |= is_grouped;
         let turn = Turn::new(priority, MessagePosition::new(entry, ordinal));
         let bytes = u64::from(size_bytes);
+        self.store(std::mem::take(run), record);
+        let waits = brought.due_ms > 0;
+        if self.queue(queue).kind() == DestinationKind::Topic && !waits {
+            let message = (turn, bytes, expires_at_ms);
+            return self.arrived_in_topic(queue, message, &brought, record);
+        }
         if expires_at_ms > 0 {
             self.store_expiry(queue, turn.position(), expires_at_ms);
         }
-        self.store(std::mem::take(run), record);
         if !self.store_arrived_waiting(queue, turn, bytes, &brought) {
             self.put(queue, turn, (bytes, Retention::None), (record, run));
         }

@@ -10,7 +10,8 @@
 use std::collections::BTreeMap;
 
 use quorate_message::{
-    Batch, Command, Destination, DestinationName, MessagePosition, MoveReason, Outcome, Relocation,
+    Batch, Command, Destination, DestinationName, MessagePosition, MoveReason, Outcome, PendingIn,
+    Relocation,
 };
 
 use super::codec::{Cursor, Sink};
@@ -124,6 +125,23 @@ impl Outbox {
         id
     }
 
+    /// Adds a subscription to those that an item is pending in. False: it is another message, or has no room.
+    fn join(
+        &mut self,
+        (id, number): (TargetId, u64),
+        position: MessagePosition,
+        pending: &PendingIn,
+    ) -> bool {
+        let item = self.targets[id.0 as usize].items.get_mut(&number);
+        let item = item.filter(|item| item.position == position);
+        let luggage = item.and_then(|item| item.luggage.as_mut());
+        let Some(luggage) = luggage.filter(|luggage| luggage.has_room_for(pending)) else {
+            return false;
+        };
+        luggage.pending.push(pending.clone());
+        true
+    }
+
     /// Forgets an item; returns where its bytes are.
     fn forget(&mut self, id: TargetId, number: u64) -> Option<MessagePosition> {
         let item = self.targets[id.0 as usize].items.remove(&number)?;
@@ -219,7 +237,8 @@ impl State {
         true
     }
 
-    /// Takes a message out of a queue that moves, to its own name in another shard.
+    /// Takes a message out of a place that moves, to its own name in another shard. What one entry takes out of several
+    /// subscriptions is one item.
     fn move_along(
         &mut self,
         from: QueueId,
@@ -227,22 +246,35 @@ impl State {
         due_ms: u64,
         record: &mut Record,
     ) -> Outcome {
-        let queue = self.queue(from);
-        if !queue.holds(position) || !self.may_relocate(from) {
+        if !self.queue(from).holds(position) || !self.may_relocate(from) {
             return Outcome::UnknownMessage;
         }
-        let own = queue.destination();
-        let deliveries = queue.count(position);
+        let pending = self.pending_in(from, position);
+        if let (Some(pending), Some(last)) = (&pending, record.joined)
+            && self.outbox.join(last, position, pending)
+        {
+            self.leave_with(from, position, record);
+            self.live.removed(position.entry());
+            return Outcome::Applied;
+        }
+        let own = self.moves_to(from);
+        let deliveries = self.queue(from).count(position);
         if !self.outbox.has_room(&own) {
             return Outcome::LimitReached;
         }
         let luggage = Box::new(self.luggage(from, position, due_ms));
+        self.unkeep(from, position);
+        self.leave_with(from, position, record);
+        let how = (MoveReason::Relocated, Some(luggage));
+        let item = self.departed(&own, position, (own.clone(), deliveries), how, record);
+        record.joined = pending.map(|_| item);
+        Outcome::Applied
+    }
+
+    fn leave_with(&mut self, from: QueueId, position: MessagePosition, record: &mut Record) {
         if let Some(turn) = self.take_out(from, position) {
             record.changes.push(Change::Removed(from, turn));
         }
-        let how = (MoveReason::Relocated, Some(luggage));
-        self.departed(&own, position, (own.clone(), deliveries), how, record);
-        Outcome::Applied
     }
 
     /// Carries out a logged transfer. The destinations are indices into the batch.
@@ -302,7 +334,7 @@ impl State {
         (source, deliveries): (Destination, u32),
         (reason, luggage): (MoveReason, Option<Box<Relocation>>),
         record: &mut Record,
-    ) {
+    ) -> (TargetId, u64) {
         let item = Item {
             position,
             source,
@@ -313,6 +345,7 @@ impl State {
         };
         let id = self.outbox.add(target, item);
         record.changes.push(Change::Departed(id));
+        (id, self.outbox.target(id).last_number)
     }
 
     /// The target has stored these numbers, `first` to `last`: their items are forgotten. Those that are not there

@@ -19,6 +19,7 @@
 mod luggage;
 mod names;
 mod obstacle;
+mod subscriptions;
 mod telling;
 
 use quorate_message::{
@@ -45,11 +46,11 @@ impl State {
     pub(super) fn is_for_elsewhere(
         &self,
         destination: u16,
-        (producer, is_retained): (ProducerId, bool),
+        producer: ProducerId,
         batch: &Batch,
         record: &mut Record,
     ) -> bool {
-        let stays_behind = || self.would_stay_behind(batch.destination(destination), is_retained);
+        let stays_behind = || self.would_stay_behind(batch.destination(destination));
         let moved = self.moved_of(destination, batch, record);
         moved.is_some_and(|moved| {
             !moved.takes(producer) || moved.stage == Stage::Shipping && stays_behind()
@@ -81,20 +82,14 @@ impl State {
         self.is_elsewhere(destination, ProducerId::default())
     }
 
-    /// Whether something would stay behind if it were taken in: a destination of a name that leaves is made where it goes,
-    /// and what a topic keeps waits until the topic is there.
-    pub(super) fn would_stay_behind(&self, destination: &Destination, is_retained: bool) -> bool {
+    /// Whether something would stay behind if it were taken in: a destination of a name that leaves is made where it goes.
+    pub(super) fn would_stay_behind(&self, destination: &Destination) -> bool {
         let moved = self.relocations.of(destination);
-        if moved.is_none_or(|moved| moved.stage != Stage::Shipping) {
-            return false;
-        }
-        let id = self.id_of(destination);
-        let is_topic = destination.kind == DestinationKind::Topic;
-        let keeps = |id| is_topic && (is_retained || self.settings_of(id).retain_ms > 0);
-        id.is_none_or(keeps)
+        moved.is_some_and(|moved| moved.stage == Stage::Shipping)
+            && self.id_of(destination).is_none()
     }
 
-    /// Whether subscriptions to a topic wait until it is where it goes.
+    /// Whether new subscriptions to a topic wait until it is where it goes.
     pub(super) fn waits_for_subscriptions(&self, topic: &Destination) -> bool {
         let moved = self.relocations.of(topic);
         moved.is_some_and(|moved| match moved.stage {
@@ -103,13 +98,9 @@ impl State {
         })
     }
 
-    /// Whether what a queue holds is delivered here.
+    /// Whether what a place holds is delivered here.
     pub(crate) fn is_delivered(&self, id: QueueId) -> bool {
-        if self.relocations.is_empty() {
-            return true;
-        }
-        let moved = self.relocations.of(&self.queue(id).destination());
-        moved.is_none_or(Moved::is_delivered)
+        self.moved_at(id).is_none_or(Moved::is_delivered)
     }
 
     /// Everything that is placed with a name and exists: the queue, the topic, the queues of the virtual topic.
@@ -127,9 +118,9 @@ impl State {
             let queue = self.queue(*id);
             let target = self.outbox.target_id(&queue.destination());
             let on_the_way = target.is_some_and(|target| !self.outbox.target(target).is_empty());
-            queue.is_emptied() && !on_the_way
+            queue.is_emptied() && !queue.keeps_any() && !on_the_way
         };
-        self.family(name).iter().all(is_empty) && !self.transactions.has_prepared(name)
+        self.household(name).iter().all(is_empty) && !self.transactions.has_prepared(name)
     }
 
     /// Applies a step of a move.
@@ -213,9 +204,14 @@ impl State {
         relocating: Relocating,
         record: &mut Record,
     ) -> Outcome {
-        let Some(Expectation { as_of, expected }) = decode_expected(&mut Cursor(body), name) else {
+        let Some(told) = decode_expected(&mut Cursor(body), name) else {
             return Outcome::UnknownMessage;
         };
+        let Expectation {
+            as_of,
+            expected,
+            subscriptions,
+        } = told;
         let is_new = self.is_new_move(name, relocating);
         let is_newer = match self.stage_of(name, relocating) {
             Some(Stage::Expected { as_of: known }) => known < as_of,
@@ -235,8 +231,12 @@ impl State {
         let missing = expected
             .iter()
             .filter(|expected| self.id_of(&expected.at).is_none());
+        let unknown = subscriptions
+            .iter()
+            .filter(|(key, _)| self.topics.subscription_id(key).is_none());
+        let missing = missing.count() + unknown.count();
         let room = self.queues_max as usize + self.topics.free_count() - self.queues.len();
-        if self.relocations.is_full_for(name) || missing.count() > room {
+        if self.relocations.is_full_for(name) || missing > room {
             return Outcome::LimitReached;
         }
         self.set_stage(name, relocating, Stage::Expected { as_of });
@@ -251,6 +251,7 @@ impl State {
                 }
             }
         }
+        self.expect_subscriptions(name, subscriptions, record);
         Outcome::Applied
     }
 
@@ -346,11 +347,9 @@ impl State {
             return Outcome::Applied;
         }
         for id in self.family(name) {
-            if self.queue(id).kind() == DestinationKind::Topic {
-                self.empty(id);
-            }
             self.dedup.forget_clients(id);
         }
+        self.release_subscriptions(name, record);
         record.changes.push(Change::Left(place));
         self.set_stage(name, relocating, Stage::Gone);
         Outcome::Applied
@@ -358,8 +357,7 @@ impl State {
 
     /// Whether a message of this queue may be put on its way with its name.
     pub(super) fn may_relocate(&self, id: QueueId) -> bool {
-        let moved = self.relocations.of(&self.queue(id).destination());
-        moved.is_some_and(|moved| match moved.stage {
+        self.moved_at(id).is_some_and(|moved| match moved.stage {
             Stage::Shipping | Stage::Cut => true,
             Stage::Leaving { .. }
             | Stage::Gone

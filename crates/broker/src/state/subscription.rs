@@ -1,9 +1,12 @@
 //! Subscriptions come and go, through the log, and so do queues and topics that nobody needs any more.
 
-use quorate_message::{Batch, Destination, DestinationKind, Outcome, virtual_topic};
+use quorate_message::{
+    Batch, Destination, DestinationKind, DestinationName, Outcome, Subscription, virtual_topic,
+};
 
 use super::apply::{Change, Record, is_repeat};
-use super::{Queue, QueueId, Sift, Stage, State};
+use super::sizes::Sizes;
+use super::{Levels, Queue, QueueId, Sift, Stage, State};
 
 impl State {
     /// Makes a subscription, or confirms that it is there. Under other conditions than before it begins anew, as JMS
@@ -17,11 +20,8 @@ impl State {
         let key = &batch.destination(destination).name;
         let wanted = batch.subscription(ordinal);
         let wanted = wanted.expect("checked when the batch was parsed");
-        let topic = wanted.pattern.as_name().map(Destination::topic);
-        if topic.is_some_and(|to| self.waits_for_subscriptions(&to)) {
-            return Outcome::Moved;
-        }
-        if let Some(id) = self.topics.subscription_id(key)
+        let known = self.topics.subscription_id(key);
+        if let Some(id) = known
             && let Some(known) = self.topics.subscriptions.get_mut(&id)
         {
             if wanted.generation < known.generation {
@@ -32,13 +32,32 @@ impl State {
                 known.owner = wanted.owner;
                 return Outcome::Applied;
             }
+        }
+        let topic = wanted.pattern.as_name().map(Destination::topic);
+        if topic.is_some_and(|to| self.waits_for_subscriptions(&to)) {
+            return Outcome::Moved;
+        }
+        if let Some(id) = known {
             self.end_subscription(id, record);
         }
         let first = self.first_pending(&wanted);
+        match self.add_subscription(key, wanted, first, record) {
+            Some(_) => Outcome::Applied,
+            None => Outcome::LimitReached,
+        }
+    }
+
+    /// Makes a subscription, which nobody has, with what is pending in it and its bytes. None when there are too many
+    /// destinations.
+    pub(super) fn add_subscription(
+        &mut self,
+        key: &DestinationName,
+        wanted: Subscription,
+        first: (Levels, Sizes),
+        record: &mut Record,
+    ) -> Option<QueueId> {
         let destination = Destination::subscription(key.clone());
-        let Some(id) = self.make(&destination, record) else {
-            return Outcome::LimitReached;
-        };
+        let id = self.make(&destination, record)?;
         let bitmaps = first.0.bitmaps();
         bitmaps.for_each(|positions| self.live.added_all(positions));
         let queue = &mut self.queues[id.0 as usize];
@@ -48,22 +67,25 @@ impl State {
         if wanted.has_selector() {
             self.topics.sifts.insert(id, Sift::new(self.applied));
         }
+        self.subscriptions_changed(&wanted);
         self.topics.subscribed(id, key.clone(), wanted);
-        Outcome::Applied
+        Some(id)
     }
 
-    /// Ends a subscription that has no higher generation.
+    /// Ends a subscription that has no higher generation, and is not to exactly the topic that is spared.
     pub(super) fn unsubscribe(
         &mut self,
         destination: u16,
-        generation: u64,
+        (generation, unless_of): (u64, Option<u16>),
         batch: &Batch,
         record: &mut Record,
     ) -> Outcome {
         let key = &batch.destination(destination).name;
         let id = self.topics.subscription_id(key);
+        let spared = unless_of.map(|topic| batch.destination(topic).name.as_str());
+        let is_spared = |kept: &Subscription| spared == Some(kept.pattern.as_str());
         let known = id.and_then(|id| self.topics.subscription(id));
-        match (id, known) {
+        match (id, known.filter(|known| !is_spared(known))) {
             (Some(id), Some(known)) if known.generation <= generation => {
                 record.removed += self.end_subscription(id, record);
                 Outcome::Applied
@@ -73,13 +95,22 @@ impl State {
     }
 
     /// Deletes a subscription; how many messages were pending in it.
-    fn end_subscription(&mut self, id: QueueId, record: &mut Record) -> u64 {
+    pub(super) fn end_subscription(&mut self, id: QueueId, record: &mut Record) -> u64 {
+        let removed = self.forget_subscription(id, record);
+        record.changes.push(Change::Ended(id));
+        removed
+    }
+
+    /// Takes a subscription out of the books; how many messages were pending in it.
+    pub(super) fn forget_subscription(&mut self, id: QueueId, record: &mut Record) -> u64 {
+        if let Some(kept) = self.topics.subscription(id).cloned() {
+            self.subscriptions_changed(&kept);
+        }
         let key = self.queue(id).name().clone();
         let removed = self.empty(id);
         self.drop_prepared(id);
         self.vacate(id, record);
         self.topics.unsubscribed(id, &key);
-        record.changes.push(Change::Ended(id));
         removed
     }
 

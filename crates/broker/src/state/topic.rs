@@ -75,6 +75,11 @@ impl Topics {
         self.subscriptions.get(&id)
     }
 
+    /// The retained message of the topic that has this place.
+    pub(crate) fn retained(&self, id: QueueId) -> Option<MessagePosition> {
+        self.topics.get(&id)?.retained
+    }
+
     /// All subscriptions.
     pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (QueueId, &Subscription)> {
         self.subscriptions.iter().map(|(id, kept)| (*id, kept))
@@ -384,24 +389,33 @@ impl State {
         }
         kept.store(priority, (first, last), bytes);
         self.live.added(first.entry(), count);
-        let until_ms = self.stamp_ms.saturating_add(retain_ms);
-        let newest = topic.history.back();
-        if newest.is_none_or(|newest| newest.stamp_ms + HISTORY_STEP_MS <= self.stamp_ms) {
-            let is_first = newest.is_none();
-            topic.history.push_back(Step {
-                stamp_ms: self.stamp_ms,
-                first,
-                until_ms: until_ms.saturating_add(HISTORY_STEP_MS),
-            });
-            if is_first {
-                self.topics.expect_due(id);
-            }
-        }
+        self.note_step(id, self.stamp_ms, first);
         // What a transaction publishes comes behind later positions: whoever replays these is given it too.
         let steps = self.topics.topics.get_mut(&id).into_iter();
         let steps = steps.flat_map(|topic| topic.history.iter_mut().rev());
         for step in steps.take_while(|step| step.first >= first) {
             step.first = first;
+        }
+    }
+
+    /// A topic keeps what was published at this time, from `first` on, for replay.
+    pub(super) fn note_step(&mut self, id: QueueId, stamp_ms: u64, first: MessagePosition) {
+        let until_ms = stamp_ms.saturating_add(self.settings.of(id).retain_ms);
+        let Some(topic) = self.topics.topics.get_mut(&id) else {
+            return;
+        };
+        let newest = topic.history.back();
+        if newest.is_some_and(|newest| newest.stamp_ms + HISTORY_STEP_MS > stamp_ms) {
+            return;
+        }
+        let is_first = newest.is_none();
+        topic.history.push_back(Step {
+            stamp_ms,
+            first,
+            until_ms: until_ms.saturating_add(HISTORY_STEP_MS),
+        });
+        if is_first {
+            self.topics.expect_due(id);
         }
     }
 

@@ -16,8 +16,7 @@ mod codec;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_message::{
-    Attempt, Destination, DestinationKind, DestinationName, MessagePosition, Settlement,
-    TransactionId, root,
+    Attempt, Destination, DestinationName, MessagePosition, Settlement, TransactionId, root,
 };
 
 use super::apply::Retention;
@@ -150,20 +149,6 @@ impl Transactions {
             Work::Settle { .. } => None,
         });
         sends.any(|to| root(&to.name) == name.as_str())
-    }
-
-    /// Whether a message that is prepared here is to be retained by the topic of this name.
-    pub(super) fn retains(&self, name: &DestinationName) -> bool {
-        let work = self.prepared.values().flat_map(|prepared| &prepared.work);
-        let mut retained = work.filter_map(|work| match work {
-            Work::Publish {
-                destination,
-                retention: Retention::Keep | Retention::Clear,
-                ..
-            } => Some(destination),
-            Work::Publish { .. } | Work::Settle { .. } => None,
-        });
-        retained.any(|to| to.kind == DestinationKind::Topic && to.name == *name)
     }
 
     /// What waits for a decision.

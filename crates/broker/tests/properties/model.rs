@@ -821,6 +821,15 @@ impl World {
         goes
     }
 
+    /// Of a temporary queue that only the leader's memory knew the numbers go with its last consumer.
+    fn forget_unused(&mut self) {
+        let is_known = self.leader.queues().any(|queue| queue.name == name(2));
+        if !is_known {
+            self.numbers
+                .retain(|(is_transient, at, _), _| !*is_transient || *at != 2);
+        }
+    }
+
     /// All messages of a queue go; how many there were.
     fn emptied(&mut self, queue: u8) -> u64 {
         let stored = self.queues.get(&queue).map_or(0, BTreeMap::len) as u64;
@@ -1123,6 +1132,7 @@ impl World {
         let mut effects = Vec::new();
         let now = self.clock();
         self.leader.step(now, input, &mut effects);
+        self.forget_unused();
         effects
     }
 

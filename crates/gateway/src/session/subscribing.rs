@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use quorate_message::{DestinationName, Lifetime, Outcome, Sharing, Subscription, virtual_topic};
+use quorate_message::{
+    BatchBuilder, DestinationName, Lifetime, Outcome, Sharing, Subscription, virtual_topic,
+};
 
 use super::{
     consumer::{Attachment, Phase},
@@ -155,9 +157,14 @@ impl Core {
         if wanted.lifetime != Lifetime::Durable || here.len() != 1 {
             return;
         }
+        let Some(topic) = wanted.pattern.as_name() else {
+            return;
+        };
+        let ending = (&open.queue.name, open.wall_micros);
         for shard in self.all_shards() {
             if !here.contains(&shard) {
-                self.unsubscribe_at(now, shard, (&open.queue.name, open.wall_micros), NOBODY);
+                // Where its topic comes from, or goes to without this gateway knowing, it is the same one.
+                self.unsubscribe_at(now, shard, (ending, Some(&topic)), NOBODY);
             }
         }
     }
@@ -169,7 +176,7 @@ impl Core {
             && wanted.sharing == Sharing::Exclusive
         {
             let now = self.now;
-            self.unsubscribe_at(now, shard, (key, wanted.generation), NOBODY);
+            self.unsubscribe_at(now, shard, ((key, wanted.generation), None), NOBODY);
         }
     }
 
@@ -177,13 +184,17 @@ impl Core {
         &mut self,
         now: Time,
         shard: ShardId,
-        (key, generation): (&DestinationName, u64),
+        ((key, generation), unless_of): ((&DestinationName, u64), Option<&DestinationName>),
         call: CallId,
     ) {
         if let Some(state) = self.shards.get_mut(&shard) {
             let (lane, numbers) = state.lane(Kind::Settle);
             let part = Part::Unsubscribe { call };
-            lane.single(now, numbers, part, |b| b.unsubscribe(key, generation))
+            let end = |b: &mut BatchBuilder| match unless_of {
+                Some(topic) => b.unsubscribe_unless_of(key, generation, topic),
+                None => b.unsubscribe(key, generation),
+            };
+            lane.single(now, numbers, part, end)
                 .expect("an end of a subscription fits an empty batch");
         }
     }
@@ -199,7 +210,7 @@ impl Core {
             },
         );
         for shard in shards {
-            self.unsubscribe_at(now, shard, (key, u64::MAX), call);
+            self.unsubscribe_at(now, shard, ((key, u64::MAX), None), call);
         }
     }
 

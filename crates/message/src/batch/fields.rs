@@ -69,6 +69,9 @@ pub(super) fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'
         }
         SUBSCRIBE | UNSUBSCRIBE | REGISTER | SKIP | DELETE if is_transient => return Err("kind"),
         SUBSCRIBE => (rest.destination, rest.offset, rest.length) = (0, 0, 0),
+        UNSUBSCRIBE if record.detail == 1 => {
+            (rest.detail, rest.destination, rest.producer, rest.first) = (0, 0, 0, 0);
+        }
         UNSUBSCRIBE => (rest.destination, rest.first) = (0, 0),
         REGISTER => rest.destination = 0,
         DELETE if record.detail > 1 => return Err("detail"),

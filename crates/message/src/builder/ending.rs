@@ -24,6 +24,31 @@ impl BatchBuilder {
         }))
     }
 
+    /// Adds the end of a subscription, unless it is to exactly this topic or has a higher generation, and returns the
+    /// command's ordinal.
+    ///
+    /// # Errors
+    /// When the batch is full or transient.
+    pub fn unsubscribe_unless_of(
+        &mut self,
+        key: &DestinationName,
+        generation: u64,
+        topic: &DestinationName,
+    ) -> Result<u16, BatchFull> {
+        self.check_persistent()?;
+        self.check_room(Some(key), None, 2 + topic.as_str().len())?;
+        let destination = self.destination(DestinationKind::Subscription, key);
+        let topic = self.destination(DestinationKind::Topic, topic);
+        Ok(self.push(Record {
+            kind: UNSUBSCRIBE,
+            detail: 1,
+            destination,
+            producer: topic,
+            first: generation,
+            ..Record::default()
+        }))
+    }
+
     /// Adds the making of a queue and returns the command's ordinal.
     ///
     /// # Errors

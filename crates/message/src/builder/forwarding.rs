@@ -22,19 +22,19 @@ impl BatchBuilder {
         self.transfer_from(source, position, (target, reason), 0)
     }
 
-    /// Adds the transfer of a stored message to its own name in another shard and returns the command's ordinal.
-    /// `due_ms`: when it is to be delivered, in milliseconds since 1970; 0 for at once.
+    /// Adds the transfer of a message, stored in a queue, topic or subscription, to its own queue or topic in another shard and
+    /// returns the command's ordinal. `due_ms`: when it is to be delivered, in milliseconds since 1970; 0 for at once.
     ///
     /// # Errors
     /// When the batch is full or transient, or the message is not persistent.
     pub fn transfer_relocated(
         &mut self,
-        at: &Destination,
-        position: MessagePosition,
-        due_ms: u64,
+        from: &Destination,
+        to: &Destination,
+        (position, due_ms): (MessagePosition, u64),
     ) -> Result<u16, BatchFull> {
-        let how = (at, MoveReason::Relocated);
-        self.transfer_from((at.kind, &at.name), position, how, due_ms)
+        let how = (to, MoveReason::Relocated);
+        self.transfer_from((from.kind, &from.name), position, how, due_ms)
     }
 
     fn transfer_from(

@@ -175,8 +175,7 @@ fn task(broker: &Broker, name: &DestinationName, relocating: Relocating) -> Task
             Task::Report(Some(obstacle))
         }
         Some(
-            Obstacle::Subscriptions { .. }
-            | Obstacle::Kept
+            Obstacle::TooManySubscriptions { .. }
             | Obstacle::TooManyQueues { .. }
             | Obstacle::TargetFull
             | Obstacle::TargetAway,

@@ -27,6 +27,8 @@ impl State {
             period_ms: repeat.map_or(0, |repeat| repeat.period_ms),
             left: repeat.map_or(0, |repeat| repeat.left),
             cron: repeat.map_or_else(String::new, |repeat| repeat.cron.clone()),
+            kept: self.kept_for(id, position),
+            pending: self.pending_in(id, position).into_iter().collect(),
         }
     }
 

@@ -77,11 +77,12 @@ impl Moved {
         }
     }
 
-    /// Whether non-persistent messages of the name are kept here.
+    /// Whether non-persistent messages of the name are kept here. Not as soon as it is to leave: the target does not know its
+    /// subscriptions yet, and may refuse it.
     pub(crate) fn is_remembered(&self) -> bool {
         match self.stage {
-            Stage::Leaving { .. } | Stage::Shipping | Stage::Cut | Stage::Gone => false,
-            Stage::Expected { .. } | Stage::Here | Stage::Stays(_) => true,
+            Stage::Shipping | Stage::Cut | Stage::Gone => false,
+            Stage::Leaving { .. } | Stage::Expected { .. } | Stage::Here | Stage::Stays(_) => true,
         }
     }
 }

@@ -1,27 +1,24 @@
 //! Why a name cannot leave its shard, or does not.
 
-use quorate_message::{DestinationKind, DestinationName};
+use quorate_message::DestinationName;
 use thiserror::Error;
 
 use super::super::State;
 use super::super::codec::{Cursor, Sink};
 use super::names::Stage;
-use crate::limits::{FAMILY_MAX, MOVED_NAMES_MAX};
+use crate::limits::{FAMILY_MAX, MOVED_NAMES_MAX, SUBSCRIPTIONS_BYTES};
 
 /// Why a name cannot be moved from its shard, or was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
 pub enum Obstacle {
-    /// It is a topic with subscriptions.
-    #[error("the topic has {count} subscriptions, which cannot be moved; end them first")]
-    Subscriptions {
+    /// It is a topic with too many subscriptions.
+    #[error(
+        "the topic has {count} subscriptions; what is known of them has to fit {SUBSCRIPTIONS_BYTES} bytes, end some"
+    )]
+    TooManySubscriptions {
         /// How many.
         count: u64,
     },
-    /// It is a topic that keeps messages.
-    #[error(
-        "the topic keeps messages (retained, or for replay), which cannot be moved; clear them first"
-    )]
-    Kept,
     /// It is a virtual topic with too many queues.
     #[error("the virtual topic has {count} queues; at most {FAMILY_MAX} can be moved")]
     TooManyQueues {
@@ -50,8 +47,7 @@ impl Obstacle {
     /// Whether a move that it ends is remembered with it. Otherwise the move can never begin.
     pub(super) fn is_remembered(self) -> bool {
         match self {
-            Self::Subscriptions { .. }
-            | Self::Kept
+            Self::TooManySubscriptions { .. }
             | Self::TooManyQueues { .. }
             | Self::TargetFull
             | Self::TargetAway => true,
@@ -64,11 +60,10 @@ impl Obstacle {
     /// ```
     pub(crate) fn encode(self, sink: &mut Sink) {
         match self {
-            Self::Subscriptions { count } => {
+            Self::TooManySubscriptions { count } => {
                 sink.u8(1);
                 sink.varint(count);
             }
-            Self::Kept => sink.u8(2),
             Self::TooManyQueues { count } => {
                 sink.u8(3);
                 sink.varint(count);
@@ -82,10 +77,9 @@ impl Obstacle {
 
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Option<Self> {
         Some(match cursor.u8()? {
-            1 => Self::Subscriptions {
+            1 => Self::TooManySubscriptions {
                 count: cursor.varint()?,
             },
-            2 => Self::Kept,
             3 => Self::TooManyQueues {
                 count: cursor.varint()?,
             },
@@ -113,17 +107,9 @@ impl State {
         if is_absent {
             return Some(Obstacle::NotHere);
         }
-        let exactly = self.topics.exactly(name);
-        let subscriptions =
-            exactly.filter(|id| self.queue(*id).kind() == DestinationKind::Subscription);
-        let count = subscriptions.count() as u64;
-        if count > 0 {
-            return Some(Obstacle::Subscriptions { count });
-        }
-        let topic = self.topics.topic_id(name);
-        let keeps = |id| self.queue(id).keeps_any() || self.settings_of(id).retain_ms > 0;
-        if topic.is_some_and(keeps) || self.transactions.retains(name) {
-            return Some(Obstacle::Kept);
+        let (bytes, count) = self.subscriptions_bytes(name);
+        if bytes > SUBSCRIPTIONS_BYTES {
+            return Some(Obstacle::TooManySubscriptions { count });
         }
         let count = self.family(name).len() as u64;
         if count > FAMILY_MAX as u64 {

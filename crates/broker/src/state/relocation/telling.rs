@@ -1,11 +1,15 @@
 //! What one shard tells the other of a name that moves there, as bytes.
 //!
 //! ```text
-//! Expect   entry varint, destinations varint, each: kind u8, length u8, name, paused u8, window of the source's own outbox
+//! Expect   entry varint, destinations varint, each: kind u8, length u8, name, paused u8, window of the source's own outbox,
+//!          and of a topic with subscriptions: their number varint, each: length u8, key, length varint, `Subscription`
 //! Adopt    has groups u8, windows varint, each: producer 16 bytes, window
 //! ```
 
-use quorate_message::{Destination, DestinationKind, DestinationName, ProducerId, root};
+use bytes::Bytes;
+use quorate_message::{
+    Destination, DestinationKind, DestinationName, ProducerId, Subscription, root,
+};
 
 use super::super::codec::{Cursor, Sink};
 use super::super::dedup::Window;
@@ -13,7 +17,8 @@ use super::super::{QueueId, State, topic_codec};
 use super::decode_name;
 
 impl State {
-    /// What `Expect` tells of a name that leaves: which numbers of this shard's outbox were stored here, and what is paused.
+    /// What `Expect` tells of a name that leaves: which numbers of this shard's outbox were stored here, what is paused, and
+    /// the subscriptions to the topic.
     pub(crate) fn expected_body(&self, name: &DestinationName, source: u32) -> Vec<u8> {
         let family = self.family(name);
         let mut sink = Sink::keeping();
@@ -28,6 +33,20 @@ impl State {
             sink.u8(u8::from(queue.is_paused()));
             let window = self.dedup.window_of(id, ProducerId::of_shard(source));
             window.unwrap_or_default().encode(&mut sink);
+        }
+        let subscriptions: Vec<QueueId> = self.subscriptions_to(name).collect();
+        if !subscriptions.is_empty() {
+            sink.varint(subscriptions.len() as u64);
+        }
+        for id in subscriptions {
+            let kept = self.topics.subscription(id);
+            let record = kept.map(|kept| kept.encode().expect("it came out of a batch"));
+            let record = record.expect("it is a subscription's place");
+            let key = self.queue(id).name().as_str();
+            sink.u8(u8::try_from(key.len()).expect("names have at most 255 bytes"));
+            sink.bytes(key.as_bytes());
+            sink.varint(record.len() as u64);
+            sink.bytes(&record);
         }
         sink.into_bytes()
     }
@@ -68,6 +87,8 @@ pub(super) struct Expectation {
     /// The source's entry up to which it tells.
     pub(super) as_of: u64,
     pub(super) expected: Vec<Expected>,
+    /// Those to the topic, by key.
+    pub(super) subscriptions: Vec<(DestinationName, Subscription)>,
 }
 
 /// What is known of one destination of a name that is to come.
@@ -100,8 +121,27 @@ pub(super) fn decode_expected(
             window: Window::decode(cursor)?,
         });
     }
+    let mut subscriptions = Vec::new();
+    let count = match cursor.is_empty() {
+        true => 0,
+        false => cursor.varint()?,
+    };
+    for _ in 0..count {
+        let key = decode_name(cursor)?;
+        let length = usize::try_from(cursor.varint()?).ok()?;
+        let record = Bytes::copy_from_slice(cursor.take(length)?);
+        let subscription = Subscription::decode(&record)?;
+        if subscription.pattern.as_str() != name.as_str() {
+            return None;
+        }
+        subscriptions.push((key, subscription));
+    }
     let is_whole = cursor.is_empty();
-    is_whole.then_some(Expectation { as_of, expected })
+    is_whole.then_some(Expectation {
+        as_of,
+        expected,
+        subscriptions,
+    })
 }
 
 /// What `Adopt` brings.

@@ -140,12 +140,11 @@ impl State {
                 destination,
                 size_bytes,
                 is_scheduled,
-                is_retained,
                 ..
             } = command
             {
                 let to = batch.destination(destination);
-                if self.is_managed_elsewhere(to) || self.would_stay_behind(to, is_retained) {
+                if self.is_managed_elsewhere(to) || self.would_stay_behind(to) {
                     outcomes.push(Some(Outcome::Moved));
                     continue;
                 }
