@@ -283,6 +283,15 @@ pub const DIVERT_PAUSE_MICROS: u64 = 5_000;
 /// before where that is.
 pub const FOLLOW_PAUSE_MICROS: u64 = 50_000;
 
+/// A subscription that cannot end since its topic is on its way is tried again after this, in microseconds.
+pub const ENDING_PAUSE_MICROS: u64 = 200_000;
+
+/// For so long, in microseconds: most moves are over sooner, and what is left behind is deleted by hand.
+pub const ENDING_MICROS: u64 = 600_000_000;
+
+/// So many of them at a time; more are given up.
+pub const ENDINGS_MAX: usize = 10_000;
+
 /// Names of calls that one connection of many calls has for itself: more than it can use up.
 pub const CONNECTION_CALLS: u64 = 1 << 32;
 

@@ -16,6 +16,7 @@ mod core;
 mod departing;
 mod diverting;
 mod effect;
+mod ending;
 mod following;
 mod forerunners;
 mod gone;

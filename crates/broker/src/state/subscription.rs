@@ -34,7 +34,9 @@ impl State {
             }
         }
         let topic = wanted.pattern.as_name().map(Destination::topic);
-        if topic.is_some_and(|to| self.waits_for_subscriptions(&to)) {
+        if topic.is_some_and(|to| self.waits_for_subscriptions(&to))
+            || known.is_some_and(|id| self.is_on_its_way(id))
+        {
             return Outcome::Moved;
         }
         if let Some(id) = known {
@@ -72,7 +74,8 @@ impl State {
         Some(id)
     }
 
-    /// Ends a subscription that has no higher generation, and is not to exactly the topic that is spared.
+    /// Ends a subscription that has no higher generation, and is not to exactly the topic that is spared. On its way it is two
+    /// shards', and stays the same in both.
     pub(super) fn unsubscribe(
         &mut self,
         destination: u16,
@@ -87,6 +90,9 @@ impl State {
         let known = id.and_then(|id| self.topics.subscription(id));
         match (id, known.filter(|known| !is_spared(known))) {
             (Some(id), Some(known)) if known.generation <= generation => {
+                if self.is_on_its_way(id) {
+                    return Outcome::Moved;
+                }
                 record.removed += self.end_subscription(id, record);
                 Outcome::Applied
             }

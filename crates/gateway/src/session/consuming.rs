@@ -453,6 +453,7 @@ impl Core {
     /// Asks again for attachments without an answer, and fails consumers that stayed without one for too long.
     pub(super) fn elapsed_for_consumers(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.elapsed_for_followers(now, effects);
+        self.elapsed_for_endings(now);
         let deadline = self.config.deadline_micros;
         for call in self.detached.iter().copied().collect::<Vec<_>>() {
             let Some(consumer) = self.consumers.get_mut(&call) else {

@@ -17,6 +17,7 @@ use super::{
     copying::Composite,
     diverting::Switches,
     effect::{Effect, Failure, Note},
+    ending::Postponed,
     following::Following,
     forerunners::Forerunners,
     gone::Gone,
@@ -61,6 +62,8 @@ pub(super) enum Call {
     Unsubscribing {
         left: usize,
         removed: Option<u64>,
+        /// Its topic is on its way.
+        is_moving: bool,
     },
     /// Ended or failed; the shell has not said that it is closed.
     Over,
@@ -83,6 +86,8 @@ pub struct Core {
     /// Consumers that may have something to say to their leader.
     pub(super) restless: BTreeSet<CallId>,
     pub(super) following: Following,
+    /// Ends of subscriptions that are tried again.
+    pub(super) endings: Vec<Postponed>,
     pub(super) switches: Switches,
     pub(super) groups: BTreeMap<CallId, Group>,
     /// Calls of legs, with those of their groups.
@@ -131,6 +136,7 @@ impl Core {
             transactions: BTreeMap::new(),
             restless: BTreeSet::new(),
             following: Following::default(),
+            endings: Vec::new(),
             switches: Switches::default(),
             groups: BTreeMap::new(),
             legs: BTreeMap::new(),
@@ -239,7 +245,8 @@ impl Core {
         shards
             .chain(consumers)
             .chain([unrouted, restless, transactions])
-            .chain([self.next_look(), self.next_try(), self.followers_deadline()])
+            .chain([self.next_look(), self.next_try()])
+            .chain([self.followers_deadline(), self.endings_deadline()])
             .flatten()
             .min()
     }

@@ -13,6 +13,7 @@ use super::{
     core::Core,
     effect::{Command, Effect},
     ids::{CallId, Generation, ShardId, Time},
+    subscribing::Admission,
 };
 use crate::limits::FOLLOW_PAUSE_MICROS;
 
@@ -35,7 +36,7 @@ impl Core {
     }
 
     /// The shard that a consumer of one shard is to be attached at.
-    fn place_of_consumer(&self, call: CallId) -> Option<ShardId> {
+    pub(super) fn place_of_consumer(&self, call: CallId) -> Option<ShardId> {
         if self.legs.contains_key(&call) {
             return None;
         }
@@ -120,6 +121,8 @@ impl Core {
             return;
         };
         consumer.attachment = Attachment::Detached;
+        // Its subscription may have gone with its topic.
+        consumer.is_admitted &= !matches!(consumer.admission, Admission::Subscribe(_));
         let call = consumer.call;
         self.detached.insert(call);
         self.wait_for_place(now, call);

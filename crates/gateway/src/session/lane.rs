@@ -15,6 +15,7 @@ use quorate_message::{
 use super::{
     backlog::{Origin, Place},
     diverting::IsTransient,
+    ending::Ending,
     ids::{BatchNumber, CallId, Time},
     input::{Publication, Removal},
 };
@@ -41,7 +42,7 @@ pub(super) enum Part {
     /// What a consumer needs before it can be attached.
     Admission { call: CallId },
     /// The end of a subscription.
-    Unsubscribe { call: CallId },
+    Unsubscribe { call: CallId, ending: Box<Ending> },
     /// One of the copies of a message with a composite destination.
     Copy {
         call: CallId,
@@ -80,7 +81,7 @@ impl Part {
             | Self::Settlements { call, .. }
             | Self::Purge { call }
             | Self::Admission { call }
-            | Self::Unsubscribe { call }
+            | Self::Unsubscribe { call, .. }
             | Self::Copy { call, .. }
             | Self::Transaction { call, .. } => *call,
             Self::Again { origin, .. } => origin.call,

@@ -354,8 +354,8 @@ impl Core {
                     self.transacted(id, (*call, *step), &outcomes, &batch, effects);
                 }
                 Part::Admission { call } => self.admitted((*call, id), last, effects),
-                Part::Unsubscribe { call } => {
-                    self.unsubscribed(*call, (last, removed), effects);
+                Part::Unsubscribe { call, ending } => {
+                    self.unsubscribed((*call, id), ending, (last, removed), effects);
                 }
                 Part::Copy {
                     call,

@@ -2,22 +2,17 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use quorate_message::{
-    BatchBuilder, DestinationName, Lifetime, Outcome, Sharing, Subscription, virtual_topic,
-};
+use quorate_message::{Lifetime, Outcome, Subscription, virtual_topic};
 
 use super::{
     consumer::{Attachment, Phase},
-    core::{Call, Core},
+    core::Core,
     effect::{Effect, Failure},
     ids::{CallId, Generation, ShardId, Time},
     input::OpenConsumer,
     lane::Part,
     shard::Kind,
 };
-
-/// For commands whose outcome nobody waits for.
-const NOBODY: CallId = CallId(u64::MAX);
 
 /// What has to be committed before a consumer can be attached.
 #[derive(Clone, Debug)]
@@ -57,7 +52,7 @@ impl Core {
         }
     }
 
-    fn all_shards(&self) -> Vec<ShardId> {
+    pub(super) fn all_shards(&self) -> Vec<ShardId> {
         let shards: BTreeSet<ShardId> = self.slots.iter().copied().collect();
         shards.into_iter().collect()
     }
@@ -124,20 +119,23 @@ impl Core {
         }
     }
 
-    /// The leader knows of no such subscription. A live one is made again: its gateway was away for too long.
+    /// The leader knows of no such subscription. A live one is made again: its gateway was away for too long. Any may have gone
+    /// with its topic.
     pub(super) fn subscription_is_gone(
         &mut self,
         now: Time,
         call: CallId,
         effects: &mut Vec<Effect>,
     ) -> bool {
+        let place = self.place_of_consumer(call);
         let Some(consumer) = self.consumers.get_mut(&call) else {
             return false;
         };
         let Admission::Subscribe(wanted) = &consumer.admission else {
             return false;
         };
-        if wanted.lifetime == Lifetime::Durable || consumer.phase != Phase::Open {
+        let follows = place.is_some_and(|place| place != consumer.shard);
+        if wanted.lifetime == Lifetime::Durable && !follows || consumer.phase != Phase::Open {
             return false;
         }
         consumer.attachment = Attachment::Detached;
@@ -147,90 +145,5 @@ impl Core {
             Err(failure) => self.fail(call, failure, effects),
         }
         true
-    }
-
-    /// The same durable name may have been another topic's, in another shard: there it ends.
-    pub(super) fn end_elsewhere(&mut self, now: Time, open: &OpenConsumer, here: &[ShardId]) {
-        let Some(wanted) = &open.subscription else {
-            return;
-        };
-        if wanted.lifetime != Lifetime::Durable || here.len() != 1 {
-            return;
-        }
-        let Some(topic) = wanted.pattern.as_name() else {
-            return;
-        };
-        let ending = (&open.queue.name, open.wall_micros);
-        for shard in self.all_shards() {
-            if !here.contains(&shard) {
-                // Where its topic comes from, or goes to without this gateway knowing, it is the same one.
-                self.unsubscribe_at(now, shard, (ending, Some(&topic)), NOBODY);
-            }
-        }
-    }
-
-    /// A live subscription of one consumer ends with it.
-    pub(super) fn end_live(&mut self, shard: ShardId, key: &DestinationName, with: &Admission) {
-        if let Admission::Subscribe(wanted) = with
-            && wanted.lifetime == Lifetime::Live
-            && wanted.sharing == Sharing::Exclusive
-        {
-            let now = self.now;
-            self.unsubscribe_at(now, shard, ((key, wanted.generation), None), NOBODY);
-        }
-    }
-
-    fn unsubscribe_at(
-        &mut self,
-        now: Time,
-        shard: ShardId,
-        ((key, generation), unless_of): ((&DestinationName, u64), Option<&DestinationName>),
-        call: CallId,
-    ) {
-        if let Some(state) = self.shards.get_mut(&shard) {
-            let (lane, numbers) = state.lane(Kind::Settle);
-            let part = Part::Unsubscribe { call };
-            let end = |b: &mut BatchBuilder| match unless_of {
-                Some(topic) => b.unsubscribe_unless_of(key, generation, topic),
-                None => b.unsubscribe(key, generation),
-            };
-            lane.single(now, numbers, part, end)
-                .expect("an end of a subscription fits an empty batch");
-        }
-    }
-
-    /// An operator deletes a subscription, wherever it is.
-    pub(super) fn unsubscribe(&mut self, now: Time, call: CallId, key: &DestinationName) {
-        let shards = self.all_shards();
-        self.calls.insert(
-            call,
-            Call::Unsubscribing {
-                left: shards.len(),
-                removed: None,
-            },
-        );
-        for shard in shards {
-            self.unsubscribe_at(now, shard, ((key, u64::MAX), None), call);
-        }
-    }
-
-    pub(super) fn unsubscribed(
-        &mut self,
-        call: CallId,
-        (outcome, count): (Option<Outcome>, u64),
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(Call::Unsubscribing { left, removed }) = self.calls.get_mut(&call) else {
-            return;
-        };
-        *left -= 1;
-        if outcome == Some(Outcome::Applied) {
-            *removed = Some(removed.unwrap_or(0) + count);
-        }
-        if *left == 0 {
-            let removed = *removed;
-            self.calls.insert(call, Call::Over);
-            effects.push(Effect::Unsubscribed { call, removed });
-        }
     }
 }
