@@ -10,6 +10,7 @@ mod hostile;
 mod jms;
 mod limits;
 mod moves;
+mod moving_topics;
 mod placement;
 mod selecting;
 mod services;

@@ -14,7 +14,7 @@ use quorate_tests::{
 use tokio::time::Instant;
 
 /// How long a move may take, and a node until it counts again.
-const LIMIT: Duration = Duration::from_secs(90);
+pub(super) const LIMIT: Duration = Duration::from_secs(90);
 
 async fn client(cluster: &Cluster) -> Result<Client> {
     Client::connect(cluster.url().parse()?)
@@ -23,7 +23,7 @@ async fn client(cluster: &Cluster) -> Result<Client> {
 }
 
 /// Waits until a queue lives in a shard and is not being moved.
-async fn arrived(client: &Client, queue: &str, shard: u32) -> Result<()> {
+pub(super) async fn arrived(client: &Client, queue: &str, shard: u32) -> Result<()> {
     eventually("the queue to be there", LIMIT, async || {
         let placed = client.placement(queue).await?.destination;
         let placed = placed.context("the answer names the queue")?;
@@ -33,7 +33,7 @@ async fn arrived(client: &Client, queue: &str, shard: u32) -> Result<()> {
 }
 
 /// Another shard than this one, led by another node if there is one.
-async fn another(client: &Client, than: u32) -> Result<u32> {
+pub(super) async fn another(client: &Client, than: u32) -> Result<u32> {
     let shards = client.placement("").await?.shards;
     let leader = |of: u32| {
         let found = shards.iter().find(|shard| shard.shard == of);
@@ -48,7 +48,7 @@ async fn another(client: &Client, than: u32) -> Result<u32> {
     other.first().copied().context("there is one shard only")
 }
 
-async fn rejoin(cluster: &mut Cluster) -> Result<()> {
+pub(super) async fn rejoin(cluster: &mut Cluster) -> Result<()> {
     for node in &mut cluster.nodes {
         if !node.is_running() {
             node.start()?;
