@@ -477,11 +477,20 @@ impl World {
         }
         self.generation += 1;
         let wanted = subscription(key, self.generation);
-        for shard in [self.goes_to, SOURCE, TARGET] {
+        // A gateway that knows of the move asks where the topic goes, others where it was.
+        let order = match self.moves > 0 && key % 2 == 0 {
+            true => [TARGET, SOURCE],
+            false => [SOURCE, TARGET],
+        };
+        for shard in order {
+            let by_move = if shard == TARGET {
+                self.moves.max(1)
+            } else {
+                0
+            };
             let outcome = self.commit(shard, |b| {
-                b.subscribe(&key_of(key), &wanted).unwrap();
+                b.subscribe_by_move(&key_of(key), &wanted, by_move).unwrap();
             });
-            // A shard that knows nothing of the move yet would make it: nobody asks there.
             if outcome == Outcome::Applied {
                 let kept = Kept {
                     at: shard,
@@ -491,9 +500,6 @@ impl World {
                 return;
             }
             assert_eq!(outcome, Outcome::Moved);
-            if !self.is_told() {
-                return;
-            }
         }
     }
 

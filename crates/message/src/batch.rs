@@ -277,7 +277,10 @@ impl Batch {
                 first: record.first,
                 last: record.second,
             },
-            SUBSCRIBE => Command::Subscribe { destination },
+            SUBSCRIBE => Command::Subscribe {
+                destination,
+                by_move: record.first,
+            },
             UNSUBSCRIBE => Command::Unsubscribe {
                 destination,
                 generation: record.first,
@@ -288,7 +291,10 @@ impl Batch {
                 made: record.first,
                 judged_to: MessagePosition::from_value(record.second),
             },
-            REGISTER => Command::Register { destination },
+            REGISTER => Command::Register {
+                destination,
+                by_move: record.first,
+            },
             DELETE => Command::Delete {
                 destination,
                 with_messages: record.detail == 1,

@@ -269,6 +269,19 @@ impl BatchBuilder {
         key: &DestinationName,
         subscription: &Subscription,
     ) -> Result<u16, BatchFull> {
+        self.subscribe_by_move(key, subscription, 0)
+    }
+
+    /// The same where the topic moves to, by the move of this number: refused unless that move is known there.
+    ///
+    /// # Errors
+    /// When the batch is full or transient, or a text of the subscription too long.
+    pub fn subscribe_by_move(
+        &mut self,
+        key: &DestinationName,
+        subscription: &Subscription,
+        by_move: u64,
+    ) -> Result<u16, BatchFull> {
         self.check_persistent()?;
         let body = subscription.encode();
         let body = body.map_err(|_| BatchFull::Command {
@@ -278,6 +291,7 @@ impl BatchBuilder {
         self.push_with_body(&destination, &body, |destination| Record {
             kind: SUBSCRIBE,
             destination,
+            first: by_move,
             ..Record::default()
         })
     }

@@ -94,6 +94,9 @@ pub enum Command {
     Subscribe {
         /// Index of the destination.
         destination: u16,
+        /// Asked for since its topic moves here, by the move of this number; 0: not for that. A shard that has not heard of
+        /// that move refuses.
+        by_move: u64,
     },
     /// Deletes a subscription with everything pending in it.
     Unsubscribe {
@@ -117,6 +120,8 @@ pub enum Command {
     Register {
         /// Index of the destination.
         destination: u16,
+        /// As that of `Subscribe`.
+        by_move: u64,
     },
     /// Deletes a queue or topic, unless something is still to be done about it: then it stays, and is tried again.
     Delete {

@@ -236,7 +236,7 @@ fn build(wishes: &[Wish]) -> Bytes {
                 .transferred(&destination(*target), *first, *last)
                 .unwrap(),
             Wish::Subscribe(key, generation) => builder
-                .subscribe(&name(*key), &subscription(*generation))
+                .subscribe_by_move(&name(*key), &subscription(*generation), generation / 2)
                 .unwrap(),
             Wish::Unsubscribe(key, generation, None) => {
                 builder.unsubscribe(&name(*key), *generation).unwrap()
@@ -250,7 +250,9 @@ fn build(wishes: &[Wish]) -> Bytes {
                     .skip(&name(*key), (*made, judged_to), &skipped(positions))
                     .unwrap()
             }
-            Wish::Register(queue) => builder.register(&name(*queue)).unwrap(),
+            Wish::Register(queue) => builder
+                .register_by_move(&name(*queue), u64::from(*queue))
+                .unwrap(),
             Wish::Checkpoint(previous) => builder.checkpoint(*previous).unwrap(),
             Wish::Configure(rules) => builder.configure(&settings(*rules)).unwrap(),
             Wish::Pause(queue, is_paused) => builder.pause(&name(*queue), *is_paused).unwrap(),
@@ -375,7 +377,14 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 assert_eq!(*batch.destination(destination), self::destination(*to));
                 assert_eq!((first, last), (*from, *upto));
             }
-            (Command::Subscribe { destination }, Wish::Subscribe(key, generation)) => {
+            (
+                Command::Subscribe {
+                    destination,
+                    by_move,
+                },
+                Wish::Subscribe(key, generation),
+            ) => {
+                assert_eq!(by_move, generation / 2);
                 assert_eq!(
                     *batch.destination(destination),
                     Destination::subscription(name(*key))
@@ -409,7 +418,14 @@ fn check_same(batch: &Batch, wishes: &[Wish]) {
                 assert_eq!(judged_to, MessagePosition::new(wished >> 20, 0));
                 assert_eq!(batch.skipped(ordinal), Some(skipped(positions)));
             }
-            (Command::Register { destination }, Wish::Register(queue)) => {
+            (
+                Command::Register {
+                    destination,
+                    by_move,
+                },
+                Wish::Register(queue),
+            ) => {
+                assert_eq!(by_move, u64::from(*queue));
                 assert_eq!(
                     *batch.destination(destination),
                     Destination::queue(name(*queue))
@@ -472,11 +488,11 @@ fn use_everything(batch: &Batch) {
             | Command::Transferred { destination, .. }
             | Command::Relocate { destination, .. }
             | Command::Pause { destination, .. }
-            | Command::Subscribe { destination }
+            | Command::Subscribe { destination, .. }
             | Command::Unsubscribe { destination, .. }
             | Command::Skip { destination, .. }
             | Command::Dispatched { destination, .. }
-            | Command::Register { destination }
+            | Command::Register { destination, .. }
             | Command::Delete { destination, .. } => {
                 assert!(!batch.destination(destination).name.as_str().is_empty());
             }

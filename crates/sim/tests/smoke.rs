@@ -32,14 +32,23 @@ fn two_hundred_eventful_seeds_with_scenes_run_without_a_violation() {
     }
 }
 
-/// A queue moves from shard to shard under all faults.
+/// A queue, or a topic with its subscriptions, moves from shard to shard under all faults.
 #[test]
-fn moved_queues_run_without_a_violation() {
+fn what_moves_runs_without_a_violation() {
+    moves_run(Cluster::run_moved);
+    moves_run(Cluster::run_moved_topics);
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "a run that panics leaves its seed behind"
+)]
+fn moves_run(run: fn(u64, Mode) -> Report) {
     const SEEDS: u64 = 20;
     let mut counts = Counts::default();
     for seed in 1..=SEEDS {
         println!("seed {seed}");
-        let report = Cluster::run_moved(seed, Mode::Hash);
+        let report = run(seed, Mode::Hash);
         assert!(report.failures.is_empty(), "{report}");
         counts.add(&report.counts);
     }

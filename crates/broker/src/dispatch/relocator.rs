@@ -31,7 +31,7 @@ use crate::limits::{CUT_AT, DRAIN_MAX, RELOCATE_PAUSE, RELOCATE_PAUSE_MAX, RELOC
 use crate::state::{Obstacle, QueueId, Sink, Stage, State};
 use crate::{AttachRefusal, Effect, Outcomes};
 use shipping::on_the_way;
-use steps::{ask, decide, expect, log, stay, tell_windows};
+use steps::{announce, ask, decide, expect, log, stay, tell_windows};
 
 /// The leader's side of the moves. Nothing of it is logged.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +61,8 @@ struct Course {
     told: (usize, Option<ProducerId>),
     /// Where the next piece begins, once this one is there.
     next: (usize, Option<ProducerId>),
+    /// The target was told that what it was told is final.
+    is_announced: bool,
     /// `Depart` was proposed; until then it is not proposed again.
     departs: u64,
 }
@@ -118,6 +120,7 @@ impl Course {
             round: None,
             told: (0, None),
             next: (0, None),
+            is_announced: false,
             departs: 0,
         }
     }
@@ -255,13 +258,11 @@ impl Dispatcher {
             (Step::Expecting | Step::Adopting | Step::Opening, Answer::None | Answer::Refused) => {
                 course.wait(now);
             }
+            (Step::Draining { .. } | Step::Shipping, Answer::None) => course.is_announced = false,
             // It answers what was asked before.
-            (
-                Step::Deciding
-                | Step::Draining { .. }
-                | Step::Shipping
-                | Step::Cutting
-                | Step::Ending,
+            (Step::Draining { .. } | Step::Shipping, Answer::Done | Answer::Refused)
+            | (
+                Step::Deciding | Step::Cutting | Step::Ending,
                 Answer::Done | Answer::Refused | Answer::None,
             ) => {}
         }
@@ -303,6 +304,7 @@ impl Dispatcher {
                 expect(now, (name, course), state, effects);
             }
             Step::Draining { until } => {
+                announce(now, (name, course), state, effects);
                 // Beyond it the report of a gateway is waited for, which makes a step.
                 course.due = match until > now {
                     true => until,
@@ -378,6 +380,7 @@ impl Dispatcher {
             course.due = now.saturating_add(RELOCATE_TIMEOUT);
             return;
         }
+        announce(now, (name, course), state, effects);
         let is_shipped = self.put_on_its_way(now, (name, course), state, effects);
         let on_the_way = on_the_way(name, state) as u64;
         match stage {

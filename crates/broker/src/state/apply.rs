@@ -182,9 +182,10 @@ impl State {
                 self.transferred(batch.destination(destination), first, last, record);
                 Outcome::Applied
             }
-            Command::Subscribe { destination } => {
-                self.subscribe(destination, (batch, ordinal), record)
-            }
+            Command::Subscribe {
+                destination,
+                by_move,
+            } => self.subscribe((destination, by_move), (batch, ordinal), record),
             Command::Unsubscribe {
                 destination,
                 generation,
@@ -195,7 +196,10 @@ impl State {
                 made,
                 judged_to,
             } => self.skip(destination, (made, judged_to), (batch, ordinal), record),
-            Command::Register { destination } => self.register(destination, batch, record),
+            Command::Register {
+                destination,
+                by_move,
+            } => self.register((destination, by_move), batch, record),
             Command::Delete {
                 destination,
                 with_messages,

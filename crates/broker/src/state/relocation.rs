@@ -24,7 +24,7 @@ mod telling;
 
 use quorate_message::{
     Batch, Command, Destination, DestinationKind, DestinationName, Outcome, ProducerId, Relocating,
-    Step,
+    Step, root,
 };
 
 use super::codec::Cursor;
@@ -87,6 +87,20 @@ impl State {
         let moved = self.relocations.of(destination);
         moved.is_some_and(|moved| moved.stage == Stage::Shipping)
             && self.id_of(destination).is_none()
+    }
+
+    /// Whether a topic is to come, and its subscriptions are not known for good.
+    pub(super) fn is_not_sure_of(&self, topic: &Destination) -> bool {
+        let moved = self.relocations.of(topic);
+        moved.is_some_and(|moved| match moved.stage {
+            Stage::Expected { ships, .. } => !ships,
+            Stage::Leaving { .. }
+            | Stage::Shipping
+            | Stage::Cut
+            | Stage::Gone
+            | Stage::Here
+            | Stage::Stays(_) => false,
+        })
     }
 
     /// Whether new subscriptions to a topic wait until it is where it goes.
@@ -214,7 +228,10 @@ impl State {
         } = told;
         let is_new = self.is_new_move(name, relocating);
         let is_newer = match self.stage_of(name, relocating) {
-            Some(Stage::Expected { as_of: known }) => known < as_of,
+            Some(Stage::Expected {
+                as_of: known,
+                ships,
+            }) => known < as_of && !ships,
             Some(
                 Stage::Leaving { .. }
                 | Stage::Shipping
@@ -239,7 +256,8 @@ impl State {
         if self.relocations.is_full_for(name) || missing > room {
             return Outcome::LimitReached;
         }
-        self.set_stage(name, relocating, Stage::Expected { as_of });
+        let ships = false;
+        self.set_stage(name, relocating, Stage::Expected { as_of, ships });
         let source = ProducerId::of_shard(relocating.from);
         for told in expected {
             let known = self.id_of(&told.at);
@@ -304,15 +322,17 @@ impl State {
         record: &mut Record,
     ) -> Outcome {
         let moved = self.relocations.of(destination);
-        let is_expected = moved.is_some_and(|moved| {
-            moved.relocating == relocating && matches!(moved.stage, Stage::Expected { .. })
-        });
-        if !is_expected {
+        let moved = moved.filter(|moved| moved.relocating == relocating);
+        let Some(Stage::Expected { as_of, .. }) = moved.map(|moved| moved.stage) else {
             return Outcome::Applied;
-        }
+        };
         let Some(adopted) = Adopted::decode(body) else {
             return Outcome::UnknownMessage;
         };
+        if let Ok(name) = DestinationName::new(root(&destination.name)) {
+            let ships = true;
+            self.set_stage(&name, relocating, Stage::Expected { as_of, ships });
+        }
         let known = self.id_of(destination);
         let Some(id) = known.or_else(|| self.make(destination, record)) else {
             return Outcome::LimitReached;

@@ -13,13 +13,19 @@ impl State {
     /// says of a durable subscriber that changes its topic or selector.
     pub(super) fn subscribe(
         &mut self,
-        destination: u16,
+        (destination, by_move): (u16, u64),
         (batch, ordinal): (&Batch, u16),
         record: &mut Record,
     ) -> Outcome {
         let key = &batch.destination(destination).name;
         let wanted = batch.subscription(ordinal);
         let wanted = wanted.expect("checked when the batch was parsed");
+        let topic = wanted.pattern.as_name().map(Destination::topic);
+        let is_early =
+            |to: &Destination| self.is_before_move(to, by_move) || self.is_not_sure_of(to);
+        if topic.as_ref().is_some_and(is_early) {
+            return Outcome::Moved;
+        }
         let known = self.topics.subscription_id(key);
         if let Some(id) = known
             && let Some(known) = self.topics.subscriptions.get_mut(&id)
@@ -33,7 +39,6 @@ impl State {
                 return Outcome::Applied;
             }
         }
-        let topic = wanted.pattern.as_name().map(Destination::topic);
         if topic.is_some_and(|to| self.waits_for_subscriptions(&to))
             || known.is_some_and(|id| self.is_on_its_way(id))
         {
@@ -211,11 +216,14 @@ impl State {
     /// Makes a queue that somebody consumes from, so that a virtual topic goes to it.
     pub(super) fn register(
         &mut self,
-        destination: u16,
+        (destination, by_move): (u16, u64),
         batch: &Batch,
         record: &mut Record,
     ) -> Outcome {
         let at = batch.destination(destination);
+        if self.is_before_move(at, by_move) {
+            return Outcome::Moved;
+        }
         let is_there = self.id_of(at).is_some();
         let moved = self.relocations.of(at).map(|moved| moved.stage);
         let is_taken = match moved {

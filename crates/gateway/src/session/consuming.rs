@@ -53,13 +53,8 @@ impl Core {
         }
     }
 
-    /// What a consumer brings of a queue that moves it settles where it got it, and follows then. A topic that is
-    /// subscribed to does not move: what a subscriber names of another shard is wrong, and is no reason to make its
-    /// subscription there and end the one that it has.
+    /// What a consumer brings of a queue or topic that moves it settles where it got it, and follows then.
     fn begin_where_held(&self, open: &OpenConsumer, shards: &mut [ShardId]) {
-        if open.subscription.is_some() {
-            return;
-        }
         let Some((at, _)) = open.held.first() else {
             return;
         };
@@ -91,6 +86,11 @@ impl Core {
         for (_, position) in &open.held {
             consumer.hold(now, *position);
         }
+        // What a subscriber names of another shard may be wrong, and is no reason to make its subscription there.
+        let home = consumer.name_of_source();
+        let home = home.and_then(|name| self.reads_from(&name));
+        let is_brought = open.subscription.is_some() && home.is_some_and(|home| home != shard);
+        consumer.is_admitted |= is_brought;
         consumer.patience_micros = self.patience(&consumer);
         consumer.terms = open.terms;
         consumer.credited(open.credit);
@@ -108,7 +108,7 @@ impl Core {
             shard.consumers.insert(call);
         }
         self.look_later(now, call);
-        if let Err(failure) = self.ask_admission(now, call) {
+        if !is_brought && let Err(failure) = self.ask_admission(now, call) {
             self.fail(call, failure, effects);
         }
     }
@@ -361,9 +361,26 @@ impl Core {
         if consumer.attachment == Attachment::Attached {
             return;
         }
-        let (call, id) = (consumer.call, consumer.id);
-        let lost = consumer.attached(lost);
+        let call = consumer.call;
         let early = std::mem::take(&mut consumer.early);
+        self.told_what_is_lost((call, shard), lost, effects);
+        self.detached.remove(&call);
+        self.restless.insert(call);
+        self.deliver(shard, false, early, effects);
+    }
+
+    /// A consumer knows what it still holds.
+    pub(super) fn told_what_is_lost(
+        &mut self,
+        (call, shard): (CallId, ShardId),
+        lost: &[MessagePosition],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(consumer) = self.consumers.get_mut(&call) else {
+            return;
+        };
+        let id = consumer.id;
+        let lost = consumer.attached(lost);
         if consumer.phase == Phase::Open {
             effects.push(Effect::Opened {
                 call,
@@ -372,9 +389,6 @@ impl Core {
             });
         }
         self.open_unopened(call, effects);
-        self.detached.remove(&call);
-        self.restless.insert(call);
-        self.deliver(shard, false, early, effects);
     }
 
     pub(super) fn attach_refused(

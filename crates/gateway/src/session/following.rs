@@ -117,14 +117,20 @@ impl Core {
 
     /// The leader does not attach a consumer since its queue lives elsewhere; it holds nothing there.
     pub(super) fn turned_away(&mut self, now: Time, which: (ConsumerId, Generation)) {
-        let Some(consumer) = self.attachment(which) else {
-            return;
-        };
-        consumer.attachment = Attachment::Detached;
-        // Its subscription may have gone with its topic.
-        consumer.is_admitted &= !matches!(consumer.admission, Admission::Subscribe(_));
-        let call = consumer.call;
-        self.detached.insert(call);
+        if let Some(consumer) = self.attachment(which) {
+            let call = consumer.call;
+            self.leave_shard(now, call);
+        }
+    }
+
+    /// A consumer is not attached any more where it was, and waits for where it is to be.
+    pub(super) fn leave_shard(&mut self, now: Time, call: CallId) {
+        if let Some(consumer) = self.consumers.get_mut(&call) {
+            consumer.attachment = Attachment::Detached;
+            // Its subscription may have gone with its topic.
+            consumer.is_admitted &= !matches!(consumer.admission, Admission::Subscribe(_));
+            self.detached.insert(call);
+        }
         self.wait_for_place(now, call);
     }
 
@@ -155,10 +161,16 @@ impl Core {
                 continue;
             }
             let is_due = consumer.waits_until.take().is_some();
+            let (shard, is_admitted) = (consumer.shard, consumer.is_admitted);
+            // Nothing is made for it where its name does not live.
+            let is_far = self
+                .place_of_consumer(call)
+                .is_some_and(|place| place != shard);
             self.following.waiting.remove(&call);
             self.restless.insert(call);
             if is_due
-                && !consumer.is_admitted
+                && !is_admitted
+                && !is_far
                 && let Err(failure) = self.ask_admission(now, call)
             {
                 self.fail(call, failure, effects);

@@ -63,6 +63,13 @@ impl Core {
             return Ok(true);
         };
         let shard = consumer.shard;
+        let name = consumer.name_of_source();
+        let place = name.and_then(|name| self.overrides.place(&name));
+        let place = place.filter(|place| ShardId(place.shard) == shard);
+        // Where its name goes, nothing is made for it before that is known there.
+        let by_move = place
+            .and_then(|place| place.moving)
+            .map_or(0, |moving| moving.number);
         let Some(state) = self.shards.get_mut(&shard) else {
             return Ok(false);
         };
@@ -71,10 +78,12 @@ impl Core {
         let part = Part::Admission { call };
         let asked = match &consumer.admission {
             Admission::Free => return Ok(true),
-            Admission::Register => lane.single(now, numbers, part, |b| b.register(key)),
-            Admission::Subscribe(wanted) => {
-                lane.single(now, numbers, part, |b| b.subscribe(key, wanted))
+            Admission::Register => {
+                lane.single(now, numbers, part, |b| b.register_by_move(key, by_move))
             }
+            Admission::Subscribe(wanted) => lane.single(now, numbers, part, |b| {
+                b.subscribe_by_move(key, wanted, by_move)
+            }),
         };
         consumer.is_admitted = false;
         asked.map(|()| false).map_err(|full| Failure::Malformed {
@@ -119,8 +128,8 @@ impl Core {
         }
     }
 
-    /// The leader knows of no such subscription. A live one is made again: its gateway was away for too long. Any may have gone
-    /// with its topic.
+    /// The leader knows of no such subscription. A live one is made again: its gateway was away for too long. One that went with
+    /// its topic is found where that is, and what its consumer had here comes again there.
     pub(super) fn subscription_is_gone(
         &mut self,
         now: Time,
@@ -134,8 +143,14 @@ impl Core {
         let Admission::Subscribe(wanted) = &consumer.admission else {
             return false;
         };
-        let follows = place.is_some_and(|place| place != consumer.shard);
-        if wanted.lifetime == Lifetime::Durable && !follows || consumer.phase != Phase::Open {
+        let shard = consumer.shard;
+        if place.is_some_and(|place| place != shard) {
+            let lost = consumer.held();
+            self.told_what_is_lost((call, shard), &lost, effects);
+            self.leave_shard(now, call);
+            return true;
+        }
+        if wanted.lifetime == Lifetime::Durable || consumer.phase != Phase::Open {
             return false;
         }
         consumer.attachment = Attachment::Detached;

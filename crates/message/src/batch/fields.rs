@@ -68,12 +68,15 @@ pub(super) fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'
             (rest.destination, rest.first, rest.second) = (0, 0, 0);
         }
         SUBSCRIBE | UNSUBSCRIBE | REGISTER | SKIP | DELETE if is_transient => return Err("kind"),
-        SUBSCRIBE => (rest.destination, rest.offset, rest.length) = (0, 0, 0),
+        SUBSCRIBE => {
+            (rest.destination, rest.first) = (0, 0);
+            (rest.offset, rest.length) = (0, 0);
+        }
         UNSUBSCRIBE if record.detail == 1 => {
             (rest.detail, rest.destination, rest.producer, rest.first) = (0, 0, 0, 0);
         }
         UNSUBSCRIBE => (rest.destination, rest.first) = (0, 0),
-        REGISTER => rest.destination = 0,
+        REGISTER => (rest.destination, rest.first) = (0, 0),
         DELETE if record.detail > 1 => return Err("detail"),
         DELETE => (rest.detail, rest.destination) = (0, 0),
         SKIP => {

@@ -54,12 +54,25 @@ impl BatchBuilder {
     /// # Errors
     /// When the batch is full or transient.
     pub fn register(&mut self, queue: &DestinationName) -> Result<u16, BatchFull> {
+        self.register_by_move(queue, 0)
+    }
+
+    /// The same where the queue's topic moves to, by the move of this number: refused unless that move is known there.
+    ///
+    /// # Errors
+    /// When the batch is full or transient.
+    pub fn register_by_move(
+        &mut self,
+        queue: &DestinationName,
+        by_move: u64,
+    ) -> Result<u16, BatchFull> {
         self.check_persistent()?;
         self.check_room(Some(queue), None, 0)?;
         let destination = self.destination(DestinationKind::Queue, queue);
         Ok(self.push(Record {
             kind: REGISTER,
             destination,
+            first: by_move,
             ..Record::default()
         }))
     }

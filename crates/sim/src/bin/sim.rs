@@ -1,6 +1,7 @@
 //! Runs seeds: `sim --seed N [--trace]` one, `sim --seeds N [--from M]` many. `--planned`: with planned moves and no faults;
 //! `--scenes`: with topics, transactions, schedules, dead letters, limits, groups and more in the workload; `--operated`: with
-//! an operator who pauses, purges, moves, copies and browses; `--moved`: with a queue that moves from shard to shard.
+//! an operator who pauses, purges, moves, copies and browses; `--moved`, `--moved-topics`: with a queue, or a topic, that
+//! moves from shard to shard.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{error}");
             eprintln!(
-                "usage: sim --seed N [--trace | --trace-disks] | --seeds N [--from M] [--threads T] [--planned | --scenes | --operated | --moved]"
+                "usage: sim --seed N [--trace | --trace-disks] | --seeds N [--from M] [--threads T] [--planned | --scenes | --operated | --moved | --moved-topics]"
             );
             return ExitCode::from(2);
         }
@@ -133,7 +134,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         };
         if matches!(
             word.as_str(),
-            "--planned" | "--scenes" | "--operated" | "--moved"
+            "--planned" | "--scenes" | "--operated" | "--moved" | "--moved-topics"
         ) {
             arguments.kind = Some(word.clone());
         }
@@ -146,6 +147,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--scenes" => arguments.run = Cluster::run_scenes,
             "--operated" => arguments.run = Cluster::run_operated,
             "--moved" => arguments.run = Cluster::run_moved,
+            "--moved-topics" => arguments.run = Cluster::run_moved_topics,
             "--trace" => arguments.mode = Mode::Print,
             other => return Err(format!("unknown option {other}")),
         }

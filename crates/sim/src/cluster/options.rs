@@ -125,6 +125,12 @@ impl Options {
         self.shards = u32::try_from(rng.between(2, 3)).expect("small");
     }
 
+    /// Has an operator move a topic from shard to shard.
+    pub fn relocate_topic(&mut self, rng: &mut Rng) {
+        self.scenes = vec![Scene::MovedTopic];
+        self.shards = u32::try_from(rng.between(2, 3)).expect("small");
+    }
+
     /// Leaves nothing of what may go wrong but moves of leaderships.
     pub fn calm(&mut self, rng: &mut Rng) {
         self.is_planned = true;

@@ -22,4 +22,10 @@ impl Cluster {
     pub fn run_moved(seed: u64, mode: Mode) -> Report {
         Self::new(seed, mode, Options::relocate).run_to_end(seed)
     }
+
+    /// Runs one seed with all faults and a topic that moves from shard to shard with its subscriptions.
+    #[must_use]
+    pub fn run_moved_topics(seed: u64, mode: Mode) -> Report {
+        Self::new(seed, mode, Options::relocate_topic).run_to_end(seed)
+    }
 }

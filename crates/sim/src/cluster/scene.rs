@@ -39,6 +39,8 @@ pub enum Scene {
     Transient,
     /// A queue that moves from shard to shard.
     Moved,
+    /// A topic that does, with its subscriptions.
+    MovedTopic,
 }
 
 /// Those that are drawn. Operators are asked for by themselves.
@@ -61,6 +63,9 @@ pub(super) const DEAD: &str = "ActiveMQ.DLQ";
 /// The queue that moves.
 const ROAMER: &str = "roamer";
 
+/// The topic that moves.
+const TOURIST: &str = "tour";
+
 /// What a run's scenes say of its queues.
 #[derive(Debug, Default)]
 pub(super) struct Scenes {
@@ -77,9 +82,9 @@ impl Scenes {
         self.loose.contains(queue)
     }
 
-    /// Whether a message of a queue may be at one position and later at another.
-    pub(super) fn is_roaming(&self, queue: &str) -> bool {
-        queue == ROAMER
+    /// Whether a message of a queue or topic may be at one position and later at another.
+    pub(super) fn is_roaming(&self, name: &str) -> bool {
+        name == ROAMER || name == TOURIST
     }
 }
 
@@ -194,6 +199,10 @@ impl Cluster {
                     );
                     deeds.extend([Deed::Relocate(ROAMER), Deed::Pause(ROAMER)]);
                 }
+                Scene::MovedTopic => {
+                    self.set_moving_topic();
+                    deeds.push(Deed::Relocate(TOURIST));
+                }
                 Scene::Transient => self.set_plain(
                     "fleeting",
                     Load::Transient,
@@ -266,6 +275,16 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    fn set_moving_topic(&mut self) {
+        let last = self.rng.between(20, 60);
+        let targets = [Destination::topic(name(TOURIST))];
+        self.add_producer(&targets, Load::Plain, last);
+        let durable = Lifetime::Durable;
+        self.subscribe(TOURIST, ("audit", durable, Sharing::Exclusive), 1);
+        self.subscribe(TOURIST, ("work", durable, Sharing::Shared), 2);
+        self.subscribe(TOURIST, ("", Lifetime::Live, Sharing::Exclusive), 1);
     }
 
     fn add_subscriber(&mut self, named: &str, pattern: &str) -> usize {

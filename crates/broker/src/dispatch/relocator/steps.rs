@@ -50,6 +50,22 @@ pub(super) fn decide(
     log(now, (name, course), (step, &body.into_bytes()), effects);
 }
 
+/// Tells the target, once, that the subscriptions that it knows stay as they are: so their consumers are let in there.
+pub(super) fn announce(
+    now: u64,
+    (name, course): (&DestinationName, &mut Course),
+    state: &State,
+    effects: &mut Vec<Effect>,
+) {
+    let is_needed = state.subscriptions_to(name).next().is_some();
+    if std::mem::replace(&mut course.is_announced, true) || !is_needed {
+        return;
+    }
+    let at = Destination::topic(name.clone());
+    // Of no producer anything is known yet.
+    ask(now, (name, course), (&at, Logged::Adopt, &[0, 0]), effects);
+}
+
 /// Tells the target the next piece of what is known of the producers, or that it was the last.
 pub(super) fn tell_windows(
     now: u64,

@@ -28,6 +28,8 @@ pub(crate) enum Stage {
     Expected {
         /// The source's entry up to which it was told.
         as_of: u64,
+        /// The source has logged `Ship`: what it told is final.
+        ships: bool,
     },
     /// It came, and lives here.
     Here,
@@ -194,8 +196,8 @@ fn encode_stage(stage: Stage, sink: &mut Sink) {
         Stage::Shipping => sink.u8(2),
         Stage::Cut => sink.u8(3),
         Stage::Gone => sink.u8(4),
-        Stage::Expected { as_of } => {
-            sink.u8(5);
+        Stage::Expected { as_of, ships } => {
+            sink.u8(if ships { 8 } else { 5 });
             sink.varint(as_of);
         }
         Stage::Here => sink.u8(6),
@@ -214,8 +216,9 @@ fn decode_stage(cursor: &mut Cursor<'_>) -> Option<Stage> {
         2 => Stage::Shipping,
         3 => Stage::Cut,
         4 => Stage::Gone,
-        5 => Stage::Expected {
+        code @ (5 | 8) => Stage::Expected {
             as_of: cursor.varint()?,
+            ships: code == 8,
         },
         6 => Stage::Here,
         7 => Stage::Stays(Obstacle::decode(cursor)?),

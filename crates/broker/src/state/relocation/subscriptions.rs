@@ -48,6 +48,13 @@ impl State {
         })
     }
 
+    /// Whether a name is to come by this move, and this shard has not heard of it: what would be made for it here would miss
+    /// what is published elsewhere.
+    pub(in crate::state) fn is_before_move(&self, at: &Destination, by_move: u64) -> bool {
+        let known = self.relocations.of(at);
+        known.map_or(0, |known| known.relocating.number) < by_move
+    }
+
     /// Where what is pending at a place goes when it moves: that of a subscription goes to its topic.
     pub(crate) fn moves_to(&self, id: QueueId) -> Destination {
         let topic = self.topics.subscription(id);

@@ -285,8 +285,10 @@ impl Cluster {
         let (place, is_loose, is_roaming) = match (&consumer.source, consumer.subscriber) {
             (_, Some(subscriber)) => {
                 self.counts.subscribed += 1;
-                let suffix = &self.subscribers[subscriber].name;
-                (format!("{}@{suffix}", message.origin), false, false)
+                let subscriber = &self.subscribers[subscriber];
+                let is_roaming = self.scenes.is_roaming(subscriber.pattern.as_str());
+                let place = format!("{}@{}", message.origin, subscriber.name);
+                (place, false, is_roaming)
             }
             (Source::Queue(queue), None) => {
                 let is_loose = self.scenes.is_loose(queue);
