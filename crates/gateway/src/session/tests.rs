@@ -17,6 +17,7 @@ mod hanging;
 mod holding_back;
 mod properties;
 mod publishing;
+mod subscribers;
 mod topics;
 mod transacting;
 mod unopened;

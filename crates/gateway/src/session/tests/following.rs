@@ -5,10 +5,10 @@ use quorate_message::Overrides;
 use super::consuming::{attached, delivered, deliveries, settle, settled};
 use super::*;
 
-const OTHER: ShardId = ShardId(2);
+pub(super) const OTHER: ShardId = ShardId(2);
 
 /// Two shards, led by A and by B; `orders` is in the first.
-fn picture(version: u64, overrides: &Overrides) -> Topology {
+pub(super) fn picture(version: u64, overrides: &Overrides) -> Topology {
     let mut topology = topology(version, 1, Some(NODE_A));
     let other = TopologyShard {
         id: OTHER,
@@ -20,7 +20,7 @@ fn picture(version: u64, overrides: &Overrides) -> Topology {
     topology
 }
 
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     let mut bench = Bench::bare();
     bench.step(Input::Topology(picture(1, &Overrides::new())));
     bench.link(NODE_A, 1);
@@ -28,11 +28,11 @@ fn bench() -> Bench {
     bench
 }
 
-fn moving() -> Overrides {
+pub(super) fn moving() -> Overrides {
     Overrides::new().begin(&queue(), 1, 2).unwrap()
 }
 
-fn hear_other(bench: &mut Bench, event: NodeEvent) -> Vec<Effect> {
+pub(super) fn hear_other(bench: &mut Bench, event: NodeEvent) -> Vec<Effect> {
     bench.step(Input::FromNode {
         node: NODE_B,
         link: LinkId(2),
@@ -237,7 +237,7 @@ fn non_persistent_messages_wait_until_it_is_known_where_to() {
 }
 
 /// The nodes and shards of commands, and what they are.
-fn said(effects: &[Effect]) -> Vec<(ShardId, &'static str)> {
+pub(super) fn said(effects: &[Effect]) -> Vec<(ShardId, &'static str)> {
     let controls = effects.iter().filter_map(|effect| match effect {
         Effect::Control { shard, command, .. } => Some((*shard, command)),
         _ => None,
@@ -332,7 +332,7 @@ fn a_consumer_that_is_turned_away_waits_until_it_knows_where() {
 }
 
 /// The shard and number of the first batch on a control stream.
-fn batch_of(effects: &[Effect]) -> (ShardId, u64) {
+pub(super) fn batch_of(effects: &[Effect]) -> (ShardId, u64) {
     let mut batches = effects.iter().filter_map(|effect| match effect {
         Effect::Control {
             shard,

@@ -51,6 +51,11 @@ fn open(pattern: &str, lifetime: Lifetime, messages: u64) -> OpenConsumer {
     }
 }
 
+/// A durable subscriber of this topic.
+pub(super) fn durable(topic: &str) -> OpenConsumer {
+    open(topic, Lifetime::Durable, 10)
+}
+
 impl Bench {
     fn consume(&mut self, open: OpenConsumer) -> Vec<Effect> {
         let mut effects = self.step(Input::Consume { call: CALL, open });
@@ -345,7 +350,7 @@ fn a_live_subscription_that_is_gone_is_made_again() {
 }
 
 #[test]
-fn a_subscriber_that_names_what_is_of_another_shard_ends_no_subscription() {
+fn a_subscriber_that_names_what_is_of_another_shard_makes_and_ends_nothing_there() {
     let mut bench = two_shards();
     let mut wrong = open("prices", Lifetime::Durable, 1);
     let home = bench
@@ -357,14 +362,27 @@ fn a_subscriber_that_names_what_is_of_another_shard_ends_no_subscription() {
     };
     wrong.held = vec![(other, position(7))];
     let effects = bench.consume(wrong);
-    let failed = effects.iter().any(|effect| {
-        let Effect::Failed { failure, .. } = effect else {
-            return false;
-        };
-        matches!(failure, Failure::ForeignPosition { .. })
+    let (shard, consumer, generation, _) = attached(&effects)[0];
+    assert_eq!(shard, other);
+    // At home, what is there of another topic under this name.
+    bench.answer(&effects, Outcome::UnknownMessage);
+    let event = NodeEvent::AttachRefused {
+        consumer,
+        generation,
+        reason: "it is not there".into(),
+        is_no_subscription: true,
+    };
+    let mut effects = bench.hear_from(other, event);
+    effects.extend(bench.step(Input::Elapsed));
+    let asked = effects.iter().filter_map(|effect| match effect {
+        Effect::Control {
+            shard,
+            command: Command::Submit { .. },
+            ..
+        } => Some(*shard),
+        _ => None,
     });
-    assert!(failed, "{effects:?}");
-    assert!(commands(&effects).is_empty(), "{effects:?}");
+    assert_eq!(asked.collect::<Vec<_>>(), [home.unwrap()], "{effects:?}");
 }
 
 #[test]
