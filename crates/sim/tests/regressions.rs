@@ -15,6 +15,18 @@ fn plays_well(seed: u64) {
     is_clean(&Cluster::run_scenes(seed, Mode::Tail));
 }
 
+/// With an operator who pauses, purges, moves, copies and browses.
+#[track_caller]
+fn is_operated_well(seed: u64) {
+    is_clean(&Cluster::run_operated(seed, Mode::Tail));
+}
+
+/// With a queue that moves from shard to shard.
+#[track_caller]
+fn moves_well(seed: u64) {
+    is_clean(&Cluster::run_moved(seed, Mode::Tail));
+}
+
 #[track_caller]
 fn is_clean(report: &Report) {
     assert!(
@@ -151,5 +163,17 @@ fn mistakes_of_the_clients_and_the_checker() {
 fn a_gateway_that_span_while_a_shard_had_no_leader() {
     for seed in [6019, 11171, 12268] {
         plays_well(seed);
+    }
+}
+
+/// Found in the simulated operator: it took the answer to a pause for that to a resume which it could not ask for, and went
+/// home while the queue was paused; or did so when a pause that had not been answered came behind its resume.
+#[test]
+fn an_operator_leaves_no_queue_paused() {
+    for seed in [500_447, 501_067, 501_107, 501_117, 501_230, 501_428] {
+        moves_well(seed);
+    }
+    for seed in [500_163, 501_073, 603_309] {
+        is_operated_well(seed);
     }
 }

@@ -39,12 +39,21 @@ pub(in crate::cluster) enum Deed {
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Operator {
     deeds: Vec<Deed>,
-    /// The call that is not answered, and the purge that it is.
-    call: Option<(usize, CallId, Option<usize>)>,
+    /// The call that is not answered, and what it asks for.
+    call: Option<(usize, CallId, Asked)>,
     /// Queues that may be paused.
     paused: BTreeSet<&'static str>,
-    /// The queue that the call resumes.
-    resumes: Option<&'static str>,
+    /// Queues whose pause was not answered: it may come behind a resume that was (docs/settings.md).
+    doubtful: BTreeSet<&'static str>,
+}
+
+/// What an operator's call asks for.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// The purge at this place.
+    Purge(usize),
+    Pause(&'static str),
+    Resume(&'static str),
 }
 
 /// A purge that was asked for.
@@ -69,9 +78,14 @@ impl Operator {
     }
 
     pub(super) fn gateway_died(&mut self, gateway: usize) {
-        if self.call.as_ref().is_some_and(|(at, ..)| *at == gateway) {
-            self.call = None;
-            self.resumes = None;
+        if let Some((.., asked)) = self.call.take_if(|(at, ..)| *at == gateway) {
+            self.doubt(asked);
+        }
+    }
+
+    fn doubt(&mut self, asked: Asked) {
+        if let Asked::Pause(queue) = asked {
+            self.doubtful.insert(queue);
         }
     }
 }
@@ -80,6 +94,9 @@ impl Cluster {
     pub(super) fn operator_acts(&mut self, client: usize) {
         self.govern();
         let is_calm = self.is_draining;
+        if is_calm {
+            self.look_at_doubtful(client);
+        }
         let drawn = self.rng.word();
         let Role::Operator(operator) = &mut self.clients[client].role else {
             return;
@@ -90,8 +107,7 @@ impl Cluster {
         if let Some(queue) = operator.paused.first().copied()
             && (is_calm || drawn.is_multiple_of(2))
         {
-            operator.resumes = Some(queue);
-            return self.set_paused(client, queue, false);
+            return self.set_paused(client, Asked::Resume(queue));
         }
         if is_calm || operator.deeds.is_empty() {
             return;
@@ -100,6 +116,28 @@ impl Cluster {
         let deed = operator.deeds[at].clone();
         self.say(format_args!("operator: {deed:?}"));
         self.carry_out_deed(client, deed);
+    }
+
+    /// Which queues are paused after all is looked up, as an operator does who got an error. Others are not looked up: a
+    /// resume that is answered has to hold.
+    fn look_at_doubtful(&mut self, client: usize) {
+        let Role::Operator(operator) = &self.clients[client].role else {
+            return;
+        };
+        let is_paused = |queue: &str| {
+            let hosts = self.nodes.iter();
+            let runtimes = hosts.filter_map(|host| Some(host.process.as_ref()?.shards.values()));
+            let mut serving = runtimes.flatten().filter(|one| one.shard.is_serving());
+            serving.any(|one| {
+                let mut queues = one.shard.broker().queues();
+                queues.any(|status| status.name.as_str() == queue && status.is_paused)
+            })
+        };
+        let doubtful = operator.doubtful.iter().copied();
+        let paused: Vec<_> = doubtful.filter(|queue| is_paused(queue)).collect();
+        if let Role::Operator(operator) = &mut self.clients[client].role {
+            operator.paused.extend(paused);
+        }
     }
 
     fn carry_out_deed(&mut self, client: usize, deed: Deed) {
@@ -114,7 +152,7 @@ impl Cluster {
                 if let Role::Operator(operator) = &mut self.clients[client].role {
                     operator.paused.insert(queue);
                 }
-                self.set_paused(client, queue, true);
+                self.set_paused(client, Asked::Pause(queue));
             }
             Deed::Move(from, to) => {
                 self.move_page(from, MoveAction::Move(Destination::queue(name(to))))
@@ -210,7 +248,7 @@ impl Cluster {
         });
         let purge = self.purges.len() - 1;
         if let Role::Operator(operator) = &mut self.clients[client].role {
-            operator.call = Some((gateway, call, Some(purge)));
+            operator.call = Some((gateway, call, Asked::Purge(purge)));
         }
         let destination = Destination::queue(name(queue));
         let input = Input::Purge {
@@ -221,12 +259,18 @@ impl Cluster {
         self.step_gateway(gateway, input);
     }
 
-    fn set_paused(&mut self, client: usize, queue: &str, is_paused: bool) {
+    fn set_paused(&mut self, client: usize, asked: Asked) {
+        let (queue, is_paused) = match asked {
+            Asked::Pause(queue) => (queue, true),
+            Asked::Resume(queue) => (queue, false),
+            Asked::Purge(_) => return,
+        };
         let Some((gateway, call)) = self.call(client, None) else {
             return;
         };
+        self.say(format_args!("operator asks gateway {gateway}: {asked:?}"));
         if let Role::Operator(operator) = &mut self.clients[client].role {
-            operator.call = Some((gateway, call, None));
+            operator.call = Some((gateway, call, asked));
         }
         let input = Input::Pause {
             call,
@@ -241,21 +285,26 @@ impl Cluster {
         let Role::Operator(operator) = &mut self.clients[client].role else {
             return;
         };
-        let Some((gateway, _, purge)) = operator.call.take_if(|(_, present, _)| *present == call)
+        let Some((gateway, _, asked)) = operator.call.take_if(|(_, present, _)| *present == call)
         else {
             return;
         };
-        let resumed = operator.resumes.take();
         if matches!(event, ClientEvent::Done) {
-            self.counts.purges += u64::from(purge.is_some());
-            if let Some(purge) = purge.and_then(|at| self.purges.get_mut(at)) {
-                purge.done_us = Some(now);
+            match asked {
+                Asked::Purge(purge) => {
+                    self.counts.purges += 1;
+                    self.purges[purge].done_us = Some(now);
+                }
+                Asked::Resume(queue) => {
+                    self.counts.resumes += 1;
+                    operator.paused.remove(queue);
+                }
+                Asked::Pause(_) => {}
             }
-            if let Some(queue) = resumed {
-                self.counts.resumes += 1;
-                operator.paused.remove(queue);
-            }
+        } else {
+            operator.doubt(asked);
         }
+        self.say(format_args!("operator: {asked:?} is answered: {event:?}"));
         if let Some(process) = self.gateways[gateway].process.as_mut() {
             process.calls.remove(&call);
             self.step_gateway(gateway, Input::Dropped { call });
