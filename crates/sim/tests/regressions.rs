@@ -177,3 +177,8 @@ fn an_operator_leaves_no_queue_paused() {
         is_operated_well(seed);
     }
 }
+
+#[test]
+fn a_move_that_a_deposed_leader_refused() {
+    moves_well(601_986);
+}
