@@ -182,3 +182,11 @@ fn an_operator_leaves_no_queue_paused() {
 fn a_move_that_a_deposed_leader_refused() {
     moves_well(601_986);
 }
+
+/// Found in the checker: what was on its way to one consumer when its queue left comes to another one later.
+#[test]
+fn what_did_not_arrive_before_a_queue_moved() {
+    for seed in [501_372, 501_435, 600_757, 601_702, 601_750, 604_594] {
+        moves_well(seed);
+    }
+}
