@@ -190,3 +190,19 @@ fn what_did_not_arrive_before_a_queue_moved() {
         moves_well(seed);
     }
 }
+
+/// Found in the checker: what was not confirmed when its queue was deleted is stored once more when it is repeated.
+#[test]
+fn a_queue_deleted_before_a_confirm() {
+    for seed in [500_333, 500_945, 501_227, 501_486, 601_219, 602_558] {
+        is_operated_well(seed);
+    }
+}
+
+/// Found in the simulated operator: it browsed at a leader that was deposed and did not know it.
+#[test]
+fn a_page_of_a_deposed_leader() {
+    for seed in [601_416, 601_727, 603_759, 604_014] {
+        is_operated_well(seed);
+    }
+}

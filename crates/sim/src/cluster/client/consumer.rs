@@ -277,6 +277,7 @@ impl Cluster {
             message.producer, message.number
         ));
         let was_sent = self.was_sent((shard, position), &message);
+        let is_forgotten = self.may_be_forgotten(&message);
         let gateway = self.gateway_of(client);
         // Of a leader that dies they are lost, and come again from elsewhere; a planned move keeps them.
         let is_transient = delivery.position.is_transient() && !self.options.is_volatile;
@@ -290,7 +291,7 @@ impl Cluster {
                 (format!("{}@{suffix}", message.origin), false, false)
             }
             (Source::Queue(queue), None) => {
-                let is_loose = self.scenes.is_loose(queue);
+                let is_loose = self.scenes.is_loose(queue) || is_forgotten;
                 let place = place_at(&message.origin, queue);
                 (place, is_loose, self.scenes.is_roaming(queue))
             }

@@ -6,11 +6,11 @@ use quorate_coordinator::controller as coordination;
 use quorate_gateway::session::{CallId, Input, Removal};
 use quorate_message::settings::Rule;
 use quorate_message::{Destination, Pattern, Settings};
-use quorate_replication::ShardId;
+use quorate_replication::{Epoch, ShardId};
 use quorate_storage_node::shard::input::{BrowseQuery, Input as ShardInput};
 use quorate_storage_node::shard::moving::{MoveAction, MoveQuery};
 
-use super::Role;
+use super::{Purge, Role};
 use crate::cluster::Cluster;
 use crate::cluster::content::name;
 use crate::cluster::packet::ClientEvent;
@@ -54,14 +54,6 @@ enum Asked {
     Purge(usize),
     Pause(&'static str),
     Resume(&'static str),
-}
-
-/// A purge that was asked for.
-#[derive(Debug)]
-pub(in crate::cluster) struct Purge {
-    pub(in crate::cluster) queue: &'static str,
-    /// When it was answered.
-    pub(in crate::cluster) done_us: Option<u64>,
 }
 
 impl Operator {
@@ -244,6 +236,8 @@ impl Cluster {
         };
         self.purges.push(Purge {
             queue,
+            is_deletion: what != Removal::Messages,
+            asked_us: self.now(),
             done_us: None,
         });
         let purge = self.purges.len() - 1;
@@ -330,7 +324,7 @@ impl Cluster {
     }
 
     fn browse(&mut self, queue: &str) {
-        let Some((node, shard)) = self.leader_of(queue) else {
+        let Some((node, shard)) = self.newest_leader_of(queue) else {
             return;
         };
         self.queries += 1;
@@ -345,20 +339,29 @@ impl Cluster {
         self.step_shard(node, shard, ShardInput::Browse(query));
     }
 
-    /// The node that serves a queue, if one does and can be reached.
+    /// A node that serves a queue, or thinks so, and can be reached.
     fn leader_of(&self, queue: &str) -> Option<(usize, ShardId)> {
-        let topology = self.nodes.iter().find_map(|node| node.topology.as_ref())?;
+        self.leaders_of(queue)
+            .next()
+            .map(|(at, shard, _)| (at, shard))
+    }
+
+    /// The one that everybody knows who knows of the newest. One that was deposed and does not know it shows what it has.
+    fn newest_leader_of(&self, queue: &str) -> Option<(usize, ShardId)> {
+        let newest = self.leaders_of(queue).max_by_key(|(.., epoch)| *epoch);
+        newest.map(|(at, shard, _)| (at, shard))
+    }
+
+    fn leaders_of(&self, queue: &str) -> impl Iterator<Item = (usize, ShardId, Epoch)> {
+        let topology = self.nodes.iter().find_map(|node| node.topology.as_ref());
         let slot = quorate_message::slot(&name(queue));
-        let shard = *topology.slots.get(usize::from(slot.0))?;
-        let serves = |host: &crate::cluster::node::NodeHost| {
-            let runtime = host
-                .process
-                .as_ref()
-                .and_then(|process| process.shards.get(&shard));
-            host.body.is_up()
-                && host.body.paused.is_none()
-                && runtime.is_some_and(|runtime| runtime.shard.is_serving())
-        };
-        self.nodes.iter().position(serves).map(|node| (node, shard))
+        let shard = topology.and_then(|one| one.slots.get(usize::from(slot.0)).copied());
+        self.nodes.iter().enumerate().filter_map(move |(at, host)| {
+            let shard = shard?;
+            let runtime = host.process.as_ref()?.shards.get(&shard)?;
+            let is_reached = host.body.is_up() && host.body.paused.is_none();
+            let is_leader = is_reached && runtime.shard.is_serving();
+            is_leader.then(|| (at, shard, runtime.shard.replica().epoch()))
+        })
     }
 }
