@@ -166,6 +166,9 @@ impl Cluster {
                 checkpoint,
             } => self.add_job(node, shard, DiskJob::InstallCommit(transfer, checkpoint)),
             Act::ToSession { session, event } => {
+                if let SessionEvent::NotLeading { number: 0, .. } = event {
+                    self.handover.refused((node, shard), session);
+                }
                 self.note_sent(shard, &event);
                 if self.options.scenes.contains(&Scene::Timed) {
                     self.look_at_time(node, shard, &event);
