@@ -202,7 +202,7 @@ fn a_queue_deleted_before_a_confirm() {
 /// Found in the simulated operator: it browsed at a leader that was deposed and did not know it.
 #[test]
 fn a_page_of_a_deposed_leader() {
-    for seed in [601_416, 601_727, 603_759, 604_014] {
+    for seed in [601_416, 601_727, 603_759, 604_014, 606_979] {
         is_operated_well(seed);
     }
 }

@@ -346,9 +346,12 @@ impl Cluster {
             .map(|(at, shard, _)| (at, shard))
     }
 
-    /// The one that everybody knows who knows of the newest. One that was deposed and does not know it shows what it has.
+    /// One that nobody has followed. One that was deposed and does not know it shows what it has (docs/cli.md, browse).
     fn newest_leader_of(&self, queue: &str) -> Option<(usize, ShardId)> {
-        let newest = self.leaders_of(queue).max_by_key(|(.., epoch)| *epoch);
+        let is_newest = |(_, shard, epoch): &(usize, ShardId, Epoch)| {
+            self.judge.newest_epoch(*shard) == Some(*epoch)
+        };
+        let newest = self.leaders_of(queue).find(is_newest);
         newest.map(|(at, shard, _)| (at, shard))
     }
 
