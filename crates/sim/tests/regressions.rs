@@ -206,3 +206,8 @@ fn a_page_of_a_deposed_leader() {
         is_operated_well(seed);
     }
 }
+
+#[test]
+fn a_message_given_back_by_one_gateway_while_another_settles_it() {
+    is_operated_well(616_420);
+}
