@@ -513,7 +513,7 @@ impl Broker {
                     Change::Ripened(queue, position) => dispatcher.ripened(queue, position),
                     Change::Ticked => dispatcher.ticked(),
                     Change::GivenBack(queue, position, giver) => {
-                        dispatcher.given_back(queue, position, giver);
+                        dispatcher.given_back(queue, position, giver, &self.state);
                     }
                     Change::Departed(target) | Change::Transferred(target) => {
                         dispatcher.outbox_changed(target, &self.state);

@@ -369,13 +369,21 @@ impl Dispatcher {
     }
 
     /// A message was released or returned.
-    pub(crate) fn given_back(&mut self, queue: QueueId, position: MessagePosition, giver: Giver) {
+    pub(crate) fn given_back(
+        &mut self,
+        queue: QueueId,
+        position: MessagePosition,
+        giver: Giver,
+        state: &State,
+    ) {
         let Some(id) = self.by_queue.get(&queue).copied() else {
             return;
         };
         let held = self.lanes[id.0].in_flight.get(&position);
         let holder = held.map(|held| held.holder);
-        if holder.is_some_and(|holder| self.is_meant(holder, giver)) {
+        if holder.is_some_and(|holder| self.is_meant(holder, giver))
+            && !self.passes_to_settlement(id, position, state)
+        {
             self.give_back(id, position);
         }
     }

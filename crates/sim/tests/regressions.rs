@@ -15,6 +15,18 @@ fn plays_well(seed: u64) {
     is_clean(&Cluster::run_scenes(seed, Mode::Tail));
 }
 
+/// With an operator who pauses, purges, moves, copies and browses.
+#[track_caller]
+fn is_operated_well(seed: u64) {
+    is_clean(&Cluster::run_operated(seed, Mode::Tail));
+}
+
+/// With a queue that moves from shard to shard.
+#[track_caller]
+fn moves_well(seed: u64) {
+    is_clean(&Cluster::run_moved(seed, Mode::Tail));
+}
+
 #[track_caller]
 fn is_clean(report: &Report) {
     assert!(
@@ -152,4 +164,50 @@ fn a_gateway_that_span_while_a_shard_had_no_leader() {
     for seed in [6019, 11171, 12268] {
         plays_well(seed);
     }
+}
+
+/// Found in the simulated operator: it took the answer to a pause for that to a resume which it could not ask for, and went
+/// home while the queue was paused; or did so when a pause that had not been answered came behind its resume.
+#[test]
+fn an_operator_leaves_no_queue_paused() {
+    for seed in [500_447, 501_067, 501_107, 501_117, 501_230, 501_428] {
+        moves_well(seed);
+    }
+    for seed in [500_163, 501_073, 603_309] {
+        is_operated_well(seed);
+    }
+}
+
+#[test]
+fn a_move_that_a_deposed_leader_refused() {
+    moves_well(601_986);
+}
+
+/// Found in the checker: what was on its way to one consumer when its queue left comes to another one later.
+#[test]
+fn what_did_not_arrive_before_a_queue_moved() {
+    for seed in [501_372, 501_435, 600_757, 601_702, 601_750, 604_594] {
+        moves_well(seed);
+    }
+}
+
+/// Found in the checker: what was not confirmed when its queue was deleted is stored once more when it is repeated.
+#[test]
+fn a_queue_deleted_before_a_confirm() {
+    for seed in [500_333, 500_945, 501_227, 501_486, 601_219, 602_558] {
+        is_operated_well(seed);
+    }
+}
+
+/// Found in the simulated operator: it browsed at a leader that was deposed and did not know it.
+#[test]
+fn a_page_of_a_deposed_leader() {
+    for seed in [601_416, 601_727, 603_759, 604_014, 606_979] {
+        is_operated_well(seed);
+    }
+}
+
+#[test]
+fn a_message_given_back_by_one_gateway_while_another_settles_it() {
+    is_operated_well(616_420);
 }

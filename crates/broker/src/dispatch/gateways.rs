@@ -311,6 +311,32 @@ impl Dispatcher {
         true
     }
 
+    /// A message is given back of which another settlement is on its way, of whichever gateway: it passes from whoever had it
+    /// to that one, which would take it from the next.
+    pub(super) fn passes_to_settlement(
+        &mut self,
+        id: LaneId,
+        position: MessagePosition,
+        state: &State,
+    ) -> bool {
+        let what = (id, position);
+        let mut known = self.gateways.known.iter();
+        let settling = known.find(|(gateway, known)| known.is_settling(**gateway, what, state));
+        let Some(gateway) = settling.map(|(gateway, _)| *gateway) else {
+            return false;
+        };
+        let Some(held) = self.lanes[id.0].in_flight.get_mut(&position) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut held.holder, Holder::Leaving(gateway));
+        self.let_go(id, position, before);
+        if let Some(known) = self.gateways.known.get_mut(&gateway) {
+            known.leaving.insert(what);
+            known.renewed.insert(what);
+        }
+        true
+    }
+
     /// A gateway has said everything: what it holds is known.
     pub(super) fn reported(&mut self, session: SessionId) {
         let Some(id) = self.gateways.of(session) else {

@@ -95,11 +95,22 @@ impl Cluster {
                 producer: one.producer.clone(),
                 number: one.number,
                 places,
-                times: schedule.map_or(1, |schedule| u64::from(schedule.repeat) + 1),
+                times: schedule.map_or(1, |schedule| u64::from(schedule.repeat) + 1)
+                    + self.may_be_stored_again(one, queue),
                 outcome: one.outcome,
                 excused: self.is_excused(one, queue) || !self.is_done,
             }));
         }
+    }
+
+    /// How often a message may have been stored once more, its queue having been deleted before it was confirmed.
+    fn may_be_stored_again(&self, one: &Ended, queue: &str) -> u64 {
+        let confirmed_us = (one.outcome == Outcome::Confirmed).then_some(one.done_us);
+        let times = (one.sent.invoked_us, confirmed_us);
+        let purges = self.purges.iter();
+        purges
+            .filter(|purge| purge.may_forget(queue, times))
+            .count() as u64
     }
 
     /// Whether a message may have been dropped for a reason that was asked for.
@@ -115,10 +126,10 @@ impl Cluster {
                 self.scenes.drops_rejected && self.rejected.contains(&key)
             }
             "full" => self.is_dropping,
-            _ => self.purges.iter().any(|purge| {
-                let is_before = purge.done_us.is_none_or(|done| one.sent.invoked_us <= done);
-                purge.queue == queue && is_before
-            }),
+            _ => {
+                let mut purges = self.purges.iter();
+                purges.any(|purge| purge.may_remove(queue, one.sent.invoked_us))
+            }
         }
     }
 

@@ -3,13 +3,15 @@
 mod consumer;
 mod operator;
 mod producer;
+mod purges;
 mod transactor;
 
 use quorate_gateway::session::{CallId, Input};
 
 pub(super) use self::consumer::{Consumer, Habits, Source, place_at};
-pub(super) use self::operator::{Deed, Operator, Purge};
+pub(super) use self::operator::{Deed, Operator};
 pub(super) use self::producer::{Commit, Ended, Load, Producer};
+pub(super) use self::purges::Purge;
 pub(super) use self::transactor::Transactor;
 use crate::cluster::Cluster;
 use crate::cluster::packet::{ClientEvent, Happening};

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_broker::SessionId;
 use quorate_message::GatewayId;
 use quorate_replication::ShardId;
+use quorate_storage_node::shard::input::SessionRequest;
 
 use crate::schedule::Moment;
 
@@ -50,6 +51,35 @@ struct Sessions {
     none_since: Moment,
     /// When it last said all that it holds.
     reported: Option<Moment>,
+    /// Sessions of which something was refused since their report began.
+    torn: BTreeSet<SessionId>,
+}
+
+/// What a gateway says to a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Its report begins.
+    Begins,
+    /// That was all that it holds.
+    Ends,
+    More,
+}
+
+impl Said {
+    pub(super) fn of(request: &SessionRequest) -> Self {
+        match request {
+            SessionRequest::Report { is_first: true, .. } => Self::Begins,
+            SessionRequest::Reported => Self::Ends,
+            SessionRequest::Report {
+                is_first: false, ..
+            }
+            | SessionRequest::Attach { .. }
+            | SessionRequest::Recall { .. }
+            | SessionRequest::Detach { .. }
+            | SessionRequest::Credit { .. }
+            | SessionRequest::Leave => Self::More,
+        }
+    }
 }
 
 /// A message in a consumer's hands.
@@ -89,18 +119,30 @@ pub(super) struct Seen {
 }
 
 impl Handover {
-    /// A gateway asked a shard on a node for something. `is_report`: it has said all that it holds.
+    /// A gateway asked a shard on a node for something. A report of which something was refused is not one of all that it
+    /// holds (docs/handover.md, At a new leader).
     pub(super) fn spoke(
         &mut self,
         (node, shard): (usize, ShardId),
         (gateway, session): (GatewayId, SessionId),
-        is_report: bool,
+        said: Said,
         now: Moment,
     ) {
         let sessions = self.sessions.entry((node, shard, gateway)).or_default();
         sessions.open.insert(session);
-        if is_report {
-            sessions.reported = Some(now);
+        match said {
+            Said::Begins => drop(sessions.torn.remove(&session)),
+            Said::Ends if !sessions.torn.contains(&session) => sessions.reported = Some(now),
+            Said::Ends | Said::More => {}
+        }
+    }
+
+    /// A shard on a node told a session that it does not lead.
+    pub(super) fn refused(&mut self, (node, shard): (usize, ShardId), session: SessionId) {
+        for ((of, at, _), sessions) in &mut self.sessions {
+            if (*of, *at) == (node, shard) && sessions.open.contains(&session) {
+                sessions.torn.insert(session);
+            }
         }
     }
 
@@ -273,7 +315,7 @@ mod tests {
     }
 
     fn speaks(handover: &mut Handover, gateway: GatewayId) {
-        handover.spoke((0, SHARD), (gateway, session(gateway)), true, 0);
+        handover.spoke((0, SHARD), (gateway, session(gateway)), Said::Ends, 0);
     }
 
     /// Both gateways are attached at a leader that serves since the beginning.
@@ -359,6 +401,26 @@ mod tests {
         speaks(&mut short, FIRST);
         short.session_ends(0, session(FIRST), 100_000);
         assert_eq!(short.look_at(seen(1, &[FIRST], &[FIRST]), 900_000).len(), 1);
+    }
+
+    #[test]
+    fn a_report_of_which_something_was_refused_is_none() {
+        let of = |refused: &[bool]| {
+            let mut handover = Handover::default();
+            assert!(handover.look_at(seen(1, &[FIRST], &[]), 0).is_empty());
+            let (at, who) = ((0, SHARD), (FIRST, session(FIRST)));
+            for is_refused in refused {
+                handover.spoke(at, who, Said::Begins, 10);
+                if *is_refused {
+                    handover.refused(at, who.1);
+                }
+                handover.spoke(at, who, Said::Ends, 20);
+            }
+            handover.look_at(seen(1, &[FIRST], &[FIRST]), 1_500_000)
+        };
+        assert!(of(&[true]).is_empty());
+        assert_eq!(of(&[false]).len(), 1);
+        assert_eq!(of(&[true, false]).len(), 1);
     }
 
     #[test]

@@ -263,6 +263,12 @@ impl Judge {
         self.newest_stamp
     }
 
+    /// The newest epoch in which a shard was led.
+    pub(super) fn newest_epoch(&self, shard: ShardId) -> Option<Epoch> {
+        let watched = self.shards.get(&shard)?;
+        watched.leaders.keys().next_back().copied()
+    }
+
     /// Epochs that had a leader, over all shards.
     pub(super) fn epochs_led(&self) -> u64 {
         self.shards

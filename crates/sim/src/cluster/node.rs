@@ -11,13 +11,12 @@ use quorate_replication::{
     Claim, Config, DiskId, Member, NodeId, Position, RoleName, ShardId, Stamp, Write, WriteId,
 };
 use quorate_storage_node::shard::effect::{Act, SessionEvent};
-use quorate_storage_node::shard::input::{
-    Checkpoint, Clock, ClockJudgement, Input, SessionRequest, Submission,
-};
+use quorate_storage_node::shard::input::{Checkpoint, Clock, ClockJudgement, Input, Submission};
 use quorate_storage_node::shard::{OpenError, Shard};
 
 use crate::checkpoints::FakeCheckpointStore;
 use crate::cluster::Cluster;
+use crate::cluster::handover::Said;
 use crate::cluster::host::{Body, Power};
 use crate::cluster::packet::{Happening, Lane, Packet};
 use crate::disk::FakeDisk;
@@ -335,9 +334,9 @@ impl Cluster {
                 };
                 if self.has_shard(node, shard) {
                     let now = self.now();
-                    let is_report = request == SessionRequest::Reported;
+                    let said = Said::of(&request);
                     self.handover
-                        .spoke((node, shard), (gateway, session), is_report, now);
+                        .spoke((node, shard), (gateway, session), said, now);
                     let input = Input::Session {
                         session,
                         gateway,

@@ -11,6 +11,7 @@ use quorate_storage_node::shard::input::{Checkpoint, Input, Placement, SegmentIn
 use quorate_storage_node::shard::moving::MovePage;
 
 use crate::cluster::Cluster;
+use crate::cluster::content::named;
 use crate::cluster::node::checkpoint_of;
 use crate::cluster::packet::{Happening, Packet, Task};
 use crate::cluster::scene::Scene;
@@ -165,6 +166,9 @@ impl Cluster {
                 checkpoint,
             } => self.add_job(node, shard, DiskJob::InstallCommit(transfer, checkpoint)),
             Act::ToSession { session, event } => {
+                if let SessionEvent::NotLeading { number: 0, .. } = event {
+                    self.handover.refused((node, shard), session);
+                }
                 self.note_sent(shard, &event);
                 if self.options.scenes.contains(&Scene::Timed) {
                     self.look_at_time(node, shard, &event);
@@ -265,9 +269,13 @@ impl Cluster {
         } = event
         {
             let now = self.now();
+            let is_moved = self.options.scenes.contains(&Scene::Moved);
             for delivery in deliveries {
                 let key = (shard.0, delivery.position.value(), *consumer, *generation);
                 self.watched.sent.insert(key, now);
+                if is_moved {
+                    self.watched.note_roaming(named(&delivery.message));
+                }
             }
         }
     }

@@ -278,12 +278,13 @@ impl Cluster {
         for queue in broker.queues().chain(subscriptions) {
             if queue.messages + queue.scheduled > 0 {
                 missing.push(format!(
-                    "{shard} {} holds {} messages, {} scheduled, {} in flight, {} consumers, lease {}, first {:?}",
+                    "{shard} {} holds {} messages, {} scheduled, {} in flight, {} consumers, paused {}, lease {}, first {:?}",
                     queue.name.as_str(),
                     queue.messages,
                     queue.scheduled,
                     queue.in_flight,
                     queue.consumers,
+                    queue.is_paused,
                     leader.shard.replica().holds_lease(),
                     leader.shard.broker().browse(&queue.name, None, 3)
                 ));

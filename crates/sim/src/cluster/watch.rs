@@ -28,12 +28,36 @@ const IN_TURN: [&str; 3] = ["queue.0", "urgent", "ops"];
 pub(super) struct Watched {
     /// When each delivery was sent: shard, position, consumer, generation.
     pub(super) sent: BTreeMap<(u32, u64, ConsumerId, u64), Moment>,
+    /// How often each message of a queue that moves was sent, by producer and number: at the other shard it has another
+    /// position.
+    roaming: BTreeMap<(String, u64), u32>,
     /// The latest wall clock that a leader of each shard sent messages by.
     newest_ms: BTreeMap<ShardId, u64>,
     /// Messages sent although their time was over for another leader: shard, position.
     pub(super) passed_over: BTreeSet<(u32, u64)>,
     /// When a leader had each transaction prepared last.
     pub(super) prepared: BTreeMap<TransactionId, Moment>,
+}
+
+impl Watched {
+    /// A message was sent that may be at another position of another shard later.
+    pub(super) fn note_roaming(&mut self, message: Named) {
+        let key = (message.producer, message.number);
+        *self.roaming.entry(key).or_default() += 1;
+    }
+
+    /// Whether a message at a position that it keeps was sent more than once, to whomever.
+    pub(super) fn was_sent(&self, shard: u32, position: u64) -> bool {
+        let first = (shard, position, ConsumerId::default(), 0);
+        let last = (shard, position, ConsumerId([u8::MAX; 16]), u64::MAX);
+        self.sent.range(first..=last).count() > 1
+    }
+
+    /// The same of one that does not.
+    pub(super) fn has_roamed(&self, message: &Named) -> bool {
+        let key = (message.producer.clone(), message.number);
+        self.roaming.get(&key).is_some_and(|sent| *sent > 1)
+    }
 }
 
 /// The first messages of each queue that wait to be sent.
@@ -249,4 +273,23 @@ fn waiting(shard: &Shard, queue: &str) -> Vec<MessagePosition> {
         .filter(|position| !broker.is_in_flight(&queue, *position))
         .take(3)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::content::{Label, content};
+
+    /// What was sent once comes in order wherever it is: only what did not arrive is excused.
+    #[test]
+    fn a_message_of_a_queue_that_moves_is_excused_when_it_was_sent_before() {
+        let message = |number| named(&content("s8", number, "roamer", &Label::default()));
+        let mut watched = Watched::default();
+        for number in [1, 2, 2] {
+            watched.note_roaming(message(number));
+        }
+        assert!(!watched.has_roamed(&message(1)));
+        assert!(watched.has_roamed(&message(2)));
+        assert!(!watched.has_roamed(&message(3)));
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_broker::{Broker, Input as BrokerInput, Obstacle, Standing};
 use quorate_message::{BatchBuilder, Destination, DestinationName, Overrides, Relocating, Step};
-use quorate_replication::{ShardId, Time};
+use quorate_replication::{Index, ShardId, Time};
 
 use super::{
     Shard,
@@ -38,6 +38,8 @@ struct Wanted {
     due: Option<Time>,
     /// The coordinator was told what came of it.
     is_reported: bool,
+    /// Where the log ended when the first step was proposed first.
+    proposed_at: Option<Index>,
 }
 
 impl Wanted {
@@ -46,6 +48,7 @@ impl Wanted {
             relocating,
             due: Some(Time::default()),
             is_reported: false,
+            proposed_at: None,
         }
     }
 }
@@ -108,8 +111,10 @@ impl Shard {
         if self.relocations.wanted.is_empty() || !self.is_serving() {
             return;
         }
+        let (applied, end) = (self.applied(), self.replica.end().index);
         for (name, wanted) in &mut self.relocations.wanted {
-            let task = match task(&self.broker, name, wanted.relocating) {
+            let is_vouched = wanted.proposed_at.is_some_and(|end| end < applied);
+            let task = match task(&self.broker, name, wanted.relocating, is_vouched) {
                 Task::None => {
                     wanted.due = None;
                     continue;
@@ -124,6 +129,7 @@ impl Shard {
             match task {
                 Task::None => {}
                 Task::Begin => {
+                    wanted.proposed_at.get_or_insert(end);
                     let mut builder = BatchBuilder::persistent();
                     let at = Destination::queue(name.clone());
                     builder
@@ -159,8 +165,10 @@ impl Shard {
     }
 }
 
-/// What comes next. Only what is logged counts: what might yet change is no reason to refuse.
-fn task(broker: &Broker, name: &DestinationName, relocating: Relocating) -> Task {
+/// What comes next. Only what is logged counts: what might yet change is no reason to refuse. `is_vouched`: this leader
+/// has committed something since it heard of the move. Before that it may be one that was deposed, and not know where the
+/// name went since.
+fn task(broker: &Broker, name: &DestinationName, relocating: Relocating, is_vouched: bool) -> Task {
     let known = broker.relocation(name);
     if let Some(known) = known.filter(|known| known.relocating == relocating) {
         return match known.standing {
@@ -171,11 +179,13 @@ fn task(broker: &Broker, name: &DestinationName, relocating: Relocating) -> Task
     }
     match broker.obstacle(name) {
         // These do not go away, and cannot be logged.
-        Some(obstacle @ (Obstacle::NotHere | Obstacle::TooManyNames)) => {
+        Some(obstacle @ (Obstacle::NotHere | Obstacle::TooManyNames)) if is_vouched => {
             Task::Report(Some(obstacle))
         }
         Some(
-            Obstacle::TooManySubscriptions { .. }
+            Obstacle::NotHere
+            | Obstacle::TooManyNames
+            | Obstacle::TooManySubscriptions { .. }
             | Obstacle::TooManyQueues { .. }
             | Obstacle::TargetFull
             | Obstacle::TargetAway,

@@ -271,17 +271,19 @@ impl Cluster {
         let at_us = self.watched.sent.get(&key).copied().unwrap_or(now);
         let mark = if delivery.redelivered { " again" } else { "" };
         let count = delivery.delivery_count;
+        let message = named(&delivery.message);
         self.say(format_args!(
-            "client {client} gets {shard} {position} x{count}{mark}"
+            "client {client} gets {shard} {position} {}#{} x{count}{mark}",
+            message.producer, message.number
         ));
-        let was_sent = self.was_sent(shard, position);
+        let was_sent = self.was_sent((shard, position), &message);
+        let is_forgotten = self.may_be_forgotten(&message);
         let gateway = self.gateway_of(client);
         // Of a leader that dies they are lost, and come again from elsewhere; a planned move keeps them.
         let is_transient = delivery.position.is_transient() && !self.options.is_volatile;
         let Role::Consumer(consumer) = &mut self.clients[client].role else {
             return;
         };
-        let message = named(&delivery.message);
         let (place, is_loose, is_roaming) = match (&consumer.source, consumer.subscriber) {
             (_, Some(subscriber)) => {
                 self.counts.subscribed += 1;
@@ -291,7 +293,7 @@ impl Cluster {
                 (place, false, is_roaming)
             }
             (Source::Queue(queue), None) => {
-                let is_loose = self.scenes.is_loose(queue);
+                let is_loose = self.scenes.is_loose(queue) || is_forgotten;
                 let place = place_at(&message.origin, queue);
                 (place, is_loose, self.scenes.is_roaming(queue))
             }
@@ -338,10 +340,11 @@ impl Cluster {
     }
 
     /// Whether a message was sent more than once, to whomever.
-    fn was_sent(&self, shard: ShardId, position: u64) -> bool {
-        let first = (shard.0, position, ConsumerId::default(), 0);
-        let last = (shard.0, position, ConsumerId([u8::MAX; 16]), u64::MAX);
-        self.watched.sent.range(first..=last).count() > 1
+    fn was_sent(&self, (shard, position): (ShardId, u64), message: &Named) -> bool {
+        match self.scenes.is_roaming(&message.origin) {
+            true => self.watched.has_roamed(message),
+            false => self.watched.was_sent(shard.0, position),
+        }
     }
 
     /// The life of the gateway that a client is connected to.

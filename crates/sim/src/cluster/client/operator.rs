@@ -6,11 +6,11 @@ use quorate_coordinator::controller as coordination;
 use quorate_gateway::session::{CallId, Input, Removal};
 use quorate_message::settings::Rule;
 use quorate_message::{Destination, Pattern, Settings};
-use quorate_replication::ShardId;
+use quorate_replication::{Epoch, ShardId};
 use quorate_storage_node::shard::input::{BrowseQuery, Input as ShardInput};
 use quorate_storage_node::shard::moving::{MoveAction, MoveQuery};
 
-use super::Role;
+use super::{Purge, Role};
 use crate::cluster::Cluster;
 use crate::cluster::content::name;
 use crate::cluster::packet::ClientEvent;
@@ -39,20 +39,21 @@ pub(in crate::cluster) enum Deed {
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Operator {
     deeds: Vec<Deed>,
-    /// The call that is not answered, and the purge that it is.
-    call: Option<(usize, CallId, Option<usize>)>,
+    /// The call that is not answered, and what it asks for.
+    call: Option<(usize, CallId, Asked)>,
     /// Queues that may be paused.
     paused: BTreeSet<&'static str>,
-    /// The queue that the call resumes.
-    resumes: Option<&'static str>,
+    /// Queues whose pause was not answered: it may come behind a resume that was (docs/settings.md).
+    doubtful: BTreeSet<&'static str>,
 }
 
-/// A purge that was asked for.
-#[derive(Debug)]
-pub(in crate::cluster) struct Purge {
-    pub(in crate::cluster) queue: &'static str,
-    /// When it was answered.
-    pub(in crate::cluster) done_us: Option<u64>,
+/// What an operator's call asks for.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// The purge at this place.
+    Purge(usize),
+    Pause(&'static str),
+    Resume(&'static str),
 }
 
 impl Operator {
@@ -69,9 +70,14 @@ impl Operator {
     }
 
     pub(super) fn gateway_died(&mut self, gateway: usize) {
-        if self.call.as_ref().is_some_and(|(at, ..)| *at == gateway) {
-            self.call = None;
-            self.resumes = None;
+        if let Some((.., asked)) = self.call.take_if(|(at, ..)| *at == gateway) {
+            self.doubt(asked);
+        }
+    }
+
+    fn doubt(&mut self, asked: Asked) {
+        if let Asked::Pause(queue) = asked {
+            self.doubtful.insert(queue);
         }
     }
 }
@@ -80,6 +86,9 @@ impl Cluster {
     pub(super) fn operator_acts(&mut self, client: usize) {
         self.govern();
         let is_calm = self.is_draining;
+        if is_calm {
+            self.look_at_doubtful(client);
+        }
         let drawn = self.rng.word();
         let Role::Operator(operator) = &mut self.clients[client].role else {
             return;
@@ -90,8 +99,7 @@ impl Cluster {
         if let Some(queue) = operator.paused.first().copied()
             && (is_calm || drawn.is_multiple_of(2))
         {
-            operator.resumes = Some(queue);
-            return self.set_paused(client, queue, false);
+            return self.set_paused(client, Asked::Resume(queue));
         }
         if is_calm || operator.deeds.is_empty() {
             return;
@@ -100,6 +108,28 @@ impl Cluster {
         let deed = operator.deeds[at].clone();
         self.say(format_args!("operator: {deed:?}"));
         self.carry_out_deed(client, deed);
+    }
+
+    /// Which queues are paused after all is looked up, as an operator does who got an error. Others are not looked up: a
+    /// resume that is answered has to hold.
+    fn look_at_doubtful(&mut self, client: usize) {
+        let Role::Operator(operator) = &self.clients[client].role else {
+            return;
+        };
+        let is_paused = |queue: &str| {
+            let hosts = self.nodes.iter();
+            let runtimes = hosts.filter_map(|host| Some(host.process.as_ref()?.shards.values()));
+            let mut serving = runtimes.flatten().filter(|one| one.shard.is_serving());
+            serving.any(|one| {
+                let mut queues = one.shard.broker().queues();
+                queues.any(|status| status.name.as_str() == queue && status.is_paused)
+            })
+        };
+        let doubtful = operator.doubtful.iter().copied();
+        let paused: Vec<_> = doubtful.filter(|queue| is_paused(queue)).collect();
+        if let Role::Operator(operator) = &mut self.clients[client].role {
+            operator.paused.extend(paused);
+        }
     }
 
     fn carry_out_deed(&mut self, client: usize, deed: Deed) {
@@ -114,7 +144,7 @@ impl Cluster {
                 if let Role::Operator(operator) = &mut self.clients[client].role {
                     operator.paused.insert(queue);
                 }
-                self.set_paused(client, queue, true);
+                self.set_paused(client, Asked::Pause(queue));
             }
             Deed::Move(from, to) => {
                 self.move_page(from, MoveAction::Move(Destination::queue(name(to))))
@@ -206,11 +236,13 @@ impl Cluster {
         };
         self.purges.push(Purge {
             queue,
+            is_deletion: what != Removal::Messages,
+            asked_us: self.now(),
             done_us: None,
         });
         let purge = self.purges.len() - 1;
         if let Role::Operator(operator) = &mut self.clients[client].role {
-            operator.call = Some((gateway, call, Some(purge)));
+            operator.call = Some((gateway, call, Asked::Purge(purge)));
         }
         let destination = Destination::queue(name(queue));
         let input = Input::Purge {
@@ -221,12 +253,18 @@ impl Cluster {
         self.step_gateway(gateway, input);
     }
 
-    fn set_paused(&mut self, client: usize, queue: &str, is_paused: bool) {
+    fn set_paused(&mut self, client: usize, asked: Asked) {
+        let (queue, is_paused) = match asked {
+            Asked::Pause(queue) => (queue, true),
+            Asked::Resume(queue) => (queue, false),
+            Asked::Purge(_) => return,
+        };
         let Some((gateway, call)) = self.call(client, None) else {
             return;
         };
+        self.say(format_args!("operator asks gateway {gateway}: {asked:?}"));
         if let Role::Operator(operator) = &mut self.clients[client].role {
-            operator.call = Some((gateway, call, None));
+            operator.call = Some((gateway, call, asked));
         }
         let input = Input::Pause {
             call,
@@ -241,21 +279,26 @@ impl Cluster {
         let Role::Operator(operator) = &mut self.clients[client].role else {
             return;
         };
-        let Some((gateway, _, purge)) = operator.call.take_if(|(_, present, _)| *present == call)
+        let Some((gateway, _, asked)) = operator.call.take_if(|(_, present, _)| *present == call)
         else {
             return;
         };
-        let resumed = operator.resumes.take();
         if matches!(event, ClientEvent::Done) {
-            self.counts.purges += u64::from(purge.is_some());
-            if let Some(purge) = purge.and_then(|at| self.purges.get_mut(at)) {
-                purge.done_us = Some(now);
+            match asked {
+                Asked::Purge(purge) => {
+                    self.counts.purges += 1;
+                    self.purges[purge].done_us = Some(now);
+                }
+                Asked::Resume(queue) => {
+                    self.counts.resumes += 1;
+                    operator.paused.remove(queue);
+                }
+                Asked::Pause(_) => {}
             }
-            if let Some(queue) = resumed {
-                self.counts.resumes += 1;
-                operator.paused.remove(queue);
-            }
+        } else {
+            operator.doubt(asked);
         }
+        self.say(format_args!("operator: {asked:?} is answered: {event:?}"));
         if let Some(process) = self.gateways[gateway].process.as_mut() {
             process.calls.remove(&call);
             self.step_gateway(gateway, Input::Dropped { call });
@@ -281,7 +324,7 @@ impl Cluster {
     }
 
     fn browse(&mut self, queue: &str) {
-        let Some((node, shard)) = self.leader_of(queue) else {
+        let Some((node, shard)) = self.newest_leader_of(queue) else {
             return;
         };
         self.queries += 1;
@@ -296,20 +339,32 @@ impl Cluster {
         self.step_shard(node, shard, ShardInput::Browse(query));
     }
 
-    /// The node that serves a queue, if one does and can be reached.
+    /// A node that serves a queue, or thinks so, and can be reached.
     fn leader_of(&self, queue: &str) -> Option<(usize, ShardId)> {
-        let topology = self.nodes.iter().find_map(|node| node.topology.as_ref())?;
-        let slot = quorate_message::slot(&name(queue));
-        let shard = *topology.slots.get(usize::from(slot.0))?;
-        let serves = |host: &crate::cluster::node::NodeHost| {
-            let runtime = host
-                .process
-                .as_ref()
-                .and_then(|process| process.shards.get(&shard));
-            host.body.is_up()
-                && host.body.paused.is_none()
-                && runtime.is_some_and(|runtime| runtime.shard.is_serving())
+        self.leaders_of(queue)
+            .next()
+            .map(|(at, shard, _)| (at, shard))
+    }
+
+    /// One that nobody has followed. One that was deposed and does not know it shows what it has (docs/cli.md, browse).
+    fn newest_leader_of(&self, queue: &str) -> Option<(usize, ShardId)> {
+        let is_newest = |(_, shard, epoch): &(usize, ShardId, Epoch)| {
+            self.judge.newest_epoch(*shard) == Some(*epoch)
         };
-        self.nodes.iter().position(serves).map(|node| (node, shard))
+        let newest = self.leaders_of(queue).find(is_newest);
+        newest.map(|(at, shard, _)| (at, shard))
+    }
+
+    fn leaders_of(&self, queue: &str) -> impl Iterator<Item = (usize, ShardId, Epoch)> {
+        let topology = self.nodes.iter().find_map(|node| node.topology.as_ref());
+        let slot = quorate_message::slot(&name(queue));
+        let shard = topology.and_then(|one| one.slots.get(usize::from(slot.0)).copied());
+        self.nodes.iter().enumerate().filter_map(move |(at, host)| {
+            let shard = shard?;
+            let runtime = host.process.as_ref()?.shards.get(&shard)?;
+            let is_reached = host.body.is_up() && host.body.paused.is_none();
+            let is_leader = is_reached && runtime.shard.is_serving();
+            is_leader.then(|| (at, shard, runtime.shard.replica().epoch()))
+        })
     }
 }

@@ -139,6 +139,13 @@ impl Producer {
         }
     }
 
+    /// When it sent a message that is not confirmed.
+    pub(super) fn invoked_us(&self, producer: &str, number: u64) -> Option<u64> {
+        let sent = self.unconfirmed.get(&number);
+        let sent = sent.filter(|_| self.name == producer);
+        sent.map(|sent| sent.invoked_us)
+    }
+
     /// What is not confirmed when a run ends: it may be stored or not.
     pub(in crate::cluster) fn unknown(&self, now: u64) -> impl Iterator<Item = Ended> + '_ {
         self.unconfirmed.iter().map(move |(number, sent)| Ended {

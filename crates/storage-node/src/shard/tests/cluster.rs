@@ -438,6 +438,20 @@ impl Cluster {
         );
     }
 
+    /// Starts a node again from its disk, and leaves the process that was there as it is, cut off from everybody.
+    pub(super) fn part_with(&mut self, node: u32) -> Node {
+        let old = &self.nodes[&NodeId(node)];
+        let (disk, incarnation) = (old.disk.clone(), Incarnation(old.incarnation.0 + 1));
+        let new = Node::open(self.shard, NodeId(node), disk, incarnation, self.now);
+        self.replace(node, new)
+    }
+
+    /// Puts another process in a node's place.
+    pub(super) fn replace(&mut self, node: u32, process: Node) -> Node {
+        let old = self.nodes.insert(NodeId(node), process);
+        old.expect("the nodes of a cluster are there from the beginning")
+    }
+
     fn settle(&mut self) {
         let mut steps = 0;
         while let Some(id) = self.next_busy() {

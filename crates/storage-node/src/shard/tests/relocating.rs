@@ -379,6 +379,48 @@ fn a_topic_with_subscriptions_does_not_leave() {
     pair.check_all_are_at(0, 1..=BEFORE);
 }
 
+/// A node that leads no more and does not know it hears of a move before it hears of the new leader. By what it knows the
+/// name is not there.
+#[test]
+fn a_leader_that_was_deposed_refuses_no_move() {
+    let mut pair = Pair::new();
+    pair.begin(2);
+    pair.run(0, |_| {});
+    pair.end();
+    let deposed = pair.clusters[0].part_with(1);
+    pair.elect(0, 2);
+    pair.begin(1);
+    pair.run(1, |_| {});
+    pair.end();
+    let present = pair.clusters[0].replace(1, deposed);
+    pair.begin(2);
+    assert_eq!(pair.clusters[0].moves, []);
+    pair.clusters[0].replace(1, present);
+    pair.run(0, |_| {});
+    pair.end();
+    pair.check_all_are_at(1, 1..=BEFORE);
+}
+
+/// What cannot be logged is told all the same, by a leader that has committed something since.
+#[test]
+fn a_name_that_is_not_there_is_refused() {
+    let mut pair = Pair::new();
+    pair.begin(2);
+    pair.run(0, |_| {});
+    // A coordinator that knows nothing of that move.
+    pair.overrides = Arc::default();
+    for _ in 0..2 {
+        let begun = pair.overrides.begin(&queue("orders"), 1, 2);
+        pair.overrides = Arc::new(begun.unwrap());
+        if pair.overrides.version() == 1 {
+            pair.end_for(Some("meanwhile"));
+        }
+    }
+    pair.place_all();
+    let refusal = pair.outcome(0, |_| {});
+    assert!(refusal.contains("does not live"), "{refusal}");
+}
+
 #[test]
 fn what_is_on_its_way_follows_a_name_that_moved_on() {
     let mut pair = Pair::of(3);
