@@ -47,7 +47,7 @@ start_store() {
     zookeeper)
         jars=target/test-zookeeper/usr/share/java
         java=java
-        command -v java >/dev/null 2>&1 || java=$(echo target/test-zookeeper/usr/lib/jvm/*/bin/java)
+        command -v java >/dev/null 2>&1 || java=$(set -- target/test-zookeeper/usr/lib/jvm/*/bin/java; echo "$1")
         mkdir -p "$data/store"
         printf 'tickTime=2000\ndataDir=%s\nclientPort=21810\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n' \
             "$(pwd)/$data/store" >"$data/zoo.cfg"

@@ -5,6 +5,7 @@
 
 mod active;
 pub mod clock;
+mod earliest;
 pub mod effect;
 pub mod input;
 mod node;

@@ -3,6 +3,7 @@
 //! Everything that waits is taken before effects are carried out, and of several topologies only the last is sent.
 //! Writes, reads and redials run beside it and come back as events.
 
+mod log;
 mod waiting;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -15,13 +16,13 @@ use quorate_replication::{Duration, NodeId, Time};
 use quorate_service::{clock, health::Health};
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info};
 
-use self::waiting::Waiting;
+use self::{log::Log, waiting::Waiting};
 use crate::{
     config::Config,
     controller::{
-        Controller, Effect, Input, MoveAnswer, MoveRequest, Note, OperatorRequest, Refusal,
+        Controller, Effect, Input, MoveAnswer, MoveRequest, OperatorRequest, Refusal,
         SettingsAnswer, SettingsRequest, Stored, StreamId, Topology,
     },
     convert,
@@ -60,6 +61,7 @@ pub(crate) struct Shell<S> {
     topology: watch::Sender<Option<Arc<ProtoTopology>>>,
     health: Health,
     counts: Counts,
+    log: Log,
     effects: Vec<Effect>,
     /// The newest picture that is not sent yet.
     picture: Option<Topology>,
@@ -114,6 +116,7 @@ impl<S: Store> Shell<S> {
             topology,
             health,
             counts,
+            log: Log::default(),
             effects: Vec::new(),
             picture: None,
             stuck: Vec::new(),
@@ -360,10 +363,11 @@ impl<S: Store> Shell<S> {
                 Effect::PublishTopology(topology) => self.picture = Some(topology),
                 Effect::Note(note) => {
                     self.counts.note(&note);
-                    log(&note);
+                    self.log.note(&note);
                 }
             }
         }
+        self.log.end_round();
     }
 
     fn send(&mut self, stream: StreamId, response: AttendResponse) {
@@ -443,48 +447,6 @@ fn now() -> Time {
 
 fn seed() -> Result<u64, String> {
     getrandom::u64().map_err(|error| format!("no randomness: {error}"))
-}
-
-fn log(note: &Note) {
-    match note {
-        Note::ForeignDisk { .. } | Note::StoreBehind { .. } => {
-            error!(%note, "needs an operator");
-        }
-        Note::Refused(Refusal::OldImage { .. } | Refusal::UnknownNumber { .. }) => {
-            error!(%note, "needs an operator");
-        }
-        Note::Refused(_)
-        | Note::Died { .. }
-        | Note::Stalled
-        | Note::ClockOff { .. }
-        | Note::MoveEnded {
-            refusal: Some(_), ..
-        }
-        | Note::ElectionFailed { .. } => {
-            warn!(%note, "unexpected");
-        }
-        Note::Activated { .. }
-        | Note::Deactivated
-        | Note::Joined { .. }
-        | Note::Returned { .. }
-        | Note::Bootstrapped { .. }
-        | Note::SettingsReplaced { .. }
-        | Note::MoveBegun { .. }
-        | Note::MoveEnded { refusal: None, .. }
-        | Note::Deferred { .. }
-        | Note::ElectionStarted { .. }
-        | Note::ElectionDropped { .. }
-        | Note::MoveStarted { .. }
-        | Note::MoveFailed { .. }
-        | Note::Drained { .. }
-        | Note::ClockRight { .. }
-        | Note::Serving { .. } => info!(%note, "cluster"),
-        Note::StreamBroken { .. }
-        | Note::Claimed { .. }
-        | Note::Granted { .. }
-        | Note::Election { .. }
-        | Note::Dropped(_) => debug!(%note, "step"),
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Calls and links talk to it over one bounded channel, a frame at a time; it answers into their mailboxes and never
 //! waits for anybody.
 
+mod leaders;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -17,6 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tonic::Status;
 use tracing::{debug, info, warn};
 
+use self::leaders::Leaders;
 use crate::{
     calls::{Confirms, Offers, Told},
     convert::node as convert,
@@ -170,6 +173,7 @@ impl Engine {
             links: BTreeMap::new(),
             wanted,
             metrics,
+            leaders: Leaders::default(),
             left: Arc::clone(&left),
         };
         tokio::spawn(running.run(inbox, Arc::clone(&signals)));
@@ -236,6 +240,7 @@ struct Running {
     links: BTreeMap<NodeId, Link>,
     wanted: watch::Sender<Wanted>,
     metrics: GatewayMetrics,
+    leaders: Leaders,
     left: Arc<Notify>,
 }
 
@@ -278,6 +283,7 @@ impl Running {
             for effect in effects.drain(..) {
                 self.carry_out(effect);
             }
+            self.leaders.end_round();
             self.metrics.observe(&self.core, self.calls.len());
             // The other tasks of this thread put in what arrived meanwhile, so that batches grow.
             tokio::task::yield_now().await;
@@ -489,18 +495,13 @@ impl Running {
         }
     }
 
-    fn note(&self, note: Note) {
+    fn note(&mut self, note: Note) {
         match note {
             Note::Leader {
                 shard,
                 epoch,
-                leader: Some(leader),
-            } => info!(%shard, %epoch, %leader, "shard has a leader"),
-            Note::Leader {
-                shard,
-                epoch,
-                leader: None,
-            } => info!(%shard, %epoch, "shard has no leader; its messages wait"),
+                leader,
+            } => self.leaders.note(leader, (shard, epoch)),
             Note::Resent {
                 shard,
                 node,

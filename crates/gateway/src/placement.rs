@@ -13,8 +13,10 @@ pub(crate) fn show(nodes: &Nodes, destination: &str) -> Result<v1::ShowPlacement
     let topology = nodes.topology()?;
     let overrides = nodes.overrides()?;
     let mut slots: BTreeMap<u32, u32> = BTreeMap::new();
-    for shard in &topology.slots {
-        *slots.entry(*shard).or_insert(0) += 1;
+    // Slots are given to shards in ranges.
+    for range in topology.slots.chunk_by(|one, next| one == next) {
+        let count = u32::try_from(range.len()).unwrap_or(u32::MAX);
+        *slots.entry(range[0]).or_insert(0) += count;
     }
     let shards = topology.shards.iter().map(|shard| v1::ShardSlots {
         shard: shard.id,

@@ -56,8 +56,10 @@ pub fn held_by_quorum(record: &ShardRecord, durable: impl Fn(Member) -> Index) -
 /// The members that a fence asks: voters and next voters, each once, ascending.
 #[must_use]
 pub fn fenced_members(record: &ShardRecord) -> Vec<Member> {
-    let members: BTreeSet<Member> = sets(record).flatten().copied().collect();
-    members.into_iter().collect()
+    let mut members: Vec<Member> = sets(record).flatten().copied().collect();
+    members.sort_unstable();
+    members.dedup();
+    members
 }
 
 /// What the answers to a fence allow.

@@ -13,19 +13,19 @@ use quorate_proto::internal::v1::{
     AttendRequest, AttendResponse, Heartbeat, LedShard, Register, Registered, Topology,
     attend_request, attend_response, coordination_service_client::CoordinationServiceClient,
 };
-use quorate_replication::{NodeId, RoleName};
+use quorate_replication::{NodeId, Order, RoleName, ShardId, Time};
 use quorate_service::clock;
 use tokio::{sync::watch, time::Interval};
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::{
-    convert::coordination::{decode_clock, decode_order},
+    convert::coordination::{decode_clock, decode_order, encode_report},
     frames::{Costed, Frames},
     limits::{ALONE_WARNING, PEER_FRAME_BYTES_MAX, RECONNECT_FIRST, RECONNECT_MAX},
     mailbox::Mailbox,
     peer::endpoint,
-    runtime::{Item, Question, Shards},
+    runtime::{Item, Question, ShardHandle, Shards},
     shard::input::{ClockJudgement, Input},
 };
 
@@ -165,16 +165,37 @@ impl Attendance {
     fn order(&self, order: quorate_proto::internal::v1::ShardOrder) {
         match decode_order(order) {
             Ok((shard, order)) => match self.shards.get(shard) {
-                Some(handle) => {
-                    handle
-                        .mailbox
-                        .push_always([Item::Input(Input::Order(order))], 0);
-                }
+                Some(handle) => self.order_shard(shard, &handle, order),
                 // Not opened yet: the coordinator repeats it.
                 None => debug!(%shard, "order for a shard that this node does not have"),
             },
             Err(malformed) => warn!(%malformed, "order of the coordinator cannot be understood"),
         }
+    }
+
+    /// Hands an order to its shard. A probe is answered here where that is possible: it promises nothing, and a node
+    /// is probed for hundreds of shards when another one dies.
+    fn order_shard(&self, shard: ShardId, handle: &ShardHandle, order: Order) {
+        if let Order::Probe { nonce } = order {
+            let (now, fresh) = (Time(clock::monotonic_micros()), self.timeout());
+            if let Some(report) = handle.probed(nonce, fresh, now) {
+                let kind = Some(attend_request::Kind::Report(encode_report(shard, report)));
+                let report = (AttendRequest { kind }, MESSAGE_COST);
+                if self.outbox.push([report], MESSAGE_COST).is_err() {
+                    debug!("answer to a probe dropped: the coordinator does not read");
+                }
+                return;
+            }
+        }
+        handle
+            .mailbox
+            .push_always([Item::Input(Input::Order(order))], 0);
+    }
+
+    /// How long what a shard published counts.
+    fn timeout(&self) -> quorate_replication::Duration {
+        let micros = self.node_timeout.as_micros();
+        quorate_replication::Duration(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
     /// Tells the shards what is thought of this node's wall clock.
@@ -193,7 +214,7 @@ impl Attendance {
     /// Sends a heartbeat, and has the shards bring up to date what the next one says.
     fn beat(&self, number: u64) {
         let now = clock::monotonic_micros();
-        let timeout = u64::try_from(self.node_timeout.as_micros()).unwrap_or(u64::MAX);
+        let timeout = self.timeout().0;
         let mut heartbeat = Heartbeat {
             disk_healthy: true,
             number,

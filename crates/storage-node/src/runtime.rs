@@ -10,14 +10,16 @@ mod traced;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     thread,
 };
 
 use quorate_broker::{Scheduled, SessionId};
 use quorate_message::{Destination, DestinationName, MessagePosition};
 use quorate_proto::internal::v1::{self as proto, AttendRequest};
-use quorate_replication::{Epoch, Index, NodeId, PeerStatus, Position, RoleName, ShardId};
+use quorate_replication::{
+    Duration, Epoch, Index, NodeId, Nonce, PeerStatus, Position, Report, RoleName, ShardId, Time,
+};
 use tokio::{runtime, sync::oneshot};
 use tracing::Span;
 
@@ -134,6 +136,8 @@ pub(crate) struct Published {
     pub(crate) is_disk_stalled: bool,
     /// Neither leads nor counts.
     pub(crate) is_impaired: bool,
+    /// Without a promise.
+    pub(crate) is_wiped: bool,
     /// It stopped for good.
     pub(crate) is_halted: bool,
     /// End of what is durable.
@@ -160,6 +164,7 @@ impl Default for Published {
             hears: None,
             is_disk_stalled: false,
             is_impaired: false,
+            is_wiped: false,
             is_halted: false,
             durable: Index(0),
             commit: Index(0),
@@ -181,12 +186,26 @@ pub(crate) struct ShardHandle {
 }
 
 impl ShardHandle {
+    /// The answer to a probe, from what the shard published within this time; none when it must say itself.
+    pub(crate) fn probed(&self, nonce: Nonce, fresh: Duration, now: Time) -> Option<Report> {
+        let published = self.lock();
+        let is_fresh = now.since(Time(published.at_micros)) < fresh;
+        (is_fresh && !published.is_halted).then_some(Report::Probed {
+            nonce,
+            impaired: published.is_impaired,
+            wiped: published.is_wiped,
+        })
+    }
+
     /// What it published last.
     pub(crate) fn status(&self) -> Published {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Published> {
         self.published
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }
 
@@ -283,7 +302,7 @@ pub(crate) struct NodeParts {
     /// Counters.
     pub(crate) metrics: Metrics,
     /// A peer that has not answered for this long is not counted on.
-    pub(crate) node_timeout: quorate_replication::Duration,
+    pub(crate) node_timeout: Duration,
 }
 
 /// The threads.
@@ -312,5 +331,51 @@ impl Workers {
     pub(crate) fn run(&self, shard: ShardId, task: ShardTask) {
         let worker = shard.0 as usize % self.handles.len();
         drop(self.handles[worker].spawn(task.run()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_is_answered_for_a_shard_that_published_lately_and_goes_on() {
+        let handle = ShardHandle {
+            mailbox: Arc::new(Mailbox::new(1)),
+            published: Arc::default(),
+        };
+        let probed = |published: Published, now| {
+            *handle.lock() = published;
+            handle.probed(Nonce(7), Duration(10), Time(now))
+        };
+        let at = |at_micros| Published {
+            at_micros,
+            ..Published::default()
+        };
+        let answer = |impaired, wiped| {
+            Some(Report::Probed {
+                nonce: Nonce(7),
+                impaired,
+                wiped,
+            })
+        };
+        assert_eq!(probed(at(90), 99), answer(false, false));
+        assert_eq!(probed(at(90), 100), None);
+        let impaired = Published {
+            is_impaired: true,
+            ..at(90)
+        };
+        assert_eq!(probed(impaired, 99), answer(true, false));
+        let wiped = Published {
+            is_wiped: true,
+            is_impaired: true,
+            ..at(90)
+        };
+        assert_eq!(probed(wiped, 99), answer(true, true));
+        let halted = Published {
+            is_halted: true,
+            ..at(90)
+        };
+        assert_eq!(probed(halted, 99), None);
     }
 }

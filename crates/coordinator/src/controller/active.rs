@@ -10,6 +10,7 @@ use quorate_replication::{Duration, NodeId, RequestId, ShardId, Time};
 use crate::{
     controller::{
         Config,
+        earliest::Earliest,
         effect::{Effect, Note, Refusal},
         input::{
             Attempt, Input, MoveRequest, ReadOutcome, SettingsRequest, StreamId, WriteNumber,
@@ -68,6 +69,10 @@ pub(super) struct Active {
     governing: Governing,
     placing: Placing,
     shards: BTreeMap<ShardId, Shard>,
+    /// Of all elections that run.
+    elections_due: Earliest,
+    /// Of all moves of leaderships that are prepared.
+    moves_due: Earliest,
     /// Rows whose creation is under way.
     creating: BTreeSet<Key>,
     /// Nothing is created before this: the store refused or did not answer.
@@ -114,6 +119,8 @@ impl Active {
             governing: Governing::default(),
             placing: Placing::default(),
             shards: BTreeMap::new(),
+            elections_due: Earliest::none(),
+            moves_due: Earliest::none(),
             creating: BTreeSet::new(),
             create_after: now,
             outbox: Vec::new(),
@@ -221,10 +228,7 @@ impl Active {
             .filter_map(|node| node.redial.as_ref())
             .filter(|redial| redial.attempt.is_none())
             .map(|redial| redial.next);
-        let elections = self
-            .shards
-            .values()
-            .filter_map(|shard| shard.election.as_ref()?.election.next_deadline());
+        let elections = self.election_deadlines().map(|(_, deadline)| deadline);
         redials
             .chain(elections)
             .chain([self.next_tick])

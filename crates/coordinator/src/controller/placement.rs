@@ -6,6 +6,9 @@ use quorate_replication::{Claim, Member, NodeId, ShardId, ShardRecord};
 
 use crate::{controller::row::ClusterRow, limits::SLOTS};
 
+/// The nodes that may lead.
+pub(super) type Loads = BTreeMap<NodeId, Load>;
+
 /// A node that may lead, with what it leads and what it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Load {
@@ -50,14 +53,21 @@ pub(super) fn new_shard(shard: ShardId, replicas: u32, members: &[Member]) -> Sh
 }
 
 /// Returns who of the candidates should lead one shard more: the least loaded for its weight, then the lowest number.
-pub(super) fn preferred(
-    candidates: impl Iterator<Item = NodeId>,
-    loads: &BTreeMap<NodeId, Load>,
-) -> Option<NodeId> {
+pub(super) fn preferred(candidates: impl Iterator<Item = NodeId>, loads: &Loads) -> Option<NodeId> {
     candidates
         .filter_map(|node| loads.get(&node).map(|load| (cost(*load), node)))
         .min()
         .map(|(_, node)| node)
+}
+
+/// Notes that a shard which one node led, or was to lead, is to be led by another.
+pub(super) fn shift(loads: &mut Loads, from: Option<NodeId>, to: Option<NodeId>) {
+    if let Some(load) = from.and_then(|from| loads.get_mut(&from)) {
+        load.leads = load.leads.saturating_sub(1);
+    }
+    if let Some(load) = to.and_then(|to| loads.get_mut(&to)) {
+        load.leads += 1;
+    }
 }
 
 /// What one leadership more costs a node, relative to its weight.
@@ -127,6 +137,17 @@ mod tests {
             .zip(leads.iter().zip(weights))
             .map(|(node, (&leads, &weight))| (node, Load { leads, weight }))
             .collect()
+    }
+
+    #[test]
+    fn a_shard_that_is_to_be_led_by_another_counts_there() {
+        let mut shifted = loads(&[2, 0], &[100, 100]);
+        shift(&mut shifted, Some(NodeId(1)), Some(NodeId(2)));
+        assert_eq!(shifted, loads(&[1, 1], &[100, 100]));
+        // Those that may not lead are not among them.
+        shift(&mut shifted, Some(NodeId(9)), None);
+        shift(&mut shifted, None, Some(NodeId(9)));
+        assert_eq!(shifted, loads(&[1, 1], &[100, 100]));
     }
 
     #[test]

@@ -132,6 +132,15 @@ impl Shard {
         }
     }
 
+    /// The node that leads it or is about to.
+    pub(super) fn leading(&self) -> Option<NodeId> {
+        match (&self.election, &self.moving) {
+            (Some(running), _) => running.preferred,
+            (None, Some(moving)) => Some(moving.to.node),
+            (None, None) => self.record.leader.map(|leader| leader.node),
+        }
+    }
+
     pub(super) fn is_electing(&self, election: u64) -> bool {
         self.election.is_some() && self.elections == election
     }

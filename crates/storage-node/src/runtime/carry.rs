@@ -6,7 +6,7 @@ use quorate_broker::SessionId;
 use quorate_proto::internal::v1::{
     AttendRequest, ControlEvent, NameReport, PeerMessage, attend_request,
 };
-use quorate_replication::NodeId;
+use quorate_replication::{Event, NodeId};
 use tracing::{debug, error, info};
 
 use super::{ShardTask, disk::Task};
@@ -171,9 +171,14 @@ impl ShardTask {
     fn note(&self, note: &Note) {
         match note {
             note if note.is_loud() => error!(%note, "replica"),
-            Note::Dropped(_) | Note::Replica(quorate_replication::Event::Dropped(_)) => {
-                debug!(%note, "replica");
-            }
+            // Steps on the way to a leader that serves, for each of the shards that a dead node led.
+            Note::Dropped(_)
+            | Note::Replica(
+                Event::Dropped(_)
+                | Event::Promised(_)
+                | Event::Follows(..)
+                | Event::BecameLeader(_),
+            ) => debug!(%note, "replica"),
             note => info!(%note, "replica"),
         }
     }

@@ -120,8 +120,10 @@ impl ShardTask {
                 }
             }
             let count = waiting.len().min(ROUND_INPUTS_MAX);
-            let span = self.span.clone();
+            // Taken for the round: a clone of it is counted.
+            let span = std::mem::replace(&mut self.span, Span::none());
             let result = span.in_scope(|| self.round(waiting.drain(..count), &mut effects));
+            self.span = span;
             if let Err(reason) = result {
                 error!(shard = %self.id, reason, "a committed entry cannot be applied; the shard stops on this node");
                 self.stop();
@@ -440,6 +442,7 @@ impl ShardTask {
             hears: replica.hears(now),
             is_disk_stalled: replica.is_disk_stalled(now),
             is_impaired: replica.is_impaired(),
+            is_wiped: replica.is_wiped(),
             is_halted: self.shard.is_halted(),
             durable: replica.durable(),
             commit: replica.commit(),

@@ -1,7 +1,5 @@
 //! How elections run: tied to nodes, reports and the store. When one begins is the affair of `judgement`.
 
-use std::collections::BTreeMap;
-
 use quorate_replication::{
     Duration, Election, ElectionConfig, ElectionEffect, ElectionEffects, ElectionEvent,
     ElectionInput, Epoch, Member, NodeId, Report, RequestId, ShardId, Swapped, Time,
@@ -14,17 +12,26 @@ use crate::{
         Config,
         effect::{Effect, ElectionCause, Note},
         input::{ReadOutcome, StreamId, WriteOutcome},
-        placement::{self, Load},
+        placement::{self, Load, Loads},
         row::{Change, Key, Row, Stored},
         shard::{AwaitedRead, Behind, Running},
     },
     limits::{EXCLUSION_TIMEOUTS, READS_MAX},
 };
 
+/// What an election is to come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    /// Who is to lead, whatever the placement says.
+    pub(super) leader: Option<NodeId>,
+    /// A leader that lives and is to be replaced.
+    pub(super) excluded: Option<Member>,
+}
+
 impl Active {
     /// Nodes that may lead, with what they lead or are about to lead.
-    pub(super) fn loads(&self) -> BTreeMap<NodeId, Load> {
-        let mut loads: BTreeMap<NodeId, Load> = self
+    pub(super) fn loads(&self) -> Loads {
+        let mut loads: Loads = self
             .nodes
             .values()
             .filter(|node| node.can_lead() && self.unwanted(node.row.node).is_none())
@@ -34,50 +41,30 @@ impl Active {
             })
             .collect();
         for shard in self.shards.values() {
-            let leader = match (&shard.election, &shard.moving) {
-                (Some(running), _) => running.preferred,
-                (None, Some(moving)) => Some(moving.to.node),
-                (None, None) => shard.record.leader.map(|leader| leader.node),
-            };
-            if let Some(load) = leader.and_then(|leader| loads.get_mut(&leader)) {
+            if let Some(load) = shard.leading().and_then(|leader| loads.get_mut(&leader)) {
                 load.leads += 1;
             }
         }
         loads
     }
 
-    /// Begins an election. `excluded` lives and is to be replaced; `wanted` overrules the placement.
+    /// Begins an election. `loads` are those of before, and of after it when it returns.
     pub(super) fn start_election(
         &mut self,
         now: Time,
         id: ShardId,
         cause: ElectionCause,
-        excluded: Option<Member>,
-        wanted: Option<NodeId>,
+        wanted: Wanted,
+        loads: &mut Loads,
         effects: &mut Vec<Effect>,
     ) {
         let Some(shard) = self.shards.get(&id) else {
             return;
         };
-        let voters = quorum::fenced_members(&shard.record);
-        let candidates = voters
-            .iter()
-            .filter(|voter| Some(**voter) != excluded && self.can_lead(**voter))
-            .map(|voter| voter.node);
-        let preferred = wanted.or_else(|| placement::preferred(candidates, &self.loads()));
-        let avoid = voters
-            .iter()
-            .filter(|voter| {
-                let is_asked_for = wanted == Some(voter.node);
-                Some(**voter) == excluded
-                    || !self.can_lead(**voter)
-                    || (self.unwanted(voter.node).is_some() && !is_asked_for)
-            })
-            .map(|voter| voter.node);
-        let preference = Preference {
-            preferred,
-            avoid: avoid.collect(),
-        };
+        let (voters, before) = (quorum::fenced_members(&shard.record), shard.leading());
+        let preference = self.preference(&voters, wanted, loads);
+        let (preferred, excluded) = (preference.preferred, wanted.excluded);
+        placement::shift(loads, before, preferred);
         let lost: Vec<Member> = voters
             .iter()
             .filter(|voter| Some(**voter) != excluded && !self.is_reachable(**voter))
@@ -98,6 +85,7 @@ impl Active {
             fresh,
             &mut asked,
         );
+        self.elections_due.note(election.next_deadline());
         shard.elections += 1;
         shard.moving = None;
         shard.election = Some(Running {
@@ -115,6 +103,31 @@ impl Active {
         self.carry_out(now, id, asked, effects);
         for member in lost {
             self.drive(now, id, ElectionInput::Lost(member), effects);
+        }
+    }
+
+    /// Who of the voters is to lead, and who not unless there is nobody else.
+    fn preference(&self, voters: &[Member], wanted: Wanted, loads: &Loads) -> Preference {
+        let is_excluded = |voter: Member| Some(voter) == wanted.excluded;
+        let candidates = voters
+            .iter()
+            .filter(|voter| !is_excluded(**voter) && self.can_lead(**voter))
+            .map(|voter| voter.node);
+        let preferred = wanted
+            .leader
+            .or_else(|| placement::preferred(candidates, loads));
+        let avoid = voters
+            .iter()
+            .filter(|voter| {
+                let is_asked_for = wanted.leader == Some(voter.node);
+                is_excluded(**voter)
+                    || !self.can_lead(**voter)
+                    || (self.unwanted(voter.node).is_some() && !is_asked_for)
+            })
+            .map(|voter| voter.node);
+        Preference {
+            preferred,
+            avoid: avoid.collect(),
         }
     }
 
@@ -143,6 +156,7 @@ impl Active {
         let mut wanted = ElectionEffects::default();
         let fresh = self.random.fresh();
         running.election.step(now, fresh, input, &mut wanted);
+        self.elections_due.note(running.election.next_deadline());
         self.carry_out(now, id, wanted, effects);
     }
 
@@ -247,20 +261,29 @@ impl Active {
     }
 
     pub(super) fn run_elections(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if !self.elections_due.is_due(now) {
+            return;
+        }
         let due: Vec<ShardId> = self
-            .shards
-            .values()
-            .filter(|shard| {
-                shard.election.as_ref().is_some_and(|running| {
-                    let deadline = running.election.next_deadline();
-                    deadline.is_some_and(|deadline| deadline <= now)
-                })
-            })
-            .map(|shard| shard.record.shard)
+            .election_deadlines()
+            .filter(|(_, deadline)| *deadline <= now)
+            .map(|(shard, _)| shard)
             .collect();
         for shard in due {
             self.drive(now, shard, ElectionInput::Elapsed, effects);
         }
+        self.elections_due = self
+            .election_deadlines()
+            .map(|(_, deadline)| deadline)
+            .collect();
+    }
+
+    /// The deadlines of the elections that run.
+    pub(super) fn election_deadlines(&self) -> impl Iterator<Item = (ShardId, Time)> {
+        self.shards.values().filter_map(|shard| {
+            let deadline = shard.election.as_ref()?.election.next_deadline()?;
+            Some((shard.record.shard, deadline))
+        })
     }
 
     /// A leader that was left out of an election takes part again when the others did not manage without it.

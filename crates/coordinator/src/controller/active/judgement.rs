@@ -2,7 +2,7 @@
 
 use quorate_replication::{Member, NodeId, ShardId, Time, quorum};
 
-use super::Active;
+use super::{Active, elections::Wanted};
 use crate::{
     controller::{
         effect::{DeathCause, Effect, ElectionCause, Note},
@@ -14,9 +14,7 @@ use crate::{
 impl Active {
     pub(super) fn judge_all(&mut self, now: Time, effects: &mut Vec<Effect>) {
         let shards: Vec<ShardId> = self.shards.keys().copied().collect();
-        for shard in shards {
-            self.judge(now, shard, effects);
-        }
+        self.judge_each(now, &shards, effects);
     }
 
     pub(super) fn judge_led_by(&mut self, now: Time, node: NodeId, effects: &mut Vec<Effect>) {
@@ -31,26 +29,36 @@ impl Active {
             })
             .map(|shard| shard.record.shard)
             .collect();
-        for shard in led {
-            self.judge(now, shard, effects);
-        }
+        self.judge_each(now, &led, effects);
     }
 
     /// Begins an election if the shard needs one.
     pub(super) fn judge(&mut self, now: Time, id: ShardId, effects: &mut Vec<Effect>) {
-        let Some(cause) = self.election_cause(now, id, effects) else {
-            return;
-        };
-        let is_living = match cause {
-            ElectionCause::LostQuorum | ElectionCause::DiskStalled => true,
-            ElectionCause::Leaderless
-            | ElectionCause::Dead(_)
-            | ElectionCause::NotLeading
-            | ElectionCause::Moved(_) => false,
-        };
-        let leader = self.shards.get(&id).and_then(|shard| shard.record.leader);
-        let excluded = leader.filter(|_| is_living);
-        self.start_election(now, id, cause, excluded, None, effects);
+        self.judge_each(now, &[id], effects);
+    }
+
+    /// Begins elections of the shards that need one. What nodes lead is counted once for all of them.
+    fn judge_each(&mut self, now: Time, shards: &[ShardId], effects: &mut Vec<Effect>) {
+        let mut loads = None;
+        for id in shards.iter().copied() {
+            let Some(cause) = self.election_cause(now, id, effects) else {
+                continue;
+            };
+            let is_living = match cause {
+                ElectionCause::LostQuorum | ElectionCause::DiskStalled => true,
+                ElectionCause::Leaderless
+                | ElectionCause::Dead(_)
+                | ElectionCause::NotLeading
+                | ElectionCause::Moved(_) => false,
+            };
+            let leader = self.shards.get(&id).and_then(|shard| shard.record.leader);
+            let wanted = Wanted {
+                leader: None,
+                excluded: leader.filter(|_| is_living),
+            };
+            let loads = loads.get_or_insert_with(|| self.loads());
+            self.start_election(now, id, cause, wanted, loads, effects);
+        }
     }
 
     /// Why the shard needs an election, if it does.

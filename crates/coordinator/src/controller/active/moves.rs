@@ -10,7 +10,7 @@
 
 use quorate_replication::{Claim, Duration, Member, NodeId, Order, ShardId, Time};
 
-use super::Active;
+use super::{Active, elections::Wanted};
 use crate::{
     controller::{
         effect::{Effect, ElectionCause, MoveCause, Note},
@@ -57,6 +57,7 @@ impl Active {
             return false;
         };
         let until = now.after(Duration::from_millis(MOVE_TIMEOUT_MS));
+        self.moves_due.note(Some(until));
         if let Some(shard) = self.shards.get_mut(&id) {
             shard.moving = Some(Moving {
                 to,
@@ -106,7 +107,12 @@ impl Active {
         let leader = shard.record.leader.filter(|_| !self.can_lead(to));
         let preferred = leader.unwrap_or(to).node;
         let cause = ElectionCause::Moved(moving.cause);
-        self.start_election(now, id, cause, None, Some(preferred), effects);
+        let wanted = Wanted {
+            leader: Some(preferred),
+            excluded: None,
+        };
+        let mut loads = self.loads();
+        self.start_election(now, id, cause, wanted, &mut loads, effects);
     }
 
     /// The election of a planned move is over. The next one waits, each time longer, if it was for nothing: every
@@ -137,20 +143,11 @@ impl Active {
 
     /// Gives up moves that were not answered, and moves leaderships away from nodes that should have none.
     pub(super) fn tend_moves(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        let shards = self.shards.values_mut();
-        let given_up: Vec<ShardId> = shards
-            .filter_map(|shard| {
-                shard
-                    .moving
-                    .take_if(|moving| moving.until <= now)
-                    .map(|_| shard.record.shard)
-            })
-            .collect();
-        for id in given_up {
-            self.move_failed(now, id, effects);
+        if self.moves_due.is_due(now) {
+            self.give_up_moves(now, effects);
         }
-        let nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
-        if !nodes.iter().any(|node| self.unwanted(*node).is_some()) {
+        let mut nodes = self.nodes.keys();
+        if !nodes.any(|node| self.unwanted(*node).is_some()) {
             return;
         }
         let moving = |shard: &&Shard| shard.moving.is_some() || is_moved(shard);
@@ -166,6 +163,25 @@ impl Active {
                 under_way += 1;
             }
         }
+    }
+
+    fn give_up_moves(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        let shards = self.shards.values_mut();
+        let given_up: Vec<ShardId> = shards
+            .filter_map(|shard| {
+                shard
+                    .moving
+                    .take_if(|moving| moving.until <= now)
+                    .map(|_| shard.record.shard)
+            })
+            .collect();
+        for id in given_up {
+            self.move_failed(now, id, effects);
+        }
+        let left = self.shards.values();
+        self.moves_due = left
+            .filter_map(|shard| shard.moving.map(|moving| moving.until))
+            .collect();
     }
 
     /// Who should lead instead of a leader that is not wanted.
