@@ -478,7 +478,7 @@ impl World {
         self.generation += 1;
         let wanted = subscription(key, self.generation);
         // A gateway that knows of the move asks where the topic goes, others where it was.
-        let order = match self.moves > 0 && key % 2 == 0 {
+        let order = match self.moves > 0 && key.is_multiple_of(2) {
             true => [TARGET, SOURCE],
             false => [SOURCE, TARGET],
         };

@@ -277,28 +277,7 @@ impl Batch {
                 first: record.first,
                 last: record.second,
             },
-            SUBSCRIBE => Command::Subscribe {
-                destination,
-                by_move: record.first,
-            },
-            UNSUBSCRIBE => Command::Unsubscribe {
-                destination,
-                generation: record.first,
-                unless_of: (record.detail == 1).then_some(record.producer),
-            },
-            SKIP => Command::Skip {
-                destination,
-                made: record.first,
-                judged_to: MessagePosition::from_value(record.second),
-            },
-            REGISTER => Command::Register {
-                destination,
-                by_move: record.first,
-            },
-            DELETE => Command::Delete {
-                destination,
-                with_messages: record.detail == 1,
-            },
+            SUBSCRIBE | UNSUBSCRIBE | SKIP | REGISTER | DELETE => coming_or_going(&record),
             CHECKPOINT => Command::Checkpoint {
                 previous: (record.detail == 1).then_some(PreviousCheckpoint {
                     entry: record.first,
@@ -404,6 +383,35 @@ impl Batch {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What a record says of a queue, topic or subscription that comes or goes, or of what a subscription selects.
+fn coming_or_going(record: &Record) -> Command {
+    let destination = record.destination;
+    match record.kind {
+        SUBSCRIBE => Command::Subscribe {
+            destination,
+            by_move: record.first,
+        },
+        UNSUBSCRIBE => Command::Unsubscribe {
+            destination,
+            generation: record.first,
+            unless_of: (record.detail == 1).then_some(record.producer),
+        },
+        SKIP => Command::Skip {
+            destination,
+            made: record.first,
+            judged_to: MessagePosition::from_value(record.second),
+        },
+        REGISTER => Command::Register {
+            destination,
+            by_move: record.first,
+        },
+        _ => Command::Delete {
+            destination,
+            with_messages: record.detail == 1,
+        },
     }
 }
 

@@ -91,7 +91,7 @@ impl Dispatcher {
                     session,
                     consumer: consumer.id,
                     generation: consumer.generation,
-                    reason: reason.clone(),
+                    reason,
                 });
             }
             self.returns.cancel(reference);

@@ -186,11 +186,7 @@ impl State {
                 destination,
                 by_move,
             } => self.subscribe((destination, by_move), (batch, ordinal), record),
-            Command::Unsubscribe {
-                destination,
-                generation,
-                unless_of,
-            } => self.unsubscribe(destination, (generation, unless_of), batch, record),
+            Command::Unsubscribe { .. } => self.unsubscribe(command, batch, record),
             Command::Skip {
                 destination,
                 made,

@@ -1,7 +1,8 @@
 //! Subscriptions come and go, through the log, and so do queues and topics that nobody needs any more.
 
 use quorate_message::{
-    Batch, Destination, DestinationKind, DestinationName, Outcome, Subscription, virtual_topic,
+    Batch, Command, Destination, DestinationKind, DestinationName, Outcome, Subscription,
+    virtual_topic,
 };
 
 use super::apply::{Change, Record, is_repeat};
@@ -83,11 +84,18 @@ impl State {
     /// shards', and stays the same in both.
     pub(super) fn unsubscribe(
         &mut self,
-        destination: u16,
-        (generation, unless_of): (u64, Option<u16>),
+        command: Command,
         batch: &Batch,
         record: &mut Record,
     ) -> Outcome {
+        let Command::Unsubscribe {
+            destination,
+            generation,
+            unless_of,
+        } = command
+        else {
+            unreachable!("only ends of subscriptions come here");
+        };
         let key = &batch.destination(destination).name;
         let id = self.topics.subscription_id(key);
         let spared = unless_of.map(|topic| batch.destination(topic).name.as_str());

@@ -28,6 +28,30 @@ fn check_publish(record: &Record, is_transient: bool) -> Result<(), &'static str
     Ok(())
 }
 
+/// Checks a record of what comes or goes, and clears what it uses.
+fn check_coming(record: &Record, rest: &mut Record) -> Result<(), &'static str> {
+    match record.kind {
+        SUBSCRIBE => {
+            (rest.destination, rest.first) = (0, 0);
+            (rest.offset, rest.length) = (0, 0);
+        }
+        UNSUBSCRIBE if record.detail == 1 => {
+            (rest.detail, rest.destination, rest.producer, rest.first) = (0, 0, 0, 0);
+        }
+        UNSUBSCRIBE | REGISTER => (rest.destination, rest.first) = (0, 0),
+        DELETE if record.detail > 1 => return Err("detail"),
+        DELETE => (rest.detail, rest.destination) = (0, 0),
+        _ => {
+            if MessagePosition::from_value(record.second).is_transient() {
+                return Err("position");
+            }
+            (rest.destination, rest.first, rest.second) = (0, 0, 0);
+            (rest.offset, rest.length) = (0, 0);
+        }
+    }
+    Ok(())
+}
+
 /// Checks what a record says by itself, and that what its kind does not use is zero.
 pub(super) fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'static str> {
     let mut rest = *record;
@@ -68,24 +92,7 @@ pub(super) fn check_fields(record: &Record, is_transient: bool) -> Result<(), &'
             (rest.destination, rest.first, rest.second) = (0, 0, 0);
         }
         SUBSCRIBE | UNSUBSCRIBE | REGISTER | SKIP | DELETE if is_transient => return Err("kind"),
-        SUBSCRIBE => {
-            (rest.destination, rest.first) = (0, 0);
-            (rest.offset, rest.length) = (0, 0);
-        }
-        UNSUBSCRIBE if record.detail == 1 => {
-            (rest.detail, rest.destination, rest.producer, rest.first) = (0, 0, 0, 0);
-        }
-        UNSUBSCRIBE => (rest.destination, rest.first) = (0, 0),
-        REGISTER => (rest.destination, rest.first) = (0, 0),
-        DELETE if record.detail > 1 => return Err("detail"),
-        DELETE => (rest.detail, rest.destination) = (0, 0),
-        SKIP => {
-            if MessagePosition::from_value(record.second).is_transient() {
-                return Err("position");
-            }
-            (rest.destination, rest.first, rest.second) = (0, 0, 0);
-            (rest.offset, rest.length) = (0, 0);
-        }
+        SUBSCRIBE | UNSUBSCRIBE | REGISTER | SKIP | DELETE => check_coming(record, &mut rest)?,
         CHECKPOINT if is_transient => return Err("kind"),
         CHECKPOINT => match record.detail {
             0 => {}

@@ -287,10 +287,9 @@ impl Cluster {
         let (place, is_loose, is_roaming) = match (&consumer.source, consumer.subscriber) {
             (_, Some(subscriber)) => {
                 self.counts.subscribed += 1;
-                let subscriber = &self.subscribers[subscriber];
-                let is_roaming = self.scenes.is_roaming(subscriber.pattern.as_str());
-                let place = format!("{}@{}", message.origin, subscriber.name);
-                (place, false, is_roaming)
+                let at = &self.subscribers[subscriber];
+                let is_roaming = self.scenes.is_roaming(at.pattern.as_str());
+                (format!("{}@{}", message.origin, at.name), false, is_roaming)
             }
             (Source::Queue(queue), None) => {
                 let is_loose = self.scenes.is_loose(queue) || is_forgotten;
