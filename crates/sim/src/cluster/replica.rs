@@ -269,12 +269,15 @@ impl Cluster {
         } = event
         {
             let now = self.now();
-            let is_moved = self.options.scenes.contains(&Scene::Moved);
+            let scenes = &self.options.scenes;
+            let is_moved = scenes.contains(&Scene::Moved) || scenes.contains(&Scene::MovedTopic);
+            let subscriber = self.subscriber_of(*consumer);
             for delivery in deliveries {
                 let key = (shard.0, delivery.position.value(), *consumer, *generation);
                 self.watched.sent.insert(key, now);
                 if is_moved {
-                    self.watched.note_roaming(named(&delivery.message));
+                    self.watched
+                        .note_roaming(subscriber, named(&delivery.message));
                 }
             }
         }

@@ -28,9 +28,9 @@ const IN_TURN: [&str; 3] = ["queue.0", "urgent", "ops"];
 pub(super) struct Watched {
     /// When each delivery was sent: shard, position, consumer, generation.
     pub(super) sent: BTreeMap<(u32, u64, ConsumerId, u64), Moment>,
-    /// How often each message of a queue that moves was sent, by producer and number: at the other shard it has another
-    /// position.
-    roaming: BTreeMap<(String, u64), u32>,
+    /// How often each message of a queue that moves, or of a subscription whose topic does, was sent, by subscriber, producer
+    /// and number: at the other shard it has another position.
+    roaming: BTreeMap<(Option<usize>, String, u64), u32>,
     /// The latest wall clock that a leader of each shard sent messages by.
     newest_ms: BTreeMap<ShardId, u64>,
     /// Messages sent although their time was over for another leader: shard, position.
@@ -41,8 +41,8 @@ pub(super) struct Watched {
 
 impl Watched {
     /// A message was sent that may be at another position of another shard later.
-    pub(super) fn note_roaming(&mut self, message: Named) {
-        let key = (message.producer, message.number);
+    pub(super) fn note_roaming(&mut self, subscriber: Option<usize>, message: Named) {
+        let key = (subscriber, message.producer, message.number);
         *self.roaming.entry(key).or_default() += 1;
     }
 
@@ -54,8 +54,8 @@ impl Watched {
     }
 
     /// The same of one that does not.
-    pub(super) fn has_roamed(&self, message: &Named) -> bool {
-        let key = (message.producer.clone(), message.number);
+    pub(super) fn has_roamed(&self, subscriber: Option<usize>, message: &Named) -> bool {
+        let key = (subscriber, message.producer.clone(), message.number);
         self.roaming.get(&key).is_some_and(|sent| *sent > 1)
     }
 }
@@ -286,10 +286,11 @@ mod tests {
         let message = |number| named(&content("s8", number, "roamer", &Label::default()));
         let mut watched = Watched::default();
         for number in [1, 2, 2] {
-            watched.note_roaming(message(number));
+            watched.note_roaming(None, message(number));
         }
-        assert!(!watched.has_roamed(&message(1)));
-        assert!(watched.has_roamed(&message(2)));
-        assert!(!watched.has_roamed(&message(3)));
+        assert!(!watched.has_roamed(None, &message(1)));
+        assert!(watched.has_roamed(None, &message(2)));
+        assert!(!watched.has_roamed(None, &message(3)));
+        assert!(!watched.has_roamed(Some(0), &message(2)), "it is another's");
     }
 }

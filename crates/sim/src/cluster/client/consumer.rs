@@ -276,7 +276,7 @@ impl Cluster {
             "client {client} gets {shard} {position} {}#{} x{count}{mark}",
             message.producer, message.number
         ));
-        let was_sent = self.was_sent((shard, position), &message);
+        let was_sent = self.was_sent(client, (shard, position), &message);
         let is_forgotten = self.may_be_forgotten(&message);
         let gateway = self.gateway_of(client);
         // Of a leader that dies they are lost, and come again from elsewhere; a planned move keeps them.
@@ -338,10 +338,23 @@ impl Cluster {
             }));
     }
 
+    /// Whose consumer it is, if it is a subscriber's.
+    pub(in crate::cluster) fn subscriber_of(&self, wanted: ConsumerId) -> Option<usize> {
+        self.clients.iter().find_map(|client| match &client.role {
+            Role::Consumer(consumer) if consumer.id == wanted => consumer.subscriber,
+            Role::Consumer(_) | Role::Producer(_) | Role::Operator(_) => None,
+        })
+    }
+
     /// Whether a message was sent more than once, to whomever.
-    fn was_sent(&self, (shard, position): (ShardId, u64), message: &Named) -> bool {
-        match self.scenes.is_roaming(&message.origin) {
-            true => self.watched.has_roamed(message),
+    fn was_sent(&self, client: usize, (shard, position): (ShardId, u64), message: &Named) -> bool {
+        let subscriber = match &self.clients[client].role {
+            Role::Consumer(consumer) => consumer.subscriber,
+            Role::Producer(_) | Role::Operator(_) => None,
+        };
+        let pattern = subscriber.map(|at| self.subscribers[at].pattern.as_str());
+        match self.scenes.is_roaming(pattern.unwrap_or(&message.origin)) {
+            true => self.watched.has_roamed(subscriber, message),
             false => self.watched.was_sent(shard.0, position),
         }
     }

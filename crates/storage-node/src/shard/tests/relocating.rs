@@ -353,12 +353,12 @@ fn what_a_consumer_has_is_settled_where_it_got_it_and_the_rest_follows() {
 }
 
 #[test]
-fn a_topic_with_subscriptions_does_not_leave() {
+fn a_topic_with_too_many_subscriptions_does_not_leave() {
     let mut pair = Pair::new();
     let mut builder = BatchBuilder::persistent();
     let wanted = Subscription {
         pattern: "orders".parse().unwrap(),
-        selector: String::new(),
+        selector: format!("a = '{}'", "x".repeat(8_000)),
         lifetime: quorate_message::Lifetime::Durable,
         sharing: quorate_message::Sharing::Exclusive,
         client: "client".to_owned(),
@@ -368,14 +368,17 @@ fn a_topic_with_subscriptions_does_not_leave() {
         wants_retained: false,
         start: quorate_message::Start::Next,
     };
-    builder.subscribe(&queue("key"), &wanted).unwrap();
+    for key in 0..70 {
+        let key = queue(&format!("key.{key}"));
+        builder.subscribe(&key, &wanted).unwrap();
+    }
     let leader = pair.leaders[0];
     pair.clusters[0].submit(leader, 100, builder.finish());
     pair.begin(2);
     pair.clusters[0].advance(100);
     let (number, refusal) = pair.clusters[0].moves.pop().unwrap();
     assert_eq!(number, 1);
-    assert!(refusal.contains("1 subscriptions"), "{refusal}");
+    assert!(refusal.contains("70 subscriptions"), "{refusal}");
     pair.check_all_are_at(0, 1..=BEFORE);
 }
 
