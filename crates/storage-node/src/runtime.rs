@@ -189,7 +189,8 @@ impl ShardHandle {
     /// The answer to a probe, from what the shard published within this time; none when it must say itself.
     pub(crate) fn probed(&self, nonce: Nonce, fresh: Duration, now: Time) -> Option<Report> {
         let published = self.lock();
-        let is_fresh = now.since(Time(published.at_micros)) < fresh;
+        let has_published = published.at_micros > 0;
+        let is_fresh = has_published && now.since(Time(published.at_micros)) < fresh;
         (is_fresh && !published.is_halted).then_some(Report::Probed {
             nonce,
             impaired: published.is_impaired,
@@ -361,6 +362,7 @@ mod tests {
         };
         assert_eq!(probed(at(90), 99), answer(false, false));
         assert_eq!(probed(at(90), 100), None);
+        assert_eq!(probed(at(0), 5), None, "it has published nothing yet");
         let impaired = Published {
             is_impaired: true,
             ..at(90)
