@@ -271,7 +271,7 @@ impl Cluster {
             let now = self.now();
             let scenes = &self.options.scenes;
             let is_moved = scenes.contains(&Scene::Moved) || scenes.contains(&Scene::MovedTopic);
-            let subscriber = self.subscriber_of(*consumer);
+            let subscriber = self.watched.subscribers.get(consumer).copied();
             for delivery in deliveries {
                 let key = (shard.0, delivery.position.value(), *consumer, *generation);
                 self.watched.sent.insert(key, now);

@@ -31,6 +31,8 @@ pub(super) struct Watched {
     /// How often each message of a queue that moves, or of a subscription whose topic does, was sent, by subscriber, producer
     /// and number: at the other shard it has another position.
     roaming: BTreeMap<(Option<usize>, String, u64), u32>,
+    /// Whose consumers were whose, those of clients that died included.
+    pub(super) subscribers: BTreeMap<ConsumerId, usize>,
     /// The latest wall clock that a leader of each shard sent messages by.
     newest_ms: BTreeMap<ShardId, u64>,
     /// Messages sent although their time was over for another leader: shard, position.

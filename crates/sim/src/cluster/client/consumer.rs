@@ -215,6 +215,9 @@ impl Cluster {
             self.subscribers[subscriber].ends();
         }
         consumer.attachments += 1;
+        if let Some(subscriber) = consumer.subscriber {
+            self.watched.subscribers.insert(consumer.id, subscriber);
+        }
         // What was being settled is held as well: its settlement may not have arrived.
         let settling = std::mem::take(&mut consumer.settling);
         for (mut held, settlement, _) in settling.into_values() {
@@ -336,14 +339,6 @@ impl Cluster {
                 resent: was_sent || self.watched.passed_over.contains(&(shard.0, position)),
                 copy: copy_of(delivery.position),
             }));
-    }
-
-    /// Whose consumer it is, if it is a subscriber's.
-    pub(in crate::cluster) fn subscriber_of(&self, wanted: ConsumerId) -> Option<usize> {
-        self.clients.iter().find_map(|client| match &client.role {
-            Role::Consumer(consumer) if consumer.id == wanted => consumer.subscriber,
-            Role::Consumer(_) | Role::Producer(_) | Role::Operator(_) => None,
-        })
     }
 
     /// Whether a message was sent more than once, to whomever.
