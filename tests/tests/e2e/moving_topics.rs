@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use quorate_client::{
@@ -13,7 +12,7 @@ use quorate_tests::{
     cluster::{Cluster, Size},
     eventually::eventually,
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::placement::{LIMIT, another, arrived, rejoin};
 
@@ -96,24 +95,23 @@ async fn subscriptions(client: &Client, count: usize) -> Result<()> {
     .await
 }
 
-/// Lets a client wait for as many of a topic's messages as were published when it is told.
+/// Receives from the first message on until it has as many as were published, once it is told how many.
 fn follow(
     client: &Client,
     options: ConsumerOptions,
-    stopped: &Arc<AtomicBool>,
-    last: &Arc<std::sync::atomic::AtomicU64>,
+    mut count: watch::Receiver<u64>,
 ) -> Result<JoinHandle<Result<()>>> {
     let mut consumer = client.consumer(TOPIC, &options)?;
-    let (stopped, last) = (Arc::clone(stopped), Arc::clone(last));
     Ok(tokio::spawn(async move {
         let mut next = 0;
-        while !stopped.load(Ordering::Acquire) || next < last.load(Ordering::Acquire) {
-            let Ok(delivery) =
-                tokio::time::timeout(Duration::from_millis(200), consumer.receive()).await
-            else {
-                continue;
+        while next < *count.borrow_and_update() {
+            let delivery = tokio::select! {
+                delivery = consumer.receive() => delivery?,
+                told = count.changed() => {
+                    told?;
+                    continue;
+                }
             };
-            let delivery = delivery?;
             let got = String::from_utf8_lossy(&delivery.message.body).into_owned();
             ensure!(
                 got == next.to_string(),
@@ -137,16 +135,15 @@ async fn a_topic_moves_with_its_subscriptions_while_its_leader_is_killed() -> Re
     })
     .await?;
     let client = Client::connect(cluster.url().parse()?).await?;
-    let done = Arc::new(AtomicBool::new(false));
-    let last = Arc::new(std::sync::atomic::AtomicU64::new(u64::MAX));
+    let (tell, told) = watch::channel(u64::MAX);
     // Away, away with a selector; there all the time, live and durable.
     for (count, options) in [(1, durable("away")), (2, odd(durable("choosy")))] {
         let consumer = client.consumer(TOPIC, &options)?;
         subscriptions(&client, count).await?;
         consumer.close().await?;
     }
-    let live = follow(&client, ConsumerOptions::default(), &done, &last)?;
-    let there = follow(&client, durable("there"), &done, &last)?;
+    let live = follow(&client, ConsumerOptions::default(), told.clone())?;
+    let there = follow(&client, durable("there"), told)?;
     subscriptions(&client, 4).await?;
 
     let producer = client.producer(&ProducerOptions::default())?;
@@ -177,10 +174,13 @@ async fn a_topic_moves_with_its_subscriptions_while_its_leader_is_killed() -> Re
     eprintln!("{count} messages, shard {from} to {to} and back");
     ensure!(count > BACKLOG, "nothing was published while it moved");
 
-    last.store(count, Ordering::Release);
-    done.store(true, Ordering::Release);
-    live.await?.context("live")?;
-    there.await?.context("durable")?;
+    tell.send(count)?;
+    for (name, follower) in [("live", live), ("there", there)] {
+        let whole = tokio::time::timeout(LIMIT, follower).await;
+        whole
+            .with_context(|| format!("{name} misses some"))??
+            .context(name)?;
+    }
     receives(&client, &durable("away"), 0..count).await?;
     receives(
         &client,

@@ -5,7 +5,7 @@ use quorate_message::{BatchBuilder, DestinationName, Lifetime, Outcome, Sharing}
 
 use super::{
     core::{Call, Core},
-    effect::Effect,
+    effect::{Effect, Failure},
     ids::{CallId, ShardId, Time},
     input::OpenConsumer,
     lane::Part,
@@ -157,7 +157,11 @@ impl Core {
             return;
         }
         let removed = *removed;
-        if removed.is_none() && *is_moving && self.postpone_end(None, call, ending) {
+        if removed.is_none() && *is_moving {
+            if !self.postpone_end(None, call, ending) {
+                let (shard, outcome) = (asked, Outcome::Moved);
+                self.fail(call, Failure::Refused { shard, outcome }, effects);
+            }
             return;
         }
         self.calls.insert(call, Call::Over);

@@ -7,6 +7,7 @@ use super::consuming::attached;
 use super::following::{OTHER, batch_of, bench, hear_other, moving, picture, said};
 use super::topics::durable;
 use super::*;
+use crate::limits::ENDING_MICROS;
 
 fn subscriber(bench: &mut Bench, held: Vec<(ShardId, MessagePosition)>) -> Vec<Effect> {
     let mut open = durable(queue().as_str());
@@ -53,6 +54,15 @@ fn subscribed(effects: &[Effect]) -> Vec<(ShardId, u64)> {
         _ => None,
     });
     asked.collect()
+}
+
+/// A subscriber is let in where its topic lives.
+fn admitted() -> Bench {
+    let mut bench = bench();
+    let effects = subscriber(&mut bench, Vec::new());
+    let (_, number) = batch_of(&effects);
+    bench.hear(NODE_A, 1, all(number, Outcome::Applied));
+    bench
 }
 
 fn no_subscription(generation: u64) -> NodeEvent {
@@ -119,10 +129,7 @@ fn a_subscriber_settles_what_it_brings_where_it_got_it_and_makes_nothing_there()
 
 #[test]
 fn a_subscription_that_is_gone_ends_its_consumer_where_its_topic_lives() {
-    let mut bench = bench();
-    let effects = subscriber(&mut bench, Vec::new());
-    let (_, number) = batch_of(&effects);
-    bench.hear(NODE_A, 1, all(number, Outcome::Applied));
+    let mut bench = admitted();
     let effects = bench.hear(NODE_A, 1, no_subscription(501));
     let failed = effects
         .iter()
@@ -132,10 +139,7 @@ fn a_subscription_that_is_gone_ends_its_consumer_where_its_topic_lives() {
 
 #[test]
 fn a_subscriber_that_is_turned_away_asks_again_where_it_is_let_in() {
-    let mut bench = bench();
-    let effects = subscriber(&mut bench, Vec::new());
-    let (_, number) = batch_of(&effects);
-    bench.hear(NODE_A, 1, all(number, Outcome::Applied));
+    let mut bench = admitted();
     bench.hear(NODE_A, 1, attached(501, &[]));
     bench.hear(NODE_A, 1, NodeEvent::Moved(CONSUMER, Generation(501)));
     // It does not know where to.
@@ -145,8 +149,8 @@ fn a_subscriber_that_is_turned_away_asks_again_where_it_is_let_in() {
     assert_eq!(subscribed(&effects), [(OTHER, 1)]);
 }
 
-#[test]
-fn the_end_of_a_subscription_waits_until_its_topic_is_there() {
+/// Somebody deletes a subscription while its topic moves from one shard to the other.
+fn ending() -> (Bench, Vec<Effect>) {
     let mut bench = bench();
     let mut picture = picture(2, &moving());
     picture.slots.fill(OTHER);
@@ -154,7 +158,30 @@ fn the_end_of_a_subscription_waits_until_its_topic_is_there() {
     bench.step(Input::Topology(picture));
     let key = durable("any").queue.name;
     let call = CallId(77);
-    let mut effects = bench.step(Input::Unsubscribe { call, key });
+    let effects = bench.step(Input::Unsubscribe { call, key });
+    (bench, effects)
+}
+
+#[test]
+fn the_end_of_a_subscription_that_takes_too_long_is_refused_and_not_unknown() {
+    let (mut bench, effects) = ending();
+    bench.now = bench.now.after(ENDING_MICROS);
+    let numbers = [number_at(SHARD, &effects), number_at(OTHER, &effects)];
+    bench.hear(NODE_A, 1, all(numbers[0], Outcome::Moved));
+    let effects = hear_other(&mut bench, all(numbers[1], Outcome::Moved));
+    let refused = effects.iter().any(|effect| {
+        let Effect::Failed { failure, .. } = effect else {
+            return false;
+        };
+        let moved = Outcome::Moved;
+        matches!(failure, Failure::Refused { outcome, .. } if *outcome == moved)
+    });
+    assert!(refused, "{effects:?}");
+}
+
+#[test]
+fn the_end_of_a_subscription_waits_until_its_topic_is_there() {
+    let (mut bench, mut effects) = ending();
     for outcomes in [
         [Outcome::Moved; 2],
         [Outcome::UnknownMessage, Outcome::Applied],
